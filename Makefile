@@ -1,0 +1,49 @@
+# Every target sets itself up: `make test` and `make demo` work on a fresh machine.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+WORKERS ?= 2
+# Options for installing torch alone, such as `--index-url ...`; see CONTRIBUTING.md.
+TORCH_FLAGS ?=
+TEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(INSTALLED)  ## Everything on a real data set, in minutes
+	$(BIN)/aqcl demo
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+
+check: $(INSTALLED)  ## Format, lint, types, import rules, tests: all that a change must pass
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+
+format: $(INSTALLED)  ## Put code in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove the environment, caches and build output
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first, at the pinned version: left to a resolver it could bring CUDA along.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) $(NEW_ENOUGH) 2>/dev/null || { \
+	  echo "aqcl needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) -V 2>&1 || true)." \
+	    "Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python $(NEW_ENOUGH) 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH_FLAGS) torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,148 @@
+"""Strict typed configuration: TOML files, dotted overrides, did-you-mean errors.
+
+A configuration is a frozen pydantic dataclass; every default stands in the class and nowhere
+else. Unknown keys and values out of range are errors, and all problems are reported at once.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast, dataclass_transform
+
+import tomli_w
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from aqcl.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """Decorator for a configuration class; a field's documentation stands under the field."""
+    strict = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    return cast(type[T], dataclass(frozen=True, config=strict)(cls))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The known words, the nearest first if one is near: the last sentence of an error."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+def choose(table: Mapping[str, T], name: str, where: str) -> T:
+    """Look a name up in a table of backbones, regularizers, sources...
+
+    Raises:
+        ConfigError: the name is not in the table.
+    """
+    if name not in table:
+        raise ConfigError(f"{where} = '{name}' does not exist; {did_you_mean(name, table)}")
+    return table[name]
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Make a configuration object from plain values.
+
+    Args:
+        cls: a class decorated with `settings`.
+        values: keys and values as read from TOML.
+        where: dotted prefix named in errors, such as `backbone`.
+
+    Raises:
+        ConfigError: every unknown key, missing key and bad value, one line each.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        lines = [_problem(cls, dict(detail), where) for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
+    path = ".".join(str(part) for part in (*filter(None, [where]), *detail["loc"]))
+    key = str(detail["loc"][-1]) if detail["loc"] else ""
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _fields_at(cls, detail["loc"][:-1])
+        return f"{path}: unknown key; {did_you_mean(key, known)}"
+    if detail["type"] in ("missing", "missing_argument"):
+        return f"{path}: this key is required; set it in the file or with --set {path}=..."
+    return f"{path}: {detail['msg']}, got {detail['input']!r}"
+
+
+def _fields_at(cls: Any, loc: Iterable[Any]) -> list[str]:
+    """Names of the fields of the configuration class found by walking `loc` down from `cls`."""
+    for part in loc:
+        field = getattr(cls, "__dataclass_fields__", {}).get(part)
+        cls = getattr(field, "type", None)
+    return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def as_values(config: Any) -> dict[str, Any]:
+    """The plain values of a configuration, ready for TOML or JSON; `None` is left out."""
+    plain = TypeAdapter(type(config)).dump_python(config, mode="json")
+    cleaned = _without_none(plain)
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML; the message names line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as TOML text."""
+    return tomli_w.dumps(dict(values))
+
+
+def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=value` assignments; each value is TOML, or a bare string.
+
+    Raises:
+        ConfigError: an assignment without `=`, or one that goes through a plain value.
+    """
+    result = _copied(values)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {assignment}: expected key=value, such as train.lr=0.001")
+        *parents, last = path.strip().split(".")
+        target = result
+        for part in parents:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"--set {assignment}: '{part}' is a value, not a table")
+        target[last] = _parse_value(text.strip())
+    return result
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,273 @@
+"""Directories on disk that are whole or absent: atomic writes, manifests, fingerprints."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from aqcl import __version__
+from aqcl.errors import StorageError
+
+Format = Literal["aqcl-dataset", "aqcl-run", "aqcl-bundle"]
+
+MANIFEST = "manifest.json"
+_VERSIONS: dict[Format, int] = {"aqcl-dataset": 1, "aqcl-run": 1, "aqcl-bundle": 1}
+_PARTIAL = ".partial"
+_WHOLE_FILE_BYTES = 256 * 2**20
+_SAMPLE_BYTES = 2**20
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a directory holds, how it was made and of what."""
+
+    format: Format
+    fingerprint: str
+    """Of the settings and sources; equal fingerprints promise equal content."""
+    settings: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict)
+    """Facts that belong to the format, such as a dataset's schema and counts."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """`sha256` and `size` in bytes of every other file, by relative path."""
+    format_version: int = 0
+    package_version: str = ""
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Checksum the files of `folder` and write its manifest; returns it completed."""
+    ours = (MANIFEST, _PARTIAL)  # a killed `atomic_write` may have left a partial file
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(ours))
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "size": path.stat().st_size}
+        for path in paths
+    }
+    complete = dataclasses.replace(
+        manifest,
+        files=files,
+        format_version=_VERSIONS[manifest.format],
+        package_version=__version__,
+    )
+    text = json.dumps(dataclasses.asdict(complete), indent=1, ensure_ascii=False, allow_nan=False)
+    atomic_write(folder / MANIFEST, text + "\n")
+    return complete
+
+
+def read_manifest(path: Path, kind: Format, verify: bool = False) -> Manifest:
+    """Read the manifest of a directory and check that its files are there.
+
+    Args:
+        path: the directory.
+        kind: the format it must have.
+        verify: also compare the checksum of every file, not only its size.
+
+    Raises:
+        StorageError: missing, of another format or version, incomplete or damaged.
+    """
+    manifest = _parse_manifest(path, kind)
+    for name, expected in manifest.files.items():
+        _check_file(path / name, expected, verify)
+    return manifest
+
+
+def _parse_manifest(path: Path, kind: Format) -> Manifest:
+    file = path / MANIFEST
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no manifest.json" if path.is_dir() else "is no directory"
+        raise StorageError(f"{path}: {what}; expected a directory of format {kind}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StorageError(f"{file}: not JSON: {error}; make the directory again") from None
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != kind:
+        raise StorageError(f"{path}: expected format {kind}, this is {found}; give another path")
+    version = values.get("format_version")
+    if version != _VERSIONS[kind]:
+        raise StorageError(
+            f"{path}: format_version {version} was written by aqcl "
+            f"{values.get('package_version')}; this is aqcl {__version__}, which reads "
+            f"{_VERSIONS[kind]}: make the directory again or install that version"
+        )
+    expected = {f.name for f in dataclasses.fields(Manifest)}
+    if set(values) != expected:
+        odd = ", ".join(sorted(set(values) ^ expected))
+        raise StorageError(f"{file}: missing or unexpected keys: {odd}; make the directory again")
+    return Manifest(**values)
+
+
+def _check_file(path: Path, expected: Mapping[str, Any], verify: bool) -> None:
+    if not path.is_file():
+        raise StorageError(f"{path}: this file is missing; make the directory again")
+    size = path.stat().st_size
+    if size != expected["size"]:
+        raise StorageError(
+            f"{path}: expected {expected['size']} bytes, got {size}: the file is damaged; "
+            "make the directory again"
+        )
+    if verify and _sha256(path) != expected["sha256"]:
+        raise StorageError(
+            f"{path}: the checksum differs from the manifest's: the file was changed or is "
+            "damaged; make the directory again"
+        )
+
+
+def fingerprint(values: Mapping[str, Any], files: Iterable[Path] = ()) -> str:
+    """A hash of settings and of the content of source files.
+
+    A file above 256 MB counts by its size, its modification time and its first and last
+    megabyte; where it lies never matters.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode())
+    for file in files:
+        try:
+            digest.update(_identity(file).encode())
+        except OSError as error:
+            raise StorageError(f"{file}: cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _identity(file: Path) -> str:
+    status = file.stat()
+    if status.st_size <= _WHOLE_FILE_BYTES:
+        return _sha256(file)
+    with file.open("rb") as stream:
+        head = stream.read(_SAMPLE_BYTES)
+        stream.seek(-_SAMPLE_BYTES, os.SEEK_END)
+        ends = hashlib.sha256(head + stream.read()).hexdigest()
+    return f"{status.st_size} {status.st_mtime_ns} {ends}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a mix."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    try:
+        with partial.open("xb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def write_directory(out: Path, kind: Format) -> Iterator[Path]:
+    """A new directory beside `out` that takes its place when the block ends without an error.
+
+    The directory must get a manifest before the end. After an error, nothing is left; what a
+    killed process left is removed by the next write to the same place.
+
+    Args:
+        out: where the directory shall be; an existing one is replaced if it is of this format.
+        kind: the format that is written.
+
+    Raises:
+        StorageError: `out` holds something else, or its place cannot be written.
+    """
+    out = out.resolve()
+    _check_replaceable(out, kind)
+    folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    lock = _claim(folder, out)
+    try:
+        yield folder
+        read_manifest(folder, kind)
+        for path in (*folder.rglob("*"), folder):
+            _sync(path)
+        _put_in_place(folder, out)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise StorageError(f"{out}: no space left to write it; free some or move it") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _check_replaceable(out: Path, kind: Format) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8")).get("format")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found != kind:
+        raise StorageError(
+            f"{out}: exists and is not of format {kind}, so it is not replaced; "
+            "choose another path or remove it"
+        )
+
+
+def _claim(folder: Path, out: Path) -> int:
+    """Make `folder` and lock it, so that a later writer knows whether its owner still lives."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for stale in out.parent.glob(f".{_literal(out.name)}.*{_PARTIAL}"):
+            _remove_if_abandoned(stale)
+        folder.mkdir()
+        return _lock(folder)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # locked: another process is writing it
+        descriptor = _lock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old{_PARTIAL}")
+    if out.exists():
+        out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

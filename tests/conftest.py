@@ -1,0 +1,16 @@
+"""Set-up that every test shares: types and shapes checked, one thread, no time limits."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
+import torch
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+import tests.checking  # noqa: F401, the hook names it
+
+install_import_hook("aqcl", "tests.checking.check")  # before anything imports aqcl
+torch.set_num_threads(1)
+settings.register_profile("aqcl", deadline=None)  # a busy machine is not a failure
+settings.load_profile("aqcl")

@@ -1,0 +1,117 @@
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from aqcl.config import (
+    as_values,
+    build,
+    choose,
+    did_you_mean,
+    override,
+    read_toml,
+    settings,
+    to_toml,
+)
+from aqcl.errors import ConfigError
+
+
+@settings
+class Inner:
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """A rate."""
+    sizes: tuple[int, ...] = (3, 2)
+    """Sizes."""
+
+
+@settings
+class Outer:
+    name: str
+    """A name."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """A count."""
+    inner: Inner = dataclasses.field(default_factory=Inner)
+    """Nested."""
+    extra: float | None = None
+    """Optional."""
+
+
+def test_values_become_typed_and_defaults_fill_in() -> None:
+    outer = build(Outer, {"name": "x", "inner": {"sizes": [5]}})
+    assert outer == Outer(name="x", inner=Inner(sizes=(5,)))
+
+
+def test_a_round_trip_through_toml_keeps_everything(tmp_path: Path) -> None:
+    outer = Outer(name='quote " and \U0001f600', count=3, inner=Inner(rate=0.1))
+    (tmp_path / "c.toml").write_text(to_toml(as_values(outer)), encoding="utf-8")
+    assert build(Outer, read_toml(tmp_path / "c.toml")) == outer
+
+
+def test_none_is_left_out_of_the_values() -> None:
+    assert "extra" not in as_values(Outer(name="x"))
+
+
+def test_all_problems_are_reported_at_once_with_path_value_and_fix() -> None:
+    values = {"count": 0, "inner": {"rat": 1, "sizes": ["a"]}}
+    with pytest.raises(ConfigError) as error:
+        build(Outer, values, "train")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    text = "\n".join(lines)
+    assert "train.name: this key is required" in text
+    assert "train.count: Input should be greater than or equal to 1, got 0" in text
+    assert "train.inner.rat: unknown key; did you mean 'rate'? known: rate, sizes" in text
+    assert "train.inner.sizes.0" in text
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Outer(name="x").count = 2  # type: ignore[misc]
+
+
+def test_choose_finds_or_suggests() -> None:
+    assert choose({"din": 1}, "din", "backbone.name") == 1
+    with pytest.raises(ConfigError, match=r"backbone\.name = 'dim' does not exist; did you mean"):
+        choose({"din": 1, "fm": 2}, "dim", "backbone.name")
+
+
+def test_did_you_mean_without_a_near_word_lists_all() -> None:
+    assert did_you_mean("zzz", ["b", "a"]) == "known: a, b"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-3", 1e-3), ("true", True), ('"3"', "3"), ("[1, 2]", [1, 2]), ("a b", "a b")],
+)
+def test_an_override_is_toml_or_a_bare_string(text: str, value: object) -> None:
+    assert override({}, [f"a.b={text}"]) == {"a": {"b": value}}
+
+
+def test_overrides_leave_the_original_alone_and_apply_in_order() -> None:
+    values = {"train": {"lr": 1, "epochs": 2}}
+    changed = override(values, ["train.lr=5", "train.lr=6", "seed=1"])
+    assert changed == {"train": {"lr": 6, "epochs": 2}, "seed": 1}
+    assert values == {"train": {"lr": 1, "epochs": 2}}
+
+
+@pytest.mark.parametrize("assignment", ["train.lr", "=3"])
+def test_an_override_without_key_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="expected key=value"):
+        override({}, [assignment])
+
+
+def test_an_override_through_a_plain_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'lr' is a value, not a table"):
+        override({"train": {"lr": 1}}, ["train.lr.x=2"])
+
+
+def test_files_that_are_not_toml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("a = = 1")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file: .*line 1"):
+        read_toml(tmp_path / "bad.toml")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        read_toml(tmp_path)

@@ -1,0 +1,266 @@
+"""Directories are whole or absent, and say what is wrong with them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aqcl import storage
+from aqcl.errors import StorageError
+from aqcl.storage import (
+    Manifest,
+    atomic_write,
+    fingerprint,
+    read_manifest,
+    write_directory,
+    write_manifest,
+)
+
+PLAIN = Manifest(format="aqcl-dataset", fingerprint="f", settings={"a": 1}, content={"n": 2})
+
+
+def _write(out: Path, text: str = "text") -> Manifest:
+    with write_directory(out, "aqcl-dataset") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "data.txt").write_text(text)
+        return write_manifest(folder, PLAIN)
+
+
+def test_manifest_survives_the_disk(tmp_path: Path) -> None:
+    written = _write(tmp_path / "out")
+
+    assert read_manifest(tmp_path / "out", "aqcl-dataset", verify=True) == written
+    assert (written.settings, written.content, written.fingerprint) == ({"a": 1}, {"n": 2}, "f")
+    assert list(written.files) == ["inner/data.txt"]
+    assert written.files["inner/data.txt"]["size"] == 4
+    assert written.format_version == 1
+
+
+def test_parents_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
+    _write(tmp_path / "new" / "parent" / "out")
+
+    assert [p.name for p in (tmp_path / "new" / "parent").iterdir()] == ["out"]
+
+
+def test_a_manifest_skips_the_remains_of_a_killed_write(tmp_path: Path) -> None:
+    (tmp_path / ".log.jsonl.1234.partial").write_text("half")
+    (tmp_path / "log.jsonl").write_text("whole")
+
+    assert list(write_manifest(tmp_path, PLAIN).files) == ["log.jsonl"]
+
+
+def test_everything_is_on_the_disk_before_it_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, bool] = {}
+
+    def note(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = (tmp_path / "out").exists()
+
+    monkeypatch.setattr(os, "fsync", note)
+    _write(tmp_path / "out")
+
+    out = tmp_path / "out"
+    before = [out, *out.rglob("*")]
+    assert [synced[path.stat().st_ino] for path in before] == [False] * 4
+    assert synced[tmp_path.stat().st_ino]  # the rename itself
+
+
+def test_an_error_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
+    _write(tmp_path / "out", "old")
+
+    def fail() -> None:
+        with write_directory(tmp_path / "out", "aqcl-dataset") as folder:
+            (folder / "data.txt").write_text("new")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "old"
+
+
+def test_a_directory_without_manifest_is_not_put_in_place(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"has no manifest\.json"),
+        write_directory(tmp_path / "out", "aqcl-dataset") as folder,
+    ):
+        (folder / "data.txt").write_text("text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_older_one_of_the_same_kind_is_replaced_whole(tmp_path: Path) -> None:
+    _write(tmp_path / "out", "old")
+    (tmp_path / "out" / "stray").touch()
+
+    _write(tmp_path / "out", "new")
+
+    assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "new"
+    assert not (tmp_path / "out" / "stray").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"format": "aqcl-run"}', None])
+def test_anything_else_is_not_replaced(tmp_path: Path, content: str | None) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").touch()
+    if content is not None:
+        (out / "manifest.json").write_text(content)
+
+    with pytest.raises(StorageError, match="not of format aqcl-dataset"):
+        _write(out)
+    assert (out / "precious").exists()
+
+
+def test_a_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+
+    with pytest.raises(StorageError, match="choose another path"):
+        _write(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageError, match=r"file/out: cannot be written"):
+        _write(tmp_path / "file" / "out")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    out = tmp_path / "a [b]*"  # the name is no pattern
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from aqcl.storage import write_directory\n"
+        "with write_directory(pathlib.Path(sys.argv[1]), 'aqcl-dataset') as folder:\n"
+        "    (folder / 'data').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    source = str(Path(storage.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(out)],
+        env={**os.environ, "PYTHONPATH": source},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+    _write(out)
+
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_directory_being_written_is_left_alone_by_another_writer(tmp_path: Path) -> None:
+    with write_directory(tmp_path / "out", "aqcl-dataset") as folder:
+        _write(tmp_path / "out", "other")
+        assert folder.is_dir()
+        (folder / "data.txt").write_text("mine")
+        write_manifest(folder, PLAIN)
+    assert (tmp_path / "out" / "data.txt").read_text() == "mine"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "out")
+    (tmp_path / "out" / "inner" / "data.txt").unlink()
+
+    with pytest.raises(StorageError, match=r"inner/data\.txt: this file is missing"):
+        read_manifest(tmp_path / "out", "aqcl-dataset")
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "out")
+    (tmp_path / "out" / "inner" / "data.txt").write_text("tex")
+
+    with pytest.raises(StorageError, match=r"inner/data\.txt: expected 4 bytes, got 3"):
+        read_manifest(tmp_path / "out", "aqcl-dataset")
+
+
+def test_a_changed_file_is_found_only_by_its_checksum(tmp_path: Path) -> None:
+    _write(tmp_path / "out")
+    (tmp_path / "out" / "inner" / "data.txt").write_text("next")
+
+    read_manifest(tmp_path / "out", "aqcl-dataset")
+    with pytest.raises(StorageError, match=r"inner/data\.txt: the checksum differs"):
+        read_manifest(tmp_path / "out", "aqcl-dataset", verify=True)
+
+
+def _edit(path: Path, **values: object) -> None:
+    file = path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_another_format_or_version_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "out")
+
+    with pytest.raises(StorageError, match="expected format aqcl-run, this is aqcl-dataset"):
+        read_manifest(tmp_path / "out", "aqcl-run")
+    _edit(tmp_path / "out", format_version=2, package_version="9.9")
+    with pytest.raises(StorageError, match=r"format_version 2 was written by aqcl 9\.9"):
+        read_manifest(tmp_path / "out", "aqcl-dataset")
+
+
+def test_odd_manifests_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "out")
+    _edit(tmp_path / "out", surprise=1)
+    with pytest.raises(StorageError, match="unexpected keys: surprise"):
+        read_manifest(tmp_path / "out", "aqcl-dataset")
+    (tmp_path / "out" / "manifest.json").write_text("{")
+    with pytest.raises(StorageError, match="not JSON"):
+        read_manifest(tmp_path / "out", "aqcl-dataset")
+    with pytest.raises(StorageError, match="nowhere: is no directory"):
+        read_manifest(tmp_path / "nowhere", "aqcl-dataset")
+
+
+def test_atomic_write_replaces_or_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic_write(tmp_path / "file", "grüße")
+    atomic_write(tmp_path / "file", b"\x00\xff")
+    assert (tmp_path / "file").read_bytes() == b"\x00\xff"
+
+    def refuse(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no"):
+        atomic_write(tmp_path / "file", "half")
+    assert (tmp_path / "file").read_bytes() == b"\x00\xff"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_fingerprint_follows_settings_and_content_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("same")
+    second.write_text("same")
+    one = fingerprint({"x": 1, "y": [2]}, [first])
+
+    assert one == fingerprint({"y": [2], "x": 1}, [second])
+    assert one != fingerprint({"x": 2, "y": [2]}, [first])
+    assert one != fingerprint({"x": 1, "y": [2]}, [first, second])
+    second.write_text("else")
+    assert one != fingerprint({"x": 1, "y": [2]}, [second])
+    with pytest.raises(StorageError, match="missing: cannot be read"):
+        fingerprint({}, [tmp_path / "missing"])
+
+
+def test_fingerprint_of_a_large_file_sees_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr(storage, "_SAMPLE_BYTES", 4)
+    file = tmp_path / "large"
+    prints = set()
+    for text in ("0123456789abcd", "x123456789abcd", "0123456789abcx", "0123456789abcde"):
+        file.write_text(text)
+        os.utime(file, ns=(1, 1))
+        prints.add(fingerprint({}, [file]))
+    os.utime(file, ns=(2, 2))
+    prints.add(fingerprint({}, [file]))
+    assert len(prints) == 5
