@@ -1,0 +1,59 @@
+"""A normalised click log: what every data source yields and `prepare` reads."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from aqcl.schema import Field
+from aqcl.streams import numpy_stream
+
+TimeUnit = Literal["position", "day", "second"]
+
+
+@dataclass(frozen=True)
+class ClickLog:
+    """One row per click, or per impression when there is a `label`.
+
+    `rows` has the columns
+      - `user`, `item`: Int64 or String, no nulls;
+      - `timestamp`: Int64, in `time_unit`, no nulls;
+      - `label` (optional): Int8, 0 or 1; without it every row is a click and `prepare` draws
+        the negatives;
+      - one column for each field of side `context`.
+    Row order is the file's order and breaks ties of `timestamp` where a protocol asks for it.
+    `users` and `items` hold one row per entity (column `user` or `item`, as in `rows`) and a
+    column for each field of that side: String for `categorical`, List(String) for
+    `categories`, Float64 for `numeric`; null means unknown. They may lack entities of `rows`.
+    """
+
+    name: str
+    rows: pl.LazyFrame
+    time_unit: TimeUnit
+    fields: tuple[Field, ...] = ()
+    users: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    simulated: bool = False
+    protocol: dict[str, Any] = field(default_factory=dict)
+    """Settings of `prepare` that suit this source where the user gave none, as nested values."""
+    notes: tuple[str, ...] = ()
+    """Facts for the reader of a result, such as rows left out and why."""
+
+
+def take_users(log: ClickLog, share: float, seed: int = 0) -> ClickLog:
+    """The clicks of a random share of the users, with a note that says so.
+
+    Args:
+        log: a click log.
+        share: part of the users to keep, above 0; 1 keeps the log as it is.
+        seed: of the choice, which does not depend on the order of the rows.
+    """
+    if share >= 1:
+        return log
+    users = log.rows.select(pl.col("user").unique().sort()).collect()["user"]
+    count = max(round(share * len(users)), 1)
+    chosen = numpy_stream(seed, "subset").choice(len(users), count, replace=False)
+    kept = users.gather(chosen).implode()
+    note = f"a random {count:,} of the {len(users):,} users (share {share:g}, seed {seed})"
+    rows = log.rows.filter(pl.col("user").is_in(kept))
+    return replace(log, rows=rows, notes=(*log.notes, note))

@@ -1,0 +1,254 @@
+"""Any log in CSV or Parquet files, its columns mapped by name."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from aqcl import columns
+from aqcl.click_log import ClickLog, TimeUnit
+from aqcl.columns import SECONDS_PER_DAY, Column
+from aqcl.config import settings
+from aqcl.errors import ConfigError, DataError
+from aqcl.log_files import LogFile, check_same_types, find_files, open_file, reading
+from aqcl.schema import Field, Kind, Side
+
+logger = logging.getLogger(__name__)
+
+_ROW = "__row__"
+_RESERVED = ("user", "item", "timestamp", "label", _ROW)
+
+
+@settings
+class TableSettings:
+    """Which files, and what their columns mean."""
+
+    path: str | list[str]
+    """One or more CSV (with a header) or Parquet files; `*` and `**` match names."""
+    user: str = "user"
+    """Column of user ids: integers or text."""
+    item: str = "item"
+    """Column of item ids: integers or text."""
+    timestamp: str = "timestamp"
+    """Column of times: integers, ISO dates and times, or a date type. No offset means UTC."""
+    time_unit: Literal["second", "millisecond", "day"] = "second"
+    """Unit of integer timestamps."""
+    label: str | None = None
+    """Column of labels, 0 or 1; empty text says that every row is a click."""
+    user_columns: dict[str, Kind] = dataclasses.field(default_factory=dict)
+    """Columns that describe the user: name -> categorical, categories or numeric."""
+    item_columns: dict[str, Kind] = dataclasses.field(default_factory=dict)
+    """Columns that describe the item."""
+    context_columns: dict[str, Literal["categorical", "numeric"]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Columns that describe the impression, with one value a row."""
+    separator: str = "|"
+    """Between the values of a `categories` column that is text."""
+    delimiter: str = ","
+    """Between the columns of a CSV file."""
+    name: str | None = None
+    """Name of the log; by default that of the first file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    n_rows: int
+    first: int | None
+    last: int | None
+    integer_ids: frozenset[str]
+    """Which of user and item are text that spells integers only."""
+
+
+def open_table(settings: TableSettings) -> ClickLog:
+    """Map the columns of a log and check every row of them.
+
+    An entity's attribute is its latest known value. Ids of CSV files are integers if every
+    one of them is spelled as such.
+
+    Raises:
+        ConfigError: the columns are mapped in a way that cannot be.
+        DataError: a file or a value that cannot be read; the message names file and row.
+    """
+    fields = _fields(settings)
+    wanted = list(dict.fromkeys([*_roles(settings), *(field.name for field in fields)]))
+    paths = table_files(settings)
+    files = [_open_file(path, settings, wanted) for path in paths]
+    check_same_types(files)
+    spelled_as_integers = _times_are_integers(files, settings.timestamp)
+    mapped = [_columns(file, settings, fields, spelled_as_integers) for file in files]
+    facts = [_check_rows(file, cols) for file, cols in zip(files, mapped, strict=True)]
+    frame = _typed_rows(files, mapped, frozenset.intersection(*(f.integer_ids for f in facts)))
+    n_rows = sum(fact.n_rows for fact in facts)
+    if n_rows == 0:
+        raise DataError(f"{', '.join(str(path) for path in paths)}: no rows")
+    logger.info("%d rows in %d files", n_rows, len(files))
+    unit: TimeUnit = "second"
+    if spelled_as_integers and settings.time_unit == "day":
+        unit = "day"
+    side = {side: [field for field in fields if field.side == side] for side in ("user", "item")}
+    described = {field.name for field in fields if field.side != "context"}
+    return ClickLog(
+        name=settings.name or paths[0].name.split(".")[0],
+        rows=frame.drop(described),
+        time_unit=unit,
+        fields=fields,
+        users=_latest(frame, "user", side["user"]) if side["user"] else None,
+        items=_latest(frame, "item", side["item"]) if side["item"] else None,
+        protocol={"split": _split(facts, unit)},
+    )
+
+
+def table_files(settings: TableSettings) -> list[Path]:
+    """The files that the patterns match now.
+
+    Raises:
+        DataError: a pattern that matches nothing, or a directory.
+    """
+    return find_files(settings.path)
+
+
+def _fields(settings: TableSettings) -> tuple[Field, ...]:
+    sides: tuple[tuple[Side, Mapping[str, Kind]], ...] = (
+        ("user", settings.user_columns),
+        ("item", settings.item_columns),
+        ("context", settings.context_columns),
+    )
+    fields = tuple(Field(name, kind, side) for side, names in sides for name, kind in names.items())
+    for position, field in enumerate(fields):
+        where = f"source.{field.side}_columns.{field.name}"
+        if field.name in _RESERVED:
+            raise ConfigError(f"{where}: this name is taken; rename the column in the file")
+        if field.name in (other.name for other in fields[:position]):
+            raise ConfigError(f"{where}: the column is already given another side; keep one")
+    roles = _roles(settings)
+    for role in roles:
+        if roles.count(role) > 1:
+            raise ConfigError(
+                f"source.user, item, timestamp and label must be different columns, "
+                f"got '{role}' twice"
+            )
+    if len(settings.delimiter.encode()) != 1 or not settings.separator:
+        raise ConfigError(
+            f"source.delimiter must be one ASCII character and source.separator not empty, "
+            f"got {settings.delimiter!r} and {settings.separator!r}"
+        )
+    return fields
+
+
+def _roles(settings: TableSettings) -> list[str]:
+    """The columns that every log has."""
+    return [settings.user, settings.item, settings.timestamp, *filter(None, [settings.label])]
+
+
+def _open_file(path: Path, settings: TableSettings, wanted: list[str]) -> LogFile:
+    file = open_file(path, settings.delimiter)
+    if settings.label is None and "label" in file.types.columns:
+        raise DataError(
+            f"{path}: there is a column 'label'; set source.label = 'label' to learn from it, or "
+            "source.label = '' if every row is a click"
+        )
+    return file.select(wanted)
+
+
+def _times_are_integers(files: list[LogFile], column: str) -> bool:
+    """Whether timestamps are integers; for text the first value tells."""
+    for file in files:
+        dtype = file.types.schema[column]
+        if dtype != pl.String:
+            return dtype.is_integer()
+        with reading(file.path):
+            first = file.frame.select(pl.col(column).drop_nulls().first()).collect().to_series()
+        if first[0] is not None:
+            return columns.as_ids(first).dtype == pl.Int64
+    return False
+
+
+def _columns(
+    file: LogFile, settings: TableSettings, fields: tuple[Field, ...], spelled_as_integers: bool
+) -> list[Column]:
+    types = file.types
+    time = settings.timestamp
+    try:
+        made = [
+            columns.id_column("user", settings.user, types),
+            columns.id_column("item", settings.item, types),
+            columns.moment_column(time, types, settings.time_unit, spelled_as_integers),
+        ]
+        if settings.label:
+            made.append(columns.label_column(settings.label, types))
+        for field in fields:
+            made.append(columns.field_column(field.name, types, field.kind, settings.separator))
+    except DataError as error:
+        raise DataError(f"{file.path}: {error}") from None
+    return made
+
+
+def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
+    """Go through a file once, in a stream, and stop at its first bad value."""
+    frame = file.frame.with_row_index(_ROW)
+    ids = [c for c in cols if c.name in ("user", "item") and file.is_text]
+    spelled = [columns.integers(pl.col(c.raw)).is_not_null().all().alias(c.name) for c in ids]
+    time = next(c.typed for c in cols if c.name == "timestamp")
+    bad = [pl.col(_ROW).filter(c.bad).min().alias(f"bad {c.name}") for c in cols]
+    ends = [time.min().alias("first"), time.max().alias("last"), pl.len().alias("n_rows")]
+    with reading(file.path):
+        found = frame.select(*ends, *spelled, *bad).collect(engine="streaming").row(0, named=True)
+        for column in cols:
+            row = found[f"bad {column.name}"]
+            if row is not None:
+                at_row = frame.filter(pl.col(_ROW) == row).select(column.raw).collect()
+                raise DataError(_bad_value(file.path, row, column, at_row.item()))
+    integer_ids = frozenset(c.name for c in ids if found[c.name])
+    return _Facts(found["n_rows"], found["first"], found["last"], integer_ids)
+
+
+def _bad_value(path: Path, row: int, column: Column, value: Any) -> str:
+    came = "nothing" if value is None else repr(value)
+    return (
+        f"{path}: row {row + 1}, column '{column.raw}': expected {column.expected}, got {came}; "
+        "correct or remove the row (rows are counted from 1, after the header)"
+    )
+
+
+def _typed_rows(
+    files: list[LogFile], mapped: list[list[Column]], integer_ids: frozenset[str]
+) -> pl.LazyFrame:
+    frames = [
+        file.frame.select(column.typed for column in cols)
+        for file, cols in zip(files, mapped, strict=True)
+    ]
+    return pl.concat(frames).with_columns(pl.col(sorted(integer_ids)).cast(pl.Int64))
+
+
+def _latest(frame: pl.LazyFrame, side: Side, fields: list[Field]) -> pl.DataFrame:
+    """Each entity's latest known value of each field; the file's order breaks ties."""
+    table = frame.select(side).unique().sort(side).collect(engine="streaming")
+    newest = pl.col("timestamp") == pl.col("timestamp").max()
+    for field in fields:
+        values = (
+            frame.select(side, field.name, "timestamp")
+            .with_row_index(_ROW)
+            .drop_nulls(field.name)
+            .group_by(side, field.name)
+            .agg(pl.col("timestamp").max(), pl.col(_ROW).filter(newest).max())
+            .sort("timestamp", _ROW)
+            .select(side, field.name)
+            .unique(side, keep="last", maintain_order=True)
+            .collect(engine="streaming")
+        )
+        table = table.join(values, on=side, how="left", maintain_order="left")
+    return table
+
+
+def _split(facts: list[_Facts], unit: TimeUnit) -> dict[str, Any]:
+    """One cut in time for all, over the last fifth of the days; by user if there are too few."""
+    moments = [m for fact in facts for m in (fact.first, fact.last) if m is not None]
+    day = 1 if unit == "day" else SECONDS_PER_DAY
+    n_days = max(moments) // day - min(moments) // day + 1
+    if n_days < 10:
+        return {"kind": "last-interaction", "ties": "exclude"}
+    return {"kind": "last-days", "days": 2 * round(n_days / 10), "ties": "exclude"}

@@ -1,0 +1,124 @@
+"""CSV and Parquet files, found by name and scanned."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from aqcl.config import did_you_mean
+from aqcl.errors import DataError
+
+PARQUET = (".parquet", ".pq")
+CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file that can be read in a stream."""
+
+    path: Path
+    frame: pl.LazyFrame
+    types: pl.DataFrame
+    """No rows, only the names and types of the columns."""
+    is_text: bool
+    """Whether the values are only spelled (CSV) and not typed (Parquet)."""
+
+    def select(self, wanted: list[str]) -> "LogFile":
+        """Only the wanted columns, those of a dictionary type as text.
+
+        Raises:
+            DataError: the file lacks one.
+        """
+        for name in wanted:
+            if name not in self.types.columns:
+                known = did_you_mean(name, self.types.columns)
+                raise DataError(f"{self.path}: column '{name}' is missing; {known}")
+        coded = [name for name in wanted if self.types.schema[name] in (pl.Categorical, pl.Enum)]
+        frame = self.frame.select(wanted).with_columns(pl.col(coded).cast(pl.String))
+        return LogFile(self.path, frame, _types(frame), self.is_text)
+
+
+def find_files(path: str | list[str]) -> list[Path]:
+    """The files that paths or patterns name, in order, each once.
+
+    Raises:
+        DataError: a pattern that matches nothing, or a directory.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [path] if isinstance(path, str) else path:
+        expanded = Path(pattern).expanduser()
+        matches = [expanded] if expanded.exists() else _matches(str(expanded))
+        if not matches:
+            raise DataError(f"source.path = '{pattern}': no file matches; check the path")
+        found.update(dict.fromkeys(matches))
+    if not found:
+        raise DataError("source.path is an empty list; give at least one file")
+    for match in found:
+        if match.is_dir():
+            raise DataError(f"{match} is a directory; give its files, as {match}/*.parquet")
+    return list(found)
+
+
+def _matches(pattern: str) -> list[Path]:
+    return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever polars raises on a damaged file into an error that names it."""
+    try:
+        yield
+    except pl.exceptions.NoDataError:
+        raise DataError(f"{path}: the file is empty; a header and rows are expected") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: cannot be read, is it whole? {error}") from error
+
+
+def open_file(path: Path, delimiter: str) -> LogFile:
+    """Scan one file; the values of a CSV file are all text, null where empty.
+
+    Raises:
+        DataError: not a whole CSV or Parquet file.
+    """
+    name = path.name.lower()
+    if not name.endswith((*PARQUET, *CSV)):
+        raise DataError(f"{path}: the name must end in one of {', '.join((*PARQUET, *CSV))}")
+    is_text = name.endswith(CSV)
+    with reading(path):
+        if is_text:
+            frame = pl.scan_csv(path, glob=False, infer_schema=False, separator=delimiter)
+            frame = frame.with_columns(pl.all().replace("", None))
+        else:
+            frame = pl.scan_parquet(path, glob=False)
+        return LogFile(path, frame, _types(frame), is_text)
+
+
+def check_same_types(files: list[LogFile]) -> None:
+    """Check that the columns have the same kind of values in every file.
+
+    Raises:
+        DataError: the first column that has not.
+    """
+    first = files[0]
+    for file in files[1:]:
+        for name, dtype in file.types.schema.items():
+            if _family(file.types, name) != _family(first.types, name):
+                other = first.types.schema[name]
+                raise DataError(
+                    f"{file.path}: column '{name}' has type {dtype}, but {other} in {first.path}; "
+                    "all files must agree"
+                )
+
+
+def _types(frame: pl.LazyFrame) -> pl.DataFrame:
+    return pl.DataFrame(schema=frame.collect_schema())
+
+
+def _family(types: pl.DataFrame, name: str) -> str:
+    dtype = types.schema[name]
+    if dtype.is_integer():
+        return "integer"
+    return "float" if dtype.is_float() else str(dtype.base_type())

@@ -1,0 +1,215 @@
+"""Every source of the table through one battery, on small files made here."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from aqcl.click_log import ClickLog
+from aqcl.config import as_values, build
+from aqcl.dataset import open_dataset
+from aqcl.datasets import SOURCES, open_source, source_files
+from aqcl.errors import ConfigError, DataError
+from aqcl.prepare import merge_protocol, prepare
+
+N_USERS, N_ITEMS, N_CLICKS = 12, 8, 6
+CLICKS = [(u, (u * 3 + n * n) % N_ITEMS, n) for u in range(N_USERS) for n in range(N_CLICKS)]
+
+
+def _table(folder: Path) -> dict[str, Any]:
+    lines = [f"u{u},i{i},{n * 86400},a{u % 3},{i}.5,x|y{i % 2},p{n % 2}" for u, i, n in CLICKS]
+    (folder / "log.csv").write_text(
+        "user,item,timestamp,age,price,tags,page\n" + "\n".join(lines) + "\n"
+    )
+    return {
+        "path": str(folder / "log.csv"),
+        "user_columns": {"age": "categorical"},
+        "item_columns": {"price": "numeric", "tags": "categories"},
+        "context_columns": {"page": "categorical"},
+    }
+
+
+def _sequences(folder: Path) -> dict[str, Any]:
+    lines = [" ".join(map(str, [u, *(i for v, i, _ in CLICKS if v == u)])) for u in range(N_USERS)]
+    (folder / "log.txt").write_text("\n".join(lines))
+    (folder / "attributes.json").write_text(json.dumps({i: [i % 2, "x"] for i in range(N_ITEMS)}))
+    return {"path": str(folder / "log.txt"), "attributes": str(folder / "attributes.json")}
+
+
+def _amazon(folder: Path) -> dict[str, Any]:
+    reviews = [
+        json.dumps({"reviewerID": f"U{u}", "asin": f"B{i}", "unixReviewTime": n * 86_400})
+        for u, i, n in CLICKS
+    ]
+    products = [repr({"asin": f"B{i}", "categories": [["A", f"C{i}"]]}) for i in range(N_ITEMS)]
+    for name, lines in (("reviews_Toys_5", reviews), ("meta_Toys", products)):
+        (folder / f"{name}.json.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return {"directory": str(folder), "category": "Toys", "core": 2}
+
+
+def _ta_feng(folder: Path) -> dict[str, Any]:
+    head = "TRANSACTION_DT,CUSTOMER_ID,AGE_GROUP,PIN_CODE,PRODUCT_SUBCLASS,PRODUCT_ID\n"
+    lines = [f"11/{n + 1}/2000,{u:04d},<25,11{u % 3},{i % 3},47{i}" for u, i, n in CLICKS]
+    (folder / "ta_feng.csv").write_text(head + "\n".join(lines))
+    return {"path": str(folder / "ta_feng.csv")}
+
+
+def _oncold(folder: Path) -> dict[str, Any]:
+    sizes = {"users": 200, "items": 30, "samples": 4_000, "n_interests": 4}
+    return {**sizes, "cache": str(folder)}
+
+
+MAKERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "table": _table,
+    "sequences": _sequences,
+    "amazon": _amazon,
+    "ta-feng": _ta_feng,
+    "oncold": _oncold,
+}
+COLUMN_TYPES = {
+    "categorical": pl.String(),
+    "categories": pl.List(pl.String()),
+    "numeric": pl.Float64(),
+}
+
+
+@pytest.fixture(params=list(SOURCES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def values(name: str, tmp_path: Path) -> dict[str, Any]:
+    return MAKERS[name](tmp_path)
+
+
+@pytest.fixture
+def log(name: str, values: dict[str, Any]) -> ClickLog:
+    return open_source(name, values)
+
+
+def test_every_source_is_in_the_battery() -> None:
+    assert set(MAKERS) == set(SOURCES)
+
+
+def test_rows_have_the_columns_and_types_of_the_contract(log: ClickLog) -> None:
+    rows = log.rows.collect()
+
+    context = [field.name for field in log.fields if field.side == "context"]
+    label = ["label"] if "label" in rows.columns else []
+    assert rows.columns == ["user", "item", "timestamp", *label, *context]
+    assert rows["user"].dtype in (pl.Int64, pl.String)
+    assert rows["item"].dtype in (pl.Int64, pl.String)
+    assert rows["timestamp"].dtype == pl.Int64
+    assert rows.select("user", "item", "timestamp", *label).null_count().sum_horizontal()[0] == 0
+    if label:
+        assert rows["label"].dtype == pl.Int8
+        assert set(rows["label"]) == {0, 1}
+    for field in log.fields:
+        if field.side == "context":
+            assert rows[field.name].dtype == COLUMN_TYPES[field.kind]
+
+
+def test_every_click_is_there_in_the_order_of_the_file(name: str, log: ClickLog) -> None:
+    rows = log.rows.collect()
+    if name == "oncold":
+        assert len(rows) == 4_000
+        return
+    users = rows["user"].cast(pl.String).str.strip_chars("uU").cast(pl.Int64)
+    items = rows["item"].cast(pl.String).str.slice(-1).cast(pl.Int64)
+    assert list(zip(users, items, strict=True)) == [(u, i) for u, i, _ in CLICKS]
+    times = rows["timestamp"].to_list()
+    unit = {"second": 86_400, "day": 1, "position": 1}[log.time_unit]
+    assert [time - times[0] for time in times] == [n * unit for _, _, n in CLICKS]
+
+
+def test_entity_tables_hold_their_fields_once_for_each_entity(log: ClickLog) -> None:
+    rows = log.rows.collect()
+    for side, table in (("user", log.users), ("item", log.items)):
+        fields = [field for field in log.fields if field.side == side]
+        if table is None:
+            assert fields == []
+            continue
+        assert table.columns == [side, *(field.name for field in fields)]
+        assert table[side].dtype == rows[side].dtype
+        assert not table[side].is_duplicated().any()
+        assert set(table[side]) >= set(rows[side])
+        for field in fields:
+            assert table[field.name].dtype == COLUMN_TYPES[field.kind]
+            assert field.size == 0
+
+
+def test_fields_have_names_of_their_own(log: ClickLog) -> None:
+    names = [field.name for field in log.fields]
+
+    assert len(set(names)) == len(names)
+    assert names
+    assert set(names).isdisjoint({"user", "item", "timestamp", "label"})
+
+
+def test_opening_twice_gives_the_same_log(name: str, values: dict[str, Any], log: ClickLog) -> None:
+    again = open_source(name, values)
+
+    assert again.rows.collect().equals(log.rows.collect())
+    assert log.rows.collect().equals(log.rows.collect())
+    for one, other in ((log.users, again.users), (log.items, again.items)):
+        assert (one is None) == (other is None)
+        assert one is None or other is None or one.equals(other)
+    plain = [
+        dataclasses.replace(x, rows=pl.LazyFrame(), users=None, items=None) for x in (log, again)
+    ]
+    shown = [(x.name, x.time_unit, x.fields, x.simulated, x.protocol, x.notes) for x in plain]
+    assert shown[0] == shown[1]
+
+
+def test_only_a_simulated_log_says_so(name: str, log: ClickLog) -> None:
+    assert log.simulated == (name == "oncold") == ("simulated" in log.name)
+
+
+def test_the_log_can_be_prepared_with_its_own_protocol(log: ClickLog, tmp_path: Path) -> None:
+    out = prepare(log, merge_protocol(log, {}), tmp_path / "dataset")
+
+    dataset = open_dataset(out)
+    assert dataset.schema.n_user_entities == log.rows.collect()["user"].n_unique() + 2
+    assert [field.name for field in dataset.schema.fields] == [field.name for field in log.fields]
+    assert min(len(dataset.train), len(dataset.valid), len(dataset.test)) > 0
+
+
+def test_settings_are_documented_and_survive_toml(name: str, values: dict[str, Any]) -> None:
+    source = SOURCES[name]
+    config = build(source.settings, values, "source")
+
+    assert build(source.settings, as_values(config), "source") == config
+    for field in source.settings.__pydantic_fields__.values():
+        assert field.description
+    assert source.description
+
+
+def test_unknown_settings_are_named(name: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"source\.colour: unknown key"):
+        open_source(name, {**values, "colour": 1})
+
+
+def test_files_are_named_for_the_fingerprint(name: str, values: dict[str, Any]) -> None:
+    files = source_files(name, values)
+
+    assert all(path.is_file() for path in files)
+    given = {Path(v) for k, v in values.items() if k in ("path", "attributes", "meta")}
+    assert given <= set(files)
+    assert bool(files) == (name != "oncold")
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "oncold"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.csv"):
+        open_source(name, {"path": str(tmp_path / "nowhere.csv")})
+
+
+def test_unknown_source() -> None:
+    with pytest.raises(ConfigError, match="source = 'amazn' does not exist; did you mean 'amazon'"):
+        open_source("amazn", {})
