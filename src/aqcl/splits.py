@@ -1,0 +1,179 @@
+"""Which rows train, which validate and which test: always in time order for each user."""
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+from aqcl.click_log import TimeUnit
+from aqcl.config import settings
+from aqcl.errors import ConfigError, DataError
+
+Int64s = npt.NDArray[np.int64]
+Int8s = npt.NDArray[np.int8]
+SplitName = Literal["train", "valid", "test"]
+Moment = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)] | str | dt.datetime | dt.date
+
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+TRAIN, VALID, TEST = range(3)
+
+_DAY_SECONDS = 86_400
+_NEEDS: dict[str, set[str]] = {
+    "last-interaction": set(),
+    "last-day": set(),
+    "last-days": {"days"},
+    "time": {"valid_from", "test_from"},
+}
+
+
+@settings
+class SplitSettings:
+    """How a click log is cut into train, valid and test."""
+
+    kind: Literal["last-interaction", "last-day", "last-days", "time"] = "last-interaction"
+    """`last-interaction`, `last-day`: each user's last row or day tests, the one before it
+    validates, and a user with two has no validation; `last-days`, `time`: one cut for all."""
+    ties: Literal["exclude", "order"] = "exclude"
+    """Whether rows of one user at one time are hidden from each other or ordered as in the
+    file."""
+    days: Annotated[int, pydantic.Field(ge=2)] | None = None
+    """For `last-days`: the last so many calendar days, the first half valid, the rest test."""
+    valid_from: Moment | None = None
+    """For `time`: the first moment of valid, an ISO date or an integer in the log's unit."""
+    test_from: Moment | None = None
+    """For `time`: the first moment of test."""
+    until: Moment | None = None
+    """Rows at or after this moment are left out."""
+
+    @pydantic.model_validator(mode="after")
+    def _check_keys(self) -> "SplitSettings":
+        needed = _NEEDS[self.kind]
+        for key in ("days", "valid_from", "test_from"):
+            if (getattr(self, key) is None) == (key in needed):
+                verb = "needs" if key in needed else "takes no"
+                raise ValueError(f"kind '{self.kind}' {verb} {key}")
+        return self
+
+
+def moment(value: Moment, unit: TimeUnit, key: str) -> int:
+    """A setting as a timestamp of the log: seconds or days since 1970 (UTC), or as it is.
+
+    Raises:
+        ConfigError: not a date, or a date for a log that only has positions.
+    """
+    if isinstance(value, int):
+        return value
+    if unit == "position":
+        raise ConfigError(f"{key} = {value}: the log's timestamps are positions; give an integer")
+    try:
+        date = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    except ValueError:
+        raise ConfigError(
+            f"{key} = {value!r}: expected an integer or an ISO date such as 2014-07-01"
+        ) from None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=dt.UTC)
+    seconds = int(date.timestamp() // 1)
+    return seconds // _DAY_SECONDS if unit == "day" else seconds
+
+
+def assign(user: Int64s, timestamp: Int64s, split: SplitSettings, unit: TimeUnit) -> Int8s:
+    """The split of each row.
+
+    Args:
+        user: user number of each row, ascending.
+        timestamp: of each row, ascending for each user.
+        split: the settings.
+        unit: of the timestamps.
+
+    Raises:
+        ConfigError: days asked of a log without days, or cuts in the wrong order.
+        DataError: a split would be empty.
+    """
+    if split.kind == "last-interaction":
+        part = _by_last(user, np.arange(len(user)))
+    elif split.kind == "last-day":
+        part = _by_last(user, _days(timestamp, unit))
+    else:
+        valid_from, test_from = _cuts(timestamp, split, unit)
+        part = ((timestamp >= valid_from).astype(np.int8) + (timestamp >= test_from)).astype(
+            np.int8
+        )
+    _check_not_empty(part, timestamp, split)
+    return part
+
+
+def _days(timestamp: Int64s, unit: TimeUnit) -> Int64s:
+    if unit == "position":
+        raise ConfigError(
+            "split.kind: days are asked for, but the log's timestamps are positions; "
+            "use 'last-interaction'"
+        )
+    return timestamp if unit == "day" else timestamp // _DAY_SECONDS
+
+
+def _by_last(user: Int64s, moments: npt.NDArray[np.int64]) -> Int8s:
+    """Split by distinct moments of each user: the last tests, the one before validates."""
+    new_user = np.diff(user, prepend=user[0] - 1) != 0
+    new_moment = new_user | (np.diff(moments, prepend=moments[0]) != 0)
+    number = np.cumsum(new_moment)  # of the moment, over the whole log
+    first = np.flatnonzero(new_user)
+    last = np.append(first[1:], len(user)) - 1
+    owner = np.cumsum(new_user) - 1
+    n_moments = (number[last] - number[first] + 1)[owner]
+    from_end = number[last][owner] - number
+    part = np.full(len(user), TRAIN, dtype=np.int8)
+    part[(from_end == 0) & (n_moments > 1)] = TEST
+    part[(from_end == 1) & (n_moments > 2)] = VALID
+    return part
+
+
+def _cuts(timestamp: Int64s, split: SplitSettings, unit: TimeUnit) -> tuple[int, int]:
+    """The first timestamps of valid and of test."""
+    if split.kind == "last-days":
+        assert split.days is not None
+        length = 1 if unit == "day" else _DAY_SECONDS
+        end = (int(_days(timestamp.max(keepdims=True), unit)[0]) + 1) * length
+        return end - split.days * length, end - (split.days - split.days // 2) * length
+    assert split.valid_from is not None
+    assert split.test_from is not None
+    cuts = {key: moment(getattr(split, key), unit, f"split.{key}") for key in _NEEDS["time"]}
+    if cuts["valid_from"] >= cuts["test_from"]:
+        raise ConfigError(
+            f"split.valid_from = {split.valid_from} must lie before "
+            f"split.test_from = {split.test_from}"
+        )
+    return cuts["valid_from"], cuts["test_from"]
+
+
+def _check_not_empty(part: Int8s, timestamp: Int64s, split: SplitSettings) -> None:
+    sizes = np.bincount(part, minlength=len(SPLITS))
+    if sizes.all():
+        return
+    empty = [name for name, size in zip(SPLITS, sizes, strict=True) if not size]
+    raise DataError(
+        f"split {' and '.join(empty)} would be empty ({len(part)} rows, split.kind = "
+        f"'{split.kind}'): {_reason(timestamp, split)}"
+    )
+
+
+def _reason(timestamp: Int64s, split: SplitSettings) -> str:
+    if split.kind in ("last-interaction", "last-day"):
+        what = "rows" if split.kind == "last-interaction" else "days with rows"
+        return f"some users need 3 {what} or more; use split.kind = 'time' or a longer log"
+    values, counts = np.unique(timestamp, return_counts=True)
+    largest = ", ".join(
+        f"{value} ({count} rows)"
+        for value, count in zip(values[:-4:-1], counts[:-4:-1], strict=True)
+    )
+    asked: Any = (
+        f"days = {split.days}"
+        if split.kind == "last-days"
+        else f"valid_from = {split.valid_from}, test_from = {split.test_from}"
+    )
+    return (
+        f"timestamps range from {values[0]} to {values[-1]}, the largest are {largest}, and "
+        f"{asked}; move the cuts, or leave far-off rows out with split.until"
+    )

@@ -1,0 +1,139 @@
+"""Each kind of split, its settings and its refusals."""
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aqcl.click_log import TimeUnit
+from aqcl.config import build
+from aqcl.errors import ConfigError, DataError
+from aqcl.splits import SplitSettings, assign, moment
+
+DAY = 86_400
+
+
+def _assign(
+    rows: list[tuple[int, int]], values: dict[str, Any], unit: TimeUnit = "second"
+) -> list[int]:
+    user, timestamp = np.array(rows, dtype=np.int64).T
+    return list(map(int, assign(user, timestamp, build(SplitSettings, values), unit)))
+
+
+def test_the_last_row_tests_and_the_one_before_validates() -> None:
+    rows = [(0, 1), (0, 1), (0, 1), (0, 5), (1, 2), (1, 3), (2, 9)]
+
+    assert _assign(rows, {}, "position") == [0, 0, 1, 2, 0, 2, 0]
+
+
+def test_the_last_day_tests_whole() -> None:
+    rows = [
+        *[(0, 0), (0, DAY - 1), (0, DAY), (0, 2 * DAY), (0, 3 * DAY - 1)],
+        *[(1, -1), (1, 0), (1, 1)],
+        *[(2, 5 * DAY), (2, 5 * DAY + 1)],
+    ]
+
+    assert _assign(rows, {"kind": "last-day"}) == [0, 0, 1, 2, 2, 0, 2, 2, 0, 0]
+    days = [(user, time // DAY) for user, time in rows]
+    assert _assign(days, {"kind": "last-day"}, "day") == [0, 0, 1, 2, 2, 0, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [(2, [0, 0, 0, 0, 1, 2]), (3, [0, 0, 0, 1, 2, 2]), (4, [0, 0, 1, 1, 2, 2])],
+)
+def test_the_last_days_are_calendar_days_of_the_whole_log(days: int, expected: list[int]) -> None:
+    # Days 0, 1, 2, 3, 4, 5; the last row is at noon of day 5.
+    rows = [
+        (0, 0),
+        (0, 2 * DAY - 1),
+        (0, 2 * DAY),
+        (1, 3 * DAY),
+        (1, 4 * DAY),
+        (2, 5 * DAY + 43200),
+    ]
+
+    assert _assign(rows, {"kind": "last-days", "days": days}) == expected
+
+
+def test_a_cut_belongs_to_what_follows_it() -> None:
+    rows = [(0, 9), (0, 10), (0, 19), (1, 20), (1, 30)]
+
+    assert _assign(rows, {"kind": "time", "valid_from": 10, "test_from": 20}) == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "expected"),
+    [
+        (17, "second", 17),
+        (17, "position", 17),
+        ("1970-01-03", "second", 2 * DAY),
+        ("1970-01-03", "day", 2),
+        ("1970-01-01T01:00:00+01:00", "second", 0),
+        ("1969-12-31 23:59:59.5", "second", -1),
+        (dt.date(1970, 1, 2), "second", DAY),
+        (dt.datetime(1970, 1, 2, 12, tzinfo=dt.UTC), "day", 1),
+    ],
+)
+def test_moments(value: int | str | dt.date, unit: TimeUnit, expected: int) -> None:
+    assert moment(value, unit, "split.until") == expected
+
+
+def test_moments_that_are_none() -> None:
+    with pytest.raises(ConfigError, match=r"split\.until = 'May': expected an integer or an ISO"):
+        moment("May", "second", "split.until")
+    with pytest.raises(ConfigError, match=r"split\.until = 2020-01-01: .* are positions"):
+        moment("2020-01-01", "position", "split.until")
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"kind": "last-days"}, "kind 'last-days' needs days"),
+        ({"kind": "last-days", "days": 1}, "days: .*greater than or equal to 2"),
+        ({"days": 2}, "kind 'last-interaction' takes no days"),
+        ({"kind": "time", "valid_from": 1}, "kind 'time' needs test_from"),
+        ({"kind": "last-day", "test_from": 1}, "kind 'last-day' takes no test_from"),
+        ({"until": 2**63}, "until"),
+        ({"kind": "random"}, "kind: Input should be 'last-interaction'"),
+        ({"tie": "order"}, "did you mean 'ties'"),
+    ],
+)
+def test_settings_must_fit_together(values: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        build(SplitSettings, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "match"),
+    [
+        ({"kind": "last-day"}, "position", "timestamps are positions"),
+        ({"kind": "last-days", "days": 2}, "position", "timestamps are positions"),
+        (
+            {"kind": "time", "valid_from": "1970-01-02", "test_from": 86_400},
+            "second",
+            "valid_from = 1970-01-02 must lie before",
+        ),
+    ],
+)
+def test_settings_must_fit_the_log(values: dict[str, Any], unit: TimeUnit, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        _assign([(0, 0), (0, 1), (0, 2)], values, unit)
+
+
+def test_empty_splits_are_refused_with_the_reason() -> None:
+    with pytest.raises(DataError, match=r"valid would be empty .* 3 days with rows or more"):
+        _assign([(0, 0), (0, 1), (0, 2), (0, 3 * DAY)], {"kind": "last-day"})
+    with pytest.raises(
+        DataError, match=r"train and valid would be empty \(3 rows.*range from 5 to 7.*valid_from"
+    ):
+        _assign([(0, 5), (0, 6), (0, 7)], {"kind": "time", "valid_from": 1, "test_from": 2})
+
+
+def test_one_far_off_timestamp_is_named() -> None:
+    far = 2**63 - 1
+    rows = [(0, 5), (0, 6), (0, 7), (0, 7), (0, far)]
+
+    with pytest.raises(DataError, match=rf"{far} \(1 rows\), 7 \(2 rows\), 6 \(1 rows\).*until"):
+        _assign(rows, {"kind": "last-days", "days": 2})
