@@ -1,0 +1,124 @@
+"""Scores of the rows of a split: everything that evaluation needs."""
+
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from aqcl.errors import DataError, StorageError
+from aqcl.storage import atomic_write
+
+Column = npt.NDArray[Any]
+
+_DTYPES = {
+    "user": np.int64,
+    "item": np.int64,
+    "label": np.int8,
+    "activity": np.int64,
+    "score": np.float64,
+}
+_IS_PROBABILITY = "aqcl.is_probability"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The N rows of a split with a score each; columns (N,) are checked and converted when made.
+
+    Raises:
+        DataError: columns of different lengths, a label that is not 0 or 1, a negative
+            activity, or a score that is not finite or not in [0, 1].
+    """
+
+    user: Column
+    """Entity ids, int64."""
+    item: Column
+    """Entity ids, int64."""
+    label: Column
+    """0 or 1, int8."""
+    activity: Column
+    """Clicks of the user strictly before the row, never truncated, int64."""
+    score: Column
+    """Click probability, float64."""
+    is_probability: bool = True
+    """False where the score only ranks, so that logloss and calibration mean nothing."""
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+        _check(np.isin(self.label, (0, 1)), "label", "0 or 1", self.label)
+        _check(np.asarray(self.activity) >= 0, "activity", "0 or more", self.activity)
+        # a NaN fails both comparisons
+        inside = (np.asarray(self.score) >= 0) & (np.asarray(self.score) <= 1)
+        _check(inside, "score", "a finite number in [0, 1]", self.score)
+        for name, dtype in _DTYPES.items():
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+
+    def _check_lengths(self) -> None:
+        shapes = {name: np.shape(getattr(self, name)) for name in _DTYPES}
+        if len(set(shapes.values())) > 1 or len(shapes["user"]) != 1:
+            found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise DataError(
+                f"predictions: expected columns of one length, got {found}; "
+                "give one value per row in each"
+            )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def write(self, path: Path) -> None:
+        """Write the columns as a Parquet file, whole or not at all."""
+        buffer = io.BytesIO()
+        table = pl.DataFrame({name: getattr(self, name) for name in _DTYPES})
+        table.write_parquet(buffer, metadata={_IS_PROBABILITY: str(self.is_probability).lower()})
+        atomic_write(path, buffer.getvalue())
+        _log.debug("wrote %d predictions to %s", len(self), path)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `Predictions.write` wrote.
+
+    Raises:
+        StorageError: the file is missing, damaged or does not hold predictions.
+    """
+    if not path.is_file():
+        raise StorageError(f"{path}: no such file; write the predictions of this split first")
+    try:
+        table = pl.read_parquet(path)
+        metadata = pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StorageError(f"{path}: not a readable Parquet file: {error}; make it again") from None
+    missing = [name for name in _DTYPES if name not in table.columns]
+    if missing:
+        raise StorageError(
+            f"{path}: expected columns {', '.join(_DTYPES)}, got {', '.join(table.columns)}: "
+            f"{', '.join(missing)} missing; give a file of predictions"
+        )
+    for name in _DTYPES:
+        column = table[name]
+        if not column.dtype.is_numeric() or column.null_count():
+            raise StorageError(
+                f"{path}: column {name}: expected numbers without nulls, got {column.dtype} "
+                f"with {column.null_count()} nulls; make the file again"
+            )
+    try:
+        return Predictions(
+            **{name: table[name].to_numpy() for name in _DTYPES},
+            is_probability=metadata.get(_IS_PROBABILITY) != "false",
+        )
+    except DataError as error:
+        raise StorageError(f"{path}: {error}") from None
+
+
+def _check(holds: Column, column: str, expected: str, values: Column) -> None:
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise DataError(
+            f"predictions: column {column}, row {row}: expected {expected}, got {values[row]}; "
+            f"{np.count_nonzero(~holds)} of {len(holds)} rows are wrong"
+        )

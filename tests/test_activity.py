@@ -1,0 +1,114 @@
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aqcl.activity import GROUPS, alpha, group_thresholds, user_groups
+from aqcl.errors import ConfigError, DataError
+
+Array = npt.NDArray[Any]
+positive = st.floats(1e-3, 50)
+
+
+@given(positive, positive, st.floats(0.1, 1e4))
+def test_alpha_is_one_without_clicks_and_e_to_minus_w1_at_the_mean(
+    w1: float, w2: float, mean: float
+) -> None:
+    values = alpha(torch.tensor([0.0, mean], dtype=torch.float64), mean, w1, w2)
+    assert values[0] == 1
+    assert float(values[1]) == pytest.approx(math.exp(-w1), rel=1e-12)
+
+
+@given(positive, positive)
+def test_alpha_falls_with_activity_and_stays_between_0_and_1(w1: float, w2: float) -> None:
+    values = alpha(torch.arange(0.0, 2000.0), 6.88, w1, w2)
+    assert values.dtype == torch.float32
+    assert ((values >= 0) & (values <= 1)).all()
+    assert (values.diff() <= 0).all()
+
+
+def test_alpha_equals_the_formula() -> None:
+    clicks = [0, 1, 3, 10, 200]
+    values = alpha(torch.tensor(clicks, dtype=torch.float64), 6.9, 0.7, 1.3)
+    expected = [math.exp(-0.7 * (n / 6.9) ** 1.3) for n in clicks]
+    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-12)
+
+
+def test_w2_of_zero_is_a_constant() -> None:
+    values = alpha(torch.tensor([0.0, 1.0, 99.0]), 6.9, 0.5, 0.0)
+    np.testing.assert_allclose(values.numpy(), math.exp(-0.5), rtol=1e-6)
+
+
+def test_alpha_has_no_gradient() -> None:
+    assert not alpha(torch.ones(3, requires_grad=True), 1.0, 1.0, 1.0).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("mean", "w1", "w2", "name"),
+    [
+        (0.0, 1.0, 1.0, "mean_activity"),
+        (math.nan, 1.0, 1.0, "mean_activity"),
+        (1.0, -0.1, 1.0, "w1"),
+        (1.0, math.nan, 1.0, "w1"),
+        (1.0, 1.0, -1.0, "w2"),
+        (1.0, 1.0, math.inf, "w2"),
+    ],
+)
+def test_alpha_refuses_parameters_out_of_range(
+    mean: float, w1: float, w2: float, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected"):
+        alpha(torch.ones(2), mean, w1, w2)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60))
+def test_thresholds_are_the_smallest_integers_that_reach_their_shares(activity: list[int]) -> None:
+    thresholds = group_thresholds(np.array(activity))
+    for threshold, tenths in zip(thresholds, (6, 9), strict=True):
+        reached = [sum(a <= t for a in activity) * 10 >= tenths * len(activity) for t in range(31)]
+        assert threshold == reached.index(True)
+
+
+def test_thresholds_count_shares_exactly() -> None:
+    assert group_thresholds(np.arange(1, 11)) == (6, 9)
+    assert group_thresholds(np.arange(1, 6)) == (3, 5)
+    assert group_thresholds(np.zeros(4, dtype=np.int64)) == (0, 0)
+
+
+def test_thresholds_of_nobody_are_an_error() -> None:
+    with pytest.raises(DataError, match="at least one user"):
+        group_thresholds(np.empty(0, dtype=np.int64))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 20), st.integers(0, 5)), max_size=40),
+    st.integers(0, 15),
+    st.integers(0, 5),
+    st.booleans(),
+)
+def test_groups_partition_the_rows_by_the_first_row_of_each_user(
+    rows: list[tuple[int, int, int]], low: int, step: int, timed: bool
+) -> None:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    user, activity, timestamp = columns.T
+    groups = user_groups(user, activity, (low, low + step), timestamp if timed else None)
+    assert groups.shape == user.shape
+    for u in set(user.tolist()):
+        mine = [row for row in range(len(rows)) if user[row] == u]
+        first = min(mine, key=lambda row: timestamp[row]) if timed else mine[0]
+        expected = int(activity[first] > low) + int(activity[first] > low + step)
+        assert set(groups[mine].tolist()) == {expected}
+    masks = [groups == g for g in range(len(GROUPS))]
+    np.testing.assert_array_equal(np.sum(masks, axis=0), 1)
+
+
+def test_the_earliest_row_decides_wherever_it_stands() -> None:
+    user, activity = np.array([4, 4, 4]), np.array([9, 2, 5])
+    timestamp = np.array([30, 10, 20])
+    assert user_groups(user, activity, (3, 6), timestamp).tolist() == [0, 0, 0]
+    assert user_groups(user, activity, (3, 6)).tolist() == [2, 2, 2]

@@ -1,0 +1,201 @@
+"""Every measure equals scikit-learn or a slow loop written from its definition."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from aqcl import metrics
+from aqcl.errors import DataError
+
+Array = npt.NDArray[Any]
+
+
+@st.composite
+def scored_rows(draw: st.DrawFn) -> tuple[Array, Array, Array]:
+    """User, label and score of a few rows with many ties."""
+    rows = draw(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 6)), max_size=40)
+    )
+    columns = np.array(rows).reshape(-1, 3)
+    return columns[:, 0], columns[:, 1], columns[:, 2] / 6
+
+
+def _same(ours: float, theirs: float) -> None:
+    assert ours == pytest.approx(theirs, abs=1e-12, nan_ok=True)
+
+
+def _slow_auc(label: Array, score: Array, weight: Array) -> float:
+    wins = total = 0.0
+    for i in range(len(label)):
+        for j in range(len(label)):
+            if label[i] == 1 and label[j] == 0:
+                pair = weight[i] * weight[j]
+                total += pair
+                wins += pair * ((score[i] > score[j]) + (score[i] == score[j]) / 2)
+    return wins / total if total else math.nan
+
+
+@given(scored_rows(), st.randoms(use_true_random=False))
+def test_auc_equals_counting_pairs(rows: tuple[Array, Array, Array], random: Any) -> None:
+    _, label, score = rows
+    weight = np.array([random.choice([0.0, 0.5, 1.0, 3.0]) for _ in label])
+    _same(metrics.auc(label, score), _slow_auc(label, score, np.ones(len(label))))
+    _same(metrics.auc(label, score, weight), _slow_auc(label, score, weight))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("digits", [1, 8])
+def test_auc_and_logloss_equal_scikit_learn(dtype: type, digits: int) -> None:
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 2000)
+    score: Array = rng.beta(1 + label, 2).round(digits).astype(dtype)
+    weight = rng.random(2000)
+    _same(metrics.auc(label, score), reference.roc_auc_score(label, score))
+    _same(
+        metrics.auc(label, score, weight),
+        reference.roc_auc_score(label, score, sample_weight=weight),
+    )
+    clipped = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
+    _same(metrics.logloss(label, score), reference.log_loss(label, clipped))
+
+
+def test_auc_closed_forms() -> None:
+    label = np.array([0, 0, 1, 1])
+    assert metrics.auc(label, np.array([-2.0, -1.0, 1.0, 2.0])) == 1.0
+    assert metrics.auc(label, np.array([2.0, 1.0, -1.0, -2.0])) == 0.0
+    assert metrics.auc(label, np.full(4, 0.3)) == 0.5
+    assert metrics.auc(label, np.array([0.1, 0.5, 0.5, 0.9])) == 0.875
+
+
+def test_logloss_stays_finite_for_certain_mistakes() -> None:
+    label = np.array([1, 0])
+    assert metrics.logloss(label, np.array([0.0, 1.0])) == pytest.approx(-math.log(1e-7))
+    assert metrics.logloss(label, np.array([1.0, 0.0])) == pytest.approx(1e-7)
+
+
+@pytest.mark.parametrize("weight", ["impressions", "positives", "users"])
+@given(rows=scored_rows())
+def test_gauc_equals_a_loop_over_users(
+    rows: tuple[Array, Array, Array], weight: metrics.UserWeight
+) -> None:
+    user, label, score = rows
+    total = weights = 0.0
+    for u in set(user.tolist()):
+        mine = user == u
+        own = _slow_auc(label[mine], score[mine], np.ones(mine.sum()))
+        if not math.isnan(own):
+            n = {"impressions": mine.sum(), "positives": label[mine].sum(), "users": 1}[weight]
+            total, weights = total + n * own, weights + n
+    expected = total / weights if weights else math.nan
+    _same(metrics.gauc(user, label, score, weight), expected)
+
+
+def test_gauc_of_pairs_is_the_rate_of_wins() -> None:
+    user = np.array([7, 3, 7, 3, 5, 5])
+    label = np.array([1, 0, 0, 1, 1, 0])
+    score = np.array([0.9, 0.2, 0.1, 0.1, 0.4, 0.4])
+    assert metrics.gauc(user, label, score) == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_gauc_definitions_differ() -> None:
+    user = np.array([1, 1, 1, 1, 2, 2])
+    label = np.array([1, 1, 1, 0, 1, 0])
+    score = np.array([3.0, 2.0, 1.0, 0.0, 0.0, 1.0])
+    assert metrics.gauc(user, label, score) == pytest.approx(4 / 6)
+    assert metrics.gauc(user, label, score, "positives") == pytest.approx(3 / 4)
+    assert metrics.gauc(user, label, score, "users") == pytest.approx(1 / 2)
+
+
+def test_rela_impr_gives_the_figure_of_the_paper() -> None:
+    # table 3, Amazon, DIN without and with AQCL
+    assert metrics.rela_impr(0.7078, 0.6956) == pytest.approx(6.24, abs=0.005)
+    assert metrics.rela_impr(0.7, 0.7) == 0
+    assert metrics.rela_impr(0.6, 0.7) == pytest.approx(-50)
+
+
+@pytest.mark.parametrize("base", [0.5, 0.4, math.nan])
+def test_rela_impr_over_a_base_at_chance_is_undefined(base: float) -> None:
+    assert math.isnan(metrics.rela_impr(0.7, base))
+
+
+def _slow_calibration_error(label: Array, probability: Array, bins: int) -> float:
+    members: dict[int, list[int]] = {}
+    for i, p in enumerate(probability):
+        lower, tied = int((probability < p).sum()), int((probability == p).sum())
+        members.setdefault((2 * lower + tied) * bins // (2 * len(label)), []).append(i)
+    error = 0.0
+    for rows in members.values():
+        error += len(rows) * abs(label[rows].mean() - probability[rows].mean())
+    return error / len(label)
+
+
+@given(scored_rows(), st.integers(1, 12))
+def test_calibration_error_equals_a_loop(rows: tuple[Array, Array, Array], bins: int) -> None:
+    _, label, probability = rows
+    assume(len(label))
+    _same(
+        metrics.expected_calibration_error(label, probability, bins),
+        _slow_calibration_error(label, probability, bins),
+    )
+
+
+def test_calibration_error_cuts_bins_of_equal_mass() -> None:
+    probability = np.array([0.01, 0.02, 0.03, 0.98])
+    label = np.array([0, 0, 1, 1])
+    # two bins of two rows, though three of the four probabilities are below one half
+    expected = (abs(0.03 - 0) + abs(1.01 - 2)) / 4
+    assert metrics.expected_calibration_error(label, probability, 2) == pytest.approx(expected)
+
+
+@given(scored_rows(), st.randoms(use_true_random=False))
+def test_no_measure_depends_on_the_order_of_rows(
+    rows: tuple[Array, Array, Array], random: Any
+) -> None:
+    order = random.sample(range(len(rows[0])), len(rows[0]))
+    user, label, score = rows
+    _same(metrics.auc(label, score), metrics.auc(label[order], score[order]))
+    _same(metrics.gauc(user, label, score), metrics.gauc(user[order], label[order], score[order]))
+    _same(
+        metrics.expected_calibration_error(label, score),
+        metrics.expected_calibration_error(label[order], score[order]),
+    )
+
+
+def test_predicted_observed_ratio() -> None:
+    label = np.array([1, 0, 0, 1])
+    assert metrics.predicted_observed_ratio(label, np.full(4, 0.75)) == pytest.approx(1.5)
+    assert math.isnan(metrics.predicted_observed_ratio(np.zeros(4), np.full(4, 0.75)))
+
+
+def test_measures_that_the_rows_do_not_define_are_nan() -> None:
+    nothing, ones = np.empty(0), np.ones(3)
+    half = np.full(3, 0.5)
+    assert math.isnan(metrics.auc(ones, half))
+    assert math.isnan(metrics.auc(np.zeros(3), half))
+    assert math.isnan(metrics.auc(np.array([0, 1, 1]), half, weight=np.array([0.0, 1.0, 1.0])))
+    assert math.isnan(metrics.gauc(np.array([1, 2, 2]), np.array([0, 1, 1]), half))
+    for value in (
+        metrics.auc(nothing, nothing),
+        metrics.logloss(nothing, nothing),
+        metrics.gauc(nothing, nothing, nothing),
+        metrics.expected_calibration_error(nothing, nothing),
+        metrics.predicted_observed_ratio(nothing, nothing),
+    ):
+        assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    "measure", [metrics.auc, metrics.logloss, metrics.predicted_observed_ratio]
+)
+def test_bad_values_are_errors_and_not_numbers(measure: Any) -> None:
+    label = np.array([0, 1, 1])
+    with pytest.raises(DataError, match="score, row 1: expected a finite number, got nan"):
+        measure(label, np.array([0.5, np.nan, 0.5]))
+    with pytest.raises(DataError, match="label, row 0: expected 0 or 1, got 2"):
+        measure(np.array([2, 1, 0]), np.full(3, 0.5))

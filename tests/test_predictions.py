@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aqcl.errors import DataError, StorageError
+from aqcl.predictions import Predictions, read_predictions
+
+COLUMNS = ("user", "item", "label", "activity", "score")
+
+
+def _columns(**changes: Any) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "user": np.array([2, 2, 2**62]),
+        "item": np.array([5, 7, 2**62 + 1]),
+        "label": np.array([1, 0, 1]),
+        "activity": np.array([3, 3, 0]),
+        "score": np.array([0.1, 1 / 3, 1.0]),
+    }
+    return columns | changes
+
+
+@pytest.mark.parametrize("is_probability", [True, False])
+def test_what_is_read_is_what_was_written(tmp_path: Path, is_probability: bool) -> None:
+    predictions = Predictions(**_columns(), is_probability=is_probability)
+    predictions.write(tmp_path / "p.parquet")
+    back = read_predictions(tmp_path / "p.parquet")
+    assert len(back) == 3
+    assert back.is_probability is is_probability
+    for name, dtype in zip(
+        COLUMNS, (np.int64, np.int64, np.int8, np.int64, np.float64), strict=True
+    ):
+        np.testing.assert_array_equal(getattr(back, name), _columns()[name])
+        assert getattr(back, name).dtype == dtype
+
+
+def test_no_rows_are_legal(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {name: np.empty(0) for name in COLUMNS}
+    nothing = Predictions(**columns)
+    nothing.write(tmp_path / "p.parquet")
+    assert len(read_predictions(tmp_path / "p.parquet")) == 0
+
+
+def test_columns_are_converted_to_the_types_of_the_file() -> None:
+    predictions = Predictions(
+        **_columns(
+            user=np.array([2, 2, 3], dtype=np.int32),
+            label=np.array([True, False, True]),
+            score=np.array([0.5, 0.25, 0.0], dtype=np.float32),
+        )
+    )
+    assert predictions.user.dtype == np.int64
+    assert predictions.label.dtype == np.int8
+    assert predictions.score.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": np.array([1, 0, 2])}, r"label, row 2: expected 0 or 1, got 2"),
+        ({"label": np.array([1, 0.5, 0])}, r"label, row 1: expected 0 or 1, got 0.5"),
+        ({"score": np.array([0.5, np.nan, 0.5])}, r"score, row 1: expected a finite .* got nan"),
+        ({"score": np.array([0.5, 0.5, np.inf])}, r"score, row 2: .* got inf; 1 of 3 rows"),
+        ({"score": np.array([-0.1, 0.5, 1.1])}, r"score, row 0: .* got -0.1; 2 of 3 rows"),
+        ({"activity": np.array([0, -1, 0])}, r"activity, row 1: expected 0 or more, got -1"),
+        ({"user": np.array([2, 3])}, r"one length, got user \(2,\), item \(3,\)"),
+        ({name: np.zeros((2, 2)) for name in COLUMNS}, r"one length"),
+    ],
+)
+def test_a_wrong_column_is_an_error_that_names_it(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Predictions(**_columns(**change))
+
+
+def test_writing_leaves_no_other_file_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    Predictions(**_columns(score=np.zeros(3))).write(path)
+    Predictions(**_columns()).write(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert read_predictions(path).score[2] == 1.0
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file"):
+        read_predictions(tmp_path / "p.parquet")
+
+
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    Predictions(**_columns()).write(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StorageError, match=r"p\.parquet: not a readable Parquet file"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pl.DataFrame({"user": [1], "score": [0.5]}), "item, label, activity missing"),
+        (pl.DataFrame({**_columns(), "item": ["a", "b", "c"]}), "column item: .* got String"),
+        (pl.DataFrame({**_columns(), "score": [0.5, None, 0.5]}), "column score: .* 1 nulls"),
+        (pl.DataFrame({**_columns(), "label": [0, 1, 3]}), "label, row 2: expected 0 or 1"),
+    ],
+)
+def test_a_file_of_something_else_is_an_error(
+    tmp_path: Path, table: pl.DataFrame, message: str
+) -> None:
+    table.write_parquet(tmp_path / "p.parquet")
+    with pytest.raises(StorageError, match=message) as error:
+        read_predictions(tmp_path / "p.parquet")
+    assert str(tmp_path / "p.parquet") in str(error.value)
