@@ -1,6 +1,6 @@
 # Every target sets itself up: `make test` and `make demo` work on a fresh machine.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format docs clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ check: $(INSTALLED)  ## Format, lint, types, import rules, tests: all that a cha
 format: $(INSTALLED)  ## Put code in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)  ## Write docs/reference.md anew from the code
+	$(BIN)/python docs/generate.py
 
 clean:  ## Remove the environment, caches and build output
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     `type[SomeProtocol]` asks `issubclass`, which protocols with attributes do not answer.
     """
     for name, hint in list(function.__annotations__.items()):
-        if get_origin(hint) is type and getattr(get_args(hint)[0], "_is_protocol", False):
+        origin: Any = get_origin(hint)
+        if origin is type and getattr(get_args(hint)[0], "_is_protocol", False):
             function.__annotations__[name] = type
     return _check(function)

@@ -115,7 +115,7 @@ def _check_labels(label: pl.Series, name: str) -> None:
         )
     if label.n_unique() == 1:
         kind, fix = (
-            ("1 (a click)", "drop the label column to have negatives drawn")
+            ("1 (a click)", "drop the label column to have negatives drawn (source.label = '')")
             if label[0]
             else ("0 (no click)", "check how clicks are marked")
         )

@@ -173,7 +173,9 @@ def _reason(timestamp: Int64s, split: SplitSettings) -> str:
         if split.kind == "last-days"
         else f"valid_from = {split.valid_from}, test_from = {split.test_from}"
     )
+    keys = "split.days" if split.kind == "last-days" else "split.valid_from and split.test_from"
     return (
         f"timestamps range from {values[0]} to {values[-1]}, the largest are {largest}, and "
-        f"{asked}; move the cuts, or leave far-off rows out with split.until"
+        f"{asked}; move the cuts with {keys}, or leave far-off rows out with split.until and "
+        "choose the cuts anew"
     )

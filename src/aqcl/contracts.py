@@ -1,0 +1,123 @@
+"""The contracts between a backbone, a regularizer and the training loop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from aqcl.batch import Batch, Embedded, LossTerm
+from aqcl.layers import seed_dropout, statistics_held
+from aqcl.schema import Schema
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model may know of the training data."""
+
+    schema: Schema
+    attributes: Mapping[str, np.ndarray]
+    """Per-entity column of each user and item field, indexed by entity id."""
+    mean_activity: float
+    """Mean over training users of their number of training clicks: the paper's L."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A CTR model in the three phases of section 3.1 of the paper; an `nn.Module`.
+
+    It knows nothing of losses, optimizers, devices or files.
+    """
+
+    Options: ClassVar[type]
+    """Its configuration class."""
+    latent_dim: int
+    """Width D of the latent."""
+
+    @classmethod
+    def create(cls, facts: Facts, options: object) -> Self:
+        """A new model with random weights from the global generator."""
+        ...
+
+    def embed(self, batch: Batch) -> Embedded:
+        """Embedding layer."""
+        ...
+
+    def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
+        """Feature interaction layer: the paper's h."""
+        ...
+
+    def predict(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, " B"]:
+        """Prediction layer: the logit; wide and FM parts are added here."""
+        ...
+
+    def embed_items(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N Fi d"]:
+        """Vectors of items by id."""
+        ...
+
+    def embedding_tables(self) -> list[nn.Parameter]:
+        """What the embedding penalty acts on: id and attribute tables, not wide weights."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A backbone whose attention over the clicks can be shared by several passes."""
+
+    def attend(self, embedded: Embedded) -> Embedded:
+        """The same samples with `scores`, which `encode` then uses as they are."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a regularizer sees of a training step."""
+
+    backbone: Backbone
+    batch: Batch
+    embedded: Embedded
+    latent: Float[Tensor, "B D"]
+    logit: Float[Tensor, " B"]
+    generator: Generator
+    """The stream for views and negatives of this step."""
+    view_seed: int
+    """Seeds dropout in the view passes."""
+    number: int
+    """Steps done since training began."""
+    diagnose: bool = False
+    """Whether costly diagnostics are wanted in the logs of this step."""
+
+    def encode_view(self, view: Embedded) -> Float[Tensor, "B D"]:
+        """Latent of a view: same parameters, own dropout, running statistics left alone."""
+        assert isinstance(self.backbone, nn.Module)
+        seed_dropout(self.view_seed)
+        with statistics_held(self.backbone):
+            return self.backbone.encode(view)
+
+
+@runtime_checkable
+class Regularizer(Protocol):
+    """Implicit (`perturb`) or explicit (`loss`) regularization; an `nn.Module`.
+
+    It owns its projector, codebook and towers; checkpoints see them, serving drops them.
+    """
+
+    Options: ClassVar[type]
+    """Its configuration class."""
+    weight: float
+    """Scales `LossTerm.value`; a regularizer of weight 0 is not called at all."""
+
+    @classmethod
+    def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
+        """A new regularizer for a backbone, with random weights from the global generator."""
+        ...
+
+    def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
+        """Change the primary pass; identity where the regularizer has no implicit part."""
+        ...
+
+    def loss(self, step: Step) -> LossTerm | None:
+        """An auxiliary loss; None where the regularizer has no explicit part."""
+        ...

@@ -1,0 +1,210 @@
+"""The contrastive losses as pure functions on tensors; usable without the rest of the package.
+
+Letters, as in the paper (arXiv 2109.13921): z a projected latent, q a codeword, Q the codebook
+of T codewords, B the batch size, t a temperature, K the number of positive codewords. Everything
+is computed in log space.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+Denominator = Literal["joint", "decoupled"]
+Pool = Literal["sum", "mean"]
+
+NORM_FLOOR = 1e-8
+"""Shorter vectors are divided by this instead of their length; keeps a zero vector zero."""
+MASS_FLOOR = 1e-30
+"""Smallest row or column sum that Sinkhorn divides by; a codeword opposite to every sample has
+less than 1e-17 and still must get its share."""
+
+
+def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Vectors scaled to length one, so that dot products are cosine similarities."""
+    return F.normalize(x, dim=-1, eps=NORM_FLOOR)
+
+
+def info_nce(
+    z: Float[Tensor, "B D"],
+    view: Float[Tensor, "B D"],
+    *,
+    temperature: float,
+    symmetric: bool = False,
+) -> Float[Tensor, " B"]:
+    """Instance-instance contrast: each z must find its own view among the views of the batch.
+
+    Args:
+        z: projected latents of the samples; any length, they are normalised here.
+        view: projected latents of their augmented views.
+        temperature: t of equation 2.
+        symmetric: average both directions, each with 2B - 2 negatives, as SimCLR does.
+
+    Reference: arXiv 2109.13921, equation 2; arXiv 2002.05709 for the symmetric form.
+    """
+    z, view = unit(z), unit(view)
+    own = (z * view).sum(1) / temperature
+    if not symmetric:
+        return _instance_mass(z, view, temperature, siblings=False) - own
+    forth = _instance_mass(z, view, temperature, siblings=True)
+    back = _instance_mass(view, z, temperature, siblings=True)
+    return (forth + back) / 2 - own
+
+
+def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
+    z: Float[Tensor, "B D"],
+    view: Float[Tensor, "B D"],
+    codebook: Float[Tensor, "T D"],
+    alpha: Float[Tensor, " B"],
+    *,
+    top_k: int,
+    instance_temperature: float,
+    cluster_temperature: float,
+    denominator: Denominator = "joint",
+    pool: Pool = "sum",
+    symmetric: bool = False,
+) -> Float[Tensor, " B"]:
+    """Auto-quantized contrastive loss of each sample.
+
+    With P the softmax over all views of the batch and all codewords together, this is
+    -(1 - alpha) log P(own view) - alpha log P(the K nearest codewords): a cross-entropy with mass
+    1 - alpha on the own view and alpha on the nearest interests.
+
+    Args:
+        z: projected latents of the samples.
+        view: projected latents of their augmented views.
+        codebook: Q; pass it detached unless the loss shall train it.
+        alpha: weight of the clusters for each sample, in [0, 1].
+        top_k: K, the number of nearest codewords that are positive; at most all count.
+        instance_temperature: t1.
+        cluster_temperature: t2.
+        denominator: `joint`, the paper's, or `decoupled`: instances and clusters have their own.
+        pool: `sum` over the K positive codewords, the paper's, or their `mean`.
+        symmetric: average over both views as anchors, each with 2B - 2 instance negatives.
+
+    Reference: arXiv 2109.13921, equation 3.
+    """
+    z, view, codebook = unit(z), unit(view), unit(codebook)
+    top_k = min(top_k, len(codebook))
+    own = (z * view).sum(1) / instance_temperature
+    anchors = [(z, view), (view, z)] if symmetric else [(z, view)]
+    losses = []
+    for anchor, other in anchors:
+        instances = _instance_mass(anchor, other, instance_temperature, siblings=symmetric)
+        similarity = anchor @ codebook.T / cluster_temperature
+        clusters = similarity.logsumexp(1)
+        positive = similarity.topk(top_k, dim=1, sorted=False).values.logsumexp(1)
+        if pool == "mean":
+            positive = positive - torch.log(positive.new_tensor(top_k))
+        if denominator == "joint":
+            total = torch.logaddexp(instances, clusters)
+        else:
+            total = torch.lerp(instances, clusters, alpha)
+        losses.append(total - torch.lerp(own, positive, alpha))
+    return torch.stack(losses).mean(0)
+
+
+def _instance_mass(
+    anchor: Tensor, other: Tensor, temperature: float, *, siblings: bool
+) -> Float[Tensor, " B"]:
+    """Log-sum-exp of an anchor's similarities to all of `other` (and to its own siblings)."""
+    # Dividing the B x D side and not the B x B product saves two passes over the latter.
+    scaled = anchor / temperature
+    if not siblings:
+        return log_sum_exp_of_products(scaled, other)
+    itself = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
+    among = (scaled @ anchor.T).masked_fill(itself, -torch.inf)
+    return torch.cat([scaled @ other.T, among], dim=1).logsumexp(1)
+
+
+def log_sum_exp_of_products(
+    queries: Float[Tensor, "N D"], keys: Float[Tensor, "M D"]
+) -> Float[Tensor, " N"]:
+    """(queries @ keys.T).logsumexp(1) with fewer passes over the N x M matrix.
+
+    That matrix is most of the cost of a contrastive loss; here it is made once, exponentiated in
+    place, and used by both products of the backward pass as it is. Not twice differentiable.
+    """
+    result: Tensor = _LogSumExpOfProducts.apply(queries, keys)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogSumExpOfProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor) -> Tensor:
+        raised = queries @ keys.T
+        top = raised.amax(dim=1, keepdim=True)
+        raised.sub_(top).exp_()
+        total = raised.sum(dim=1, keepdim=True)
+        ctx.save_for_backward(queries, keys, raised, total)
+        return (total.log() + top).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        queries, keys, raised, total = ctx.saved_tensors
+        share = gradient[:, None] / total
+        # The second product is written this way round because BLAS is faster on it.
+        return share * (raised @ keys), ((share * queries).T @ raised).T
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Float[Tensor, "B T"], *, epsilon: float, iterations: int
+) -> Float[Tensor, "B T"]:
+    """Balanced soft assignment of B samples to T codewords: rows sum to 1/B, columns to about 1/T.
+
+    Runs in the precision of `scores` but at least fp32, with the largest score taken out first.
+
+    Args:
+        scores: similarities of samples to codewords.
+        epsilon: weight of the entropy; smaller is harder.
+        iterations: pairs of normalisations, codewords first, samples last.
+
+    Reference: arXiv 2109.13921, equation 4, its second constraint read as A^T 1_T = 1_B / B;
+    arXiv 2006.09882, section 3.1.
+    """
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    n_samples, n_codewords = scores.shape
+    # NOTE[DIFF]: equation 4 prints its second constraint as Q^T 1_T; read as A^T 1_T = 1_B / B.
+    logits = scores / epsilon
+    top = logits.amax(dim=1, keepdim=True)
+    # The kernel is scaled by its largest entry in each row, which the row's factor takes back.
+    kernel = (logits - top).exp()
+    by_sample = (top - top.max()).exp().squeeze(1)
+    for _ in range(iterations):
+        by_codeword = 1.0 / (n_codewords * (by_sample @ kernel).clamp(min=MASS_FLOOR))
+        by_sample = 1.0 / (n_samples * (kernel @ by_codeword).clamp(min=MASS_FLOOR))
+    return kernel * by_codeword * by_sample[:, None]
+
+
+def codebook_loss(
+    similarity: Float[Tensor, "B T"], codes: Int[Tensor, " B"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy that draws each codeword to the samples assigned to it.
+
+    Args:
+        similarity: cosines of sg(z) and the codewords; made of detached z, so that only the
+            codebook learns.
+        codes: index of the codeword that each sample is assigned to.
+        temperature: t3.
+
+    Reference: arXiv 2109.13921, equation 5, averaged over the batch.
+    """
+    return F.cross_entropy(similarity / temperature, codes)
+
+
+@torch.no_grad()
+def uniformity(z: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Log E exp(-2 |z - z'|^2) over pairs of unit vectors: 0 if all are equal, lower is better.
+
+    Reference: arXiv 2005.10242, section 4.1.2.
+    """
+    z = unit(z)
+    squared = (2.0 - 2.0 * (z @ z.T)).clamp(min=0.0)
+    apart = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    return (-2.0 * squared[apart]).exp().mean().log()

@@ -1,0 +1,172 @@
+"""What a training run is made of: one typed TOML file."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field as Bounds
+
+from aqcl.backbones import BACKBONES
+from aqcl.config import as_values, build, choose, settings
+from aqcl.contracts import Backbone, Regularizer
+from aqcl.errors import ConfigError
+from aqcl.regularizers import REGULARIZERS
+
+Monitor = Literal["auc", "logloss"]
+P = TypeVar("P")
+
+
+@settings
+class TrainOptions:
+    """How a model is trained; algorithm 1 of the paper."""
+
+    epochs: Annotated[int, Bounds(ge=1)] = 100
+    """Most passes over the training rows; early stopping usually ends sooner."""
+    batch_size: Annotated[int, Bounds(ge=1)] = 1024
+    """Rows per step; an epoch is cut into nearly equal batches of at most this many."""
+    lr: Annotated[float, Bounds(gt=0)] = 1e-3
+    """Learning rate of Adam."""
+    embedding_l2: Annotated[float, Bounds(ge=0)] = 2e-3
+    """lambda of the penalty (lambda / 2) * sum of squares of all id and attribute tables."""
+    max_history: Annotated[int, Bounds(ge=1)] = 50
+    """Latest clicks that a sample sees; its activity counts all."""
+    evaluations_per_epoch: Annotated[int, Bounds(ge=1)] = 2
+    """How often the validation rows are scored; a checkpoint is written each time."""
+    patience: Annotated[int, Bounds(ge=1)] = 6
+    """Evaluations without a better validation score before training stops."""
+    monitor: Monitor = "auc"
+    """What decides which weights are kept: the highest `auc` or the lowest `logloss`."""
+
+
+@settings
+class RuntimeOptions:
+    """Where a run executes; not part of what it computes, apart from the thread count."""
+
+    device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one."""
+    threads: Annotated[int, Bounds(ge=0)] = 0
+    """CPU threads; 0 takes one per core. Results repeat bit for bit for the same number."""
+    wait_policy: Literal["auto", "active", "passive"] = "auto"
+    """Whether idle threads spin (faster on a free machine) or sleep (much faster on a busy one);
+    `auto` looks at the load when the command starts."""
+    deterministic: bool = False
+    """On CUDA: only deterministic kernels, so that runs repeat bit for bit; slower."""
+
+
+@settings
+class Experiment:
+    """A dataset, a backbone, regularizers and how to train them."""
+
+    dataset: str
+    """A dataset directory made by `aqcl prepare`."""
+    name: str = ""
+    """Label in tables; runs that differ only by seed share it."""
+    seed: Annotated[int, Bounds(ge=0)] = 0
+    """Seeds initial weights, batch order, dropout, views and resampled negatives."""
+    fields: tuple[str, ...] | None = None
+    """Attribute columns that the model sees; all of the dataset's if not given."""
+    backbone: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "din"})
+    """`name` (or an import path such as `my_package.models:MyNet`) and its options."""
+    regularizer: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """A table for each regularizer, by name or import path, with its options."""
+    train: TrainOptions = dataclasses.field(default_factory=TrainOptions)
+    """How it is trained."""
+    runtime: RuntimeOptions = dataclasses.field(default_factory=RuntimeOptions)
+    """Where it runs."""
+
+    @property
+    def label(self) -> str:
+        """The name, or one made of backbone and regularizers."""
+        active = [name for name, options in self.regularizer.items() if options.get("weight") != 0]
+        return self.name or "+".join([str(self.backbone["name"]), *active])
+
+
+def resolve(values: Mapping[str, Any]) -> Experiment:
+    """Check an experiment and fill in every default, those of the parts included.
+
+    Raises:
+        ConfigError: all problems, one line each.
+    """
+    problems: list[str] = []
+    experiment: Experiment | None = None
+    try:
+        experiment = build(Experiment, values)
+    except ConfigError as error:
+        problems.append(str(error))
+    backbone = _resolved_table(values.get("backbone", {"name": "din"}), problems)
+    tables = values.get("regularizer", {})
+    regularizers = {}
+    for name, table in tables.items() if isinstance(tables, Mapping) else ():
+        if not isinstance(table, Mapping):
+            continue  # `build` has complained
+        try:
+            options: object = build(find_regularizer(name).Options, table, f"regularizer.{name}")
+            regularizers[name] = as_values(options)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems or experiment is None:
+        raise ConfigError("\n".join(problems))
+    return dataclasses.replace(experiment, backbone=backbone, regularizer=regularizers)
+
+
+def _resolved_table(table: Any, problems: list[str]) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        return {}  # `build` has complained
+    if not isinstance(table.get("name"), str):
+        problems.append('backbone: expected a table with a name, such as name = "din"')
+        return {}
+    options = {key: value for key, value in table.items() if key != "name"}
+    try:
+        cls = find_backbone(table["name"])
+        return {"name": table["name"], **as_values(build(cls.Options, options, "backbone"))}
+    except ConfigError as error:
+        problems.append(str(error))
+        return {}
+
+
+def find_backbone(name: str) -> type[Backbone]:
+    """A backbone class by its name in the table or by import path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if ":" in name:
+        return _imported(name, Backbone)  # type: ignore[type-abstract]
+    return choose(BACKBONES, name, "backbone.name")
+
+
+def find_regularizer(name: str) -> type[Regularizer]:
+    """A regularizer class by its name in the table or by import path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if ":" in name:
+        return _imported(name, Regularizer)  # type: ignore[type-abstract]
+    return choose(REGULARIZERS, name, "regularizer")
+
+
+def _imported(path: str, contract: type[P]) -> type[P]:
+    module_name, _, class_name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"'{path}' cannot be imported: {error}") from error
+    methods = [name for name in vars(contract) if not name.startswith("_")]
+    missing = [name for name in ("Options", *methods) if not hasattr(found, name)]
+    if not isinstance(found, type) or missing:
+        raise ConfigError(
+            f"'{path}' is not a {contract.__name__}: expected a class with "
+            f"{', '.join(missing or methods)}; see aqcl.contracts"
+        )
+    return found
+
+
+def method_settings(experiment: Experiment) -> dict[str, Any]:
+    """What decides the numbers of a run, seed apart: equal for the seeds of one configuration."""
+    values = as_values(experiment)
+    for key in ("name", "seed", "dataset"):
+        values.pop(key, None)
+    values["runtime"] = {}
+    return values

@@ -1,0 +1,98 @@
+"""The loss of a step: mean logloss plus the regularizers' terms (equation 8)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aqcl.batch import Batch
+from aqcl.contracts import Attentive, Backbone, Regularizer, Step
+from aqcl.layers import seed_dropout
+from aqcl.streams import Purpose, derive_seed
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is; every random stream of a step follows from it."""
+
+    seed: int
+    epoch: int
+    step: int
+    """Step within the epoch."""
+    number: int
+    """Steps done since training began."""
+
+    def derive(self, purpose: Purpose) -> int:
+        """The seed of one stream of this step."""
+        return derive_seed(self.seed, purpose, self.epoch, self.step)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss of a step and what to log of it."""
+
+    total: Float[Tensor, ""]
+    logs: dict[str, Tensor]
+    """Detached scalars: `logloss`, and `<regularizer>/<name>` for each regularizer's own."""
+
+
+class Objective(nn.Module):
+    """A backbone with its regularizers; a regularizer of weight 0 is not called at all."""
+
+    def __init__(self, backbone: nn.Module, regularizers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        # Names may be import paths, which a ModuleDict does not take.
+        self.names = tuple(regularizers)
+        self.regularizers = nn.ModuleList(regularizers.values())
+
+    def forward(self, batch: Batch, moment: Moment, *, diagnose: bool = False) -> Losses:
+        """Losses of one step.
+
+        The global generator is seeded before each pass, because `nn.Dropout` reads it.
+        """
+        backbone = self.backbone
+        assert isinstance(backbone, Backbone)
+        seed_dropout(moment.derive("primary pass"))
+        embedded = backbone.embed(batch)
+        active = [pair for pair in self._parts() if pair[2] > 0]
+        generator = torch.Generator(device=batch.user.device)
+        for index, (_, regularizer, _) in enumerate(active):
+            generator.manual_seed(moment.derive("primary pass") + 1 + index)
+            embedded = regularizer.perturb(embedded, generator)
+        if active and isinstance(backbone, Attentive):
+            embedded = backbone.attend(embedded)
+        latent = backbone.encode(embedded)
+        logit = backbone.predict(latent, embedded)
+        logloss = F.binary_cross_entropy_with_logits(logit, batch.label)
+        total, logs = logloss, {"logloss": logloss.detach()}
+        for index, (name, regularizer, weight) in enumerate(active):
+            view_seed = moment.derive("view") + index
+            generator.manual_seed(view_seed)
+            term = regularizer.loss(
+                Step(
+                    backbone=backbone,
+                    batch=batch,
+                    embedded=embedded,
+                    latent=latent,
+                    logit=logit,
+                    generator=generator,
+                    view_seed=view_seed,
+                    number=moment.number,
+                    diagnose=diagnose,
+                )
+            )
+            if term is not None:
+                total = total + weight * term.value + term.own
+                logs |= {f"{name}/{key}": value for key, value in term.logs.items()}
+        return Losses(total, logs)
+
+    def _parts(self) -> list[tuple[str, Regularizer, float]]:
+        parts: list[tuple[str, Regularizer, float]] = []
+        for name, regularizer in zip(self.names, self.regularizers, strict=True):
+            assert isinstance(regularizer, Regularizer)
+            parts.append((name, regularizer, regularizer.weight))
+        return parts

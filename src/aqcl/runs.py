@@ -1,0 +1,161 @@
+"""A run directory: configuration, weights, state for resuming, log, metrics, predictions."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from aqcl.config import as_values, read_toml, to_toml
+from aqcl.errors import ConfigError, StorageError
+from aqcl.experiment import Experiment, resolve
+from aqcl.predictions import Predictions, read_predictions
+from aqcl.storage import Manifest, atomic_write, fingerprint, read_manifest, write_manifest
+
+CONFIG = "config.toml"
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+METRICS = "metrics.json"
+
+
+def predictions_file(split: str) -> str:
+    """Name of the file that holds the predictions of a split."""
+    return f"predictions-{split}.parquet"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run on disk."""
+
+    path: Path
+    experiment: Experiment
+    manifest: Manifest
+
+    def weights(self) -> dict[str, Tensor]:
+        """The best weights: `backbone.*`, and `regularizers.*` which serving does not need."""
+        return safetensors.torch.load_file(self.path / WEIGHTS)
+
+    def log(self) -> list[dict[str, Any]]:
+        """One entry for each evaluation."""
+        return [json.loads(line) for line in (self.path / LOG).read_text().splitlines()]
+
+    def metrics(self) -> dict[str, Any]:
+        """What `train` and `evaluate` measured, by split."""
+        values = json.loads((self.path / METRICS).read_text())
+        assert isinstance(values, dict)
+        return values
+
+    def has_predictions(self, split: str) -> bool:
+        """Whether a split was scored."""
+        return (self.path / predictions_file(split)).exists()
+
+    def predictions(self, split: str) -> Predictions:
+        """Scores of a split."""
+        return read_predictions(self.path / predictions_file(split))
+
+    def record(self, split: str, predictions: Predictions, metrics: Mapping[str, Any]) -> "Run":
+        """Add the predictions and metrics of a split; returns the run as it is then."""
+        predictions.write(self.path / predictions_file(split))
+        file = self.path / METRICS
+        known = json.loads(file.read_text()) if file.exists() else {}
+        atomic_write(file, json.dumps({**known, split: dict(metrics)}, indent=1) + "\n")
+        return Run(self.path, self.experiment, write_manifest(self.path, self.manifest))
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run directory holds a finished run."""
+    return (path / "manifest.json").exists()
+
+
+def open_run(path: Path) -> Run:
+    """Open a finished run.
+
+    Raises:
+        StorageError: it is missing, unfinished or damaged.
+    """
+    if not is_finished(path) and (path / CONFIG).exists():
+        raise StorageError(
+            f"{path}: this run has not finished; continue it with "
+            f"`aqcl train {path / CONFIG} --out {path} --resume`"
+        )
+    manifest = read_manifest(path, "aqcl-run")
+    return Run(path, resolve(read_toml(path / CONFIG)), manifest)
+
+
+def start_run(path: Path, experiment: Experiment) -> None:
+    """Make a run directory that holds only its configuration.
+
+    Raises:
+        StorageError: the directory holds something already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(
+            f"{path}: already exists; continue it with --resume or choose another --out"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    atomic_write(path / CONFIG, to_toml(as_values(experiment)))
+
+
+def check_same_experiment(path: Path, experiment: Experiment) -> None:
+    """Make sure that a run directory was started with this experiment.
+
+    Raises:
+        ConfigError: a setting differs; names each.
+    """
+    before = _flat(read_toml(path / CONFIG))
+    now = _flat(as_values(experiment))
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    ignored = ("runtime.wait_policy",)
+    lines = [
+        f"{key}: the run was started with {before.get(key)!r}, now it is {now.get(key)!r}"
+        for key in keys
+        if key not in ignored
+    ]
+    if lines:
+        lines.append(f"{path}: resume with the same settings or choose another --out")
+        raise ConfigError("\n".join(lines))
+
+
+def run_fingerprint(experiment: Experiment, dataset_fingerprint: str) -> str:
+    """Equal for runs that compute the same numbers."""
+    values = as_values(experiment)
+    for key in ("dataset", "name", "runtime"):
+        values.pop(key, None)
+    return fingerprint({"experiment": values, "dataset": dataset_fingerprint})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON state as one file, atomically."""
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    data = safetensors.torch.save(contiguous, metadata={"state": json.dumps(dict(state))})
+    atomic_write(path, data)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `save_tensors`.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = json.loads(file.metadata()["state"])
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise StorageError(f"{path}: not a readable checkpoint: {error}") from None
+    return tensors, state

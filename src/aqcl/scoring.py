@@ -1,0 +1,103 @@
+"""A backbone applied to a split of a dataset."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aqcl.config import build
+from aqcl.contracts import Backbone, Facts
+from aqcl.dataset import Dataset, Split
+from aqcl.errors import ConfigError
+from aqcl.experiment import Experiment, find_backbone
+from aqcl.predictions import Predictions
+from aqcl.streams import derive_seed
+
+SCORING_BATCH_SIZE = 8192
+"""Rows scored at once; has no influence on the scores."""
+
+
+def facts_of(dataset: Dataset, experiment: Experiment) -> Facts:
+    """What a model may know of a dataset, restricted to the fields the experiment uses.
+
+    Raises:
+        ConfigError: the experiment names a field that the dataset does not have.
+    """
+    schema = dataset.schema
+    if experiment.fields is not None:
+        known = {field.name for field in schema.fields}
+        unknown = set(experiment.fields) - known
+        if unknown:
+            raise ConfigError(
+                f"fields: {', '.join(sorted(unknown))} not in {dataset.path}; "
+                f"its fields are: {', '.join(sorted(known)) or 'none'}"
+            )
+        schema = schema.select(experiment.fields)
+    return Facts(schema, dataset.attributes, dataset.mean_activity)
+
+
+def build_backbone(experiment: Experiment, facts: Facts) -> nn.Module:
+    """A new backbone with the seed's initial weights."""
+    torch.manual_seed(derive_seed(experiment.seed, "backbone init"))
+    cls = find_backbone(experiment.backbone["name"])
+    options = {key: value for key, value in experiment.backbone.items() if key != "name"}
+    backbone = cls.create(facts, build(cls.Options, options, "backbone"))
+    assert isinstance(backbone, nn.Module)
+    return backbone
+
+
+def load_backbone(experiment: Experiment, facts: Facts, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The backbone of a run with its trained weights."""
+    backbone = build_backbone(experiment, facts)
+    prefix = "backbone."
+    backbone.load_state_dict(
+        {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
+    )
+    return backbone
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(
+            f"runtime.device = '{name}': expected cpu, cuda, cuda:N or auto"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"runtime.device = '{name}': torch finds no CUDA device here; use cpu or auto"
+        )
+    return device
+
+
+@torch.no_grad()
+def score(backbone: nn.Module, split: Split, max_history: int, device: torch.device) -> Predictions:
+    """Predicted click probability of every row of a split, in its order."""
+    assert isinstance(backbone, Backbone)
+    was_training = backbone.training
+    backbone.eval()
+    scores = []
+    for batch in split.batches(SCORING_BATCH_SIZE, max_history):
+        embedded = backbone.embed(batch.to(device))
+        logit = backbone.predict(backbone.encode(embedded), embedded)
+        scores.append(torch.sigmoid(logit.double()).cpu().numpy())
+    backbone.train(was_training)
+    return Predictions(
+        user=split.columns["user"].astype(np.int64),
+        item=split.columns["item"].astype(np.int64),
+        label=split.columns["label"].astype(np.int8),
+        activity=split.columns["history_length"].astype(np.int64),
+        score=np.concatenate(scores) if scores else np.empty(0),
+    )

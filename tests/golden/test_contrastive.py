@@ -1,0 +1,408 @@
+"""The contrastive losses equal slow loops written from the paper, and obey its identities."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from aqcl import activity, contrastive
+from aqcl.errors import ConfigError
+from aqcl.regularizers.aqcl import AQCL, AQCLOptions
+from tests.golden import reference
+
+N_SAMPLES, N_CODEWORDS, DIM = 9, 7, 5
+ALPHAS = torch.linspace(0, 1, N_SAMPLES, dtype=torch.float64)
+T1, T2 = 0.13, 0.09
+
+
+def sample(seed: int = 0, n_samples: int = N_SAMPLES) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, latents of their views and a codebook, of any lengths."""
+    random = np.random.default_rng(seed)
+    z = random.normal(size=(n_samples, DIM)) * random.uniform(0.1, 9, size=(n_samples, 1))
+    view = z + random.normal(size=z.shape)
+    codebook = random.normal(size=(N_CODEWORDS, DIM))
+    return torch.tensor(z), torch.tensor(view), torch.tensor(codebook)
+
+
+def our_aqcl(z: Tensor, view: Tensor, codebook: Tensor, alpha: Tensor, **changes: Any) -> Tensor:
+    options = {"top_k": 3, "instance_temperature": T1, "cluster_temperature": T2} | changes
+    return contrastive.aqcl(z, view, codebook, alpha, **options)
+
+
+def assert_exact(ours: Tensor, expected: Any) -> None:
+    assert ours.dtype == torch.float64
+    exact = torch.as_tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("n_samples", [1, 2, N_SAMPLES])
+def test_info_nce_is_equation_2(n_samples: int, symmetric: bool) -> None:
+    z, view, _ = sample(1, n_samples)
+
+    ours = contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric)
+
+    assert_exact(ours, reference.info_nce(z.numpy(), view.numpy(), T1, symmetric))
+
+
+@pytest.mark.parametrize(
+    ("denominator", "pool", "symmetric", "top_k"),
+    list(
+        itertools.product(
+            ["joint", "decoupled"], ["sum", "mean"], [False, True], [1, 3, N_CODEWORDS]
+        )
+    ),
+)
+def test_aqcl_is_equation_3(denominator: str, pool: str, symmetric: bool, top_k: int) -> None:
+    z, view, codebook = sample(2)
+    options: dict[str, Any] = {"denominator": denominator, "pool": pool, "symmetric": symmetric}
+
+    ours = our_aqcl(z, view, codebook, ALPHAS, top_k=top_k, **options)
+
+    expected = reference.aqcl(
+        z.numpy(),
+        view.numpy(),
+        codebook.numpy(),
+        ALPHAS.numpy(),
+        top_k=top_k,
+        instance_temperature=T1,
+        cluster_temperature=T2,
+        **options,
+    )
+    assert_exact(ours, expected)
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.integers(1, 8),
+    st.sampled_from([0.03, 0.05, 0.3]),
+)
+def test_sinkhorn_is_the_loop_of_swav(
+    seed: int, n_samples: int, iterations: int, epsilon: float
+) -> None:
+    z, _, codebook = sample(seed, n_samples)
+    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
+
+    ours = contrastive.sinkhorn(scores, epsilon=epsilon, iterations=iterations)
+
+    assert_exact(ours, reference.swav_sinkhorn(scores.numpy(), epsilon, iterations))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_codeword_opposite_to_every_sample_gets_its_share(dtype: torch.dtype) -> None:
+    z, _, codebook = sample(19)
+    codebook[0], z = -torch.ones(DIM), 1 + 0.1 * z / z.norm(dim=1, keepdim=True)
+    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
+    assert scores[:, 0].max() < -0.99
+
+    plan = contrastive.sinkhorn(scores.to(dtype), epsilon=0.05, iterations=10)
+
+    expected = torch.tensor(reference.swav_sinkhorn(scores.numpy(), 0.05, 10))
+    torch.testing.assert_close(plan.double(), expected, rtol=0, atol=1e-6)
+    assert float(plan[:, 0].sum()) == pytest.approx(1 / N_CODEWORDS, rel=0.05)
+
+
+def test_codebook_loss_is_equation_5() -> None:
+    z, _, codebook = sample(3)
+    codes = [3, 0, 6, 6, 1, 2, 3, 4, 5]
+    similarity = contrastive.unit(z) @ contrastive.unit(codebook).T
+
+    ours = contrastive.codebook_loss(similarity, torch.tensor(codes), temperature=0.2)
+
+    assert_exact(ours, reference.codebook_loss(z.numpy(), codebook.numpy(), codes, 0.2))
+
+
+@pytest.mark.parametrize(("w1", "w2"), [(0.05, 0.2), (1.0, 1.0), (5.0, 5.0), (0.7, 0.0)])
+def test_alpha_is_equation_6(w1: float, w2: float) -> None:
+    clicks = [0.0, 1.0, 6.9, 8.0, 300.0]
+
+    ours = activity.alpha(torch.tensor(clicks, dtype=torch.float64), 6.9, w1, w2)
+
+    assert_exact(ours, reference.alpha(clicks, 6.9, w1, w2))
+
+
+def test_alpha_of_nobody_and_of_the_average_user() -> None:
+    for w1, w2 in ((0.05, 0.2), (1.0, 1.0), (5.0, 3.0)):
+        ours = activity.alpha(torch.tensor([0.0, 6.9], dtype=torch.float64), 6.9, w1, w2)
+        assert_exact(ours, [1.0, math.exp(-w1)])
+
+
+def test_without_clusters_the_loss_is_info_nce() -> None:
+    """METHODS' T = 0 by construction: codewords opposite to every latent have no mass at all."""
+    z, view, _ = sample(4)
+    z, view = z.abs(), view.abs()
+    codebook = -torch.rand(N_CODEWORDS, DIM, generator=torch.Generator().manual_seed(0)).double()
+    nobody = torch.zeros(N_SAMPLES, dtype=torch.float64)
+
+    ours = our_aqcl(z, view, codebook, nobody, cluster_temperature=1e-4)
+
+    assert_exact(ours, contrastive.info_nce(z, view, temperature=T1))
+
+
+def test_at_alpha_0_the_codewords_only_add_to_the_denominator() -> None:
+    z, view, codebook = sample(5)
+    nobody = torch.zeros(N_SAMPLES, dtype=torch.float64)
+    instance_only = contrastive.info_nce(z, view, temperature=T1)
+
+    joint = our_aqcl(z, view, codebook, nobody)
+    decoupled = our_aqcl(z, view, codebook, nobody, denominator="decoupled")
+
+    own = torch.cosine_similarity(z, view) / T1
+    clusters = (contrastive.unit(z) @ contrastive.unit(codebook).T / T2).exp().sum(1)
+    assert_exact(((joint + own).exp() - clusters).log() - own, instance_only)
+    assert (joint > instance_only).all()
+    assert_exact(decoupled, instance_only)
+
+
+def test_at_alpha_1_without_instances_the_loss_is_a_prototype_loss() -> None:
+    z, view, codebook = sample(6)
+    everybody = torch.ones(N_SAMPLES, dtype=torch.float64)
+    similarity = contrastive.unit(z) @ contrastive.unit(codebook).T / T2
+    nearest = similarity.topk(3).values
+    prototypes = -(nearest.exp().sum(1) / similarity.exp().sum(1)).log()
+
+    decoupled = our_aqcl(z, view, codebook, everybody, denominator="decoupled")
+    # All views opposite to all latents, at a low temperature, have no mass.
+    away = our_aqcl(
+        z.abs(), -view.abs(), codebook, everybody, cluster_temperature=T2, instance_temperature=1e-4
+    )
+
+    similarity = contrastive.unit(z.abs()) @ contrastive.unit(codebook).T / T2
+    nearest = similarity.topk(3).values
+    assert_exact(decoupled, prototypes)
+    assert_exact(away, -(nearest.exp().sum(1) / similarity.exp().sum(1)).log())
+
+
+def joint_probabilities(z: Tensor, view: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """P(own view) and P(the nearest 3 codewords) under one softmax over views and codewords."""
+    z, view, codebook = (contrastive.unit(x) for x in (z, view, codebook))
+    p = torch.cat([z @ view.T / T1, z @ codebook.T / T2], dim=1).softmax(1)
+    nearest = (z @ codebook.T).topk(3).indices
+    return p.diagonal(), p[:, len(z) :].gather(1, nearest).sum(1)
+
+
+def test_the_loss_is_a_cross_entropy_with_soft_labels() -> None:
+    z, view, codebook = sample(7)
+    p_own, p_interests = joint_probabilities(z, view, codebook)
+
+    ours = our_aqcl(z, view, codebook, ALPHAS)
+
+    assert_exact(ours, -(1 - ALPHAS) * p_own.log() - ALPHAS * p_interests.log())
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_the_loss_is_at_least_the_entropy_of_alpha(seed: int, symmetric: bool) -> None:
+    z, view, codebook = sample(seed)
+    entropy = torch.special.entr(ALPHAS) + torch.special.entr(1 - ALPHAS)
+
+    ours = our_aqcl(z, view, codebook, ALPHAS, symmetric=symmetric)
+
+    assert (entropy >= 0).all()
+    assert (ours >= entropy - 1e-12).all()
+
+
+def test_the_entropy_of_alpha_is_reached() -> None:
+    """One sample whose own view and interests have exactly the mass that alpha asks for."""
+    z = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    alpha = torch.tensor([0.5], dtype=torch.float64)
+
+    ours = our_aqcl(z, z, z, alpha, top_k=1, cluster_temperature=T1)
+
+    assert_exact(ours, [math.log(2)])
+
+
+@pytest.mark.parametrize("denominator", ["joint", "decoupled"])
+def test_the_derivative_by_alpha(denominator: str) -> None:
+    z, view, codebook = sample(8)
+    alpha = ALPHAS.clone().requires_grad_()
+
+    our_aqcl(z, view, codebook, alpha, denominator=denominator).sum().backward()
+
+    similarity = contrastive.unit(z) @ contrastive.unit(codebook).T / T2
+    own = torch.cosine_similarity(z, view) / T1
+    expected = own - similarity.topk(3).values.logsumexp(1)
+    if denominator == "decoupled":
+        instances = contrastive.info_nce(z, view, temperature=T1) + own
+        expected = expected + similarity.logsumexp(1) - instances
+    assert alpha.grad is not None
+    assert_exact(alpha.grad, expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"denominator": "decoupled", "pool": "mean"}, {"symmetric": True}],
+    ids=["default", "decoupled", "symmetric"],
+)
+def test_the_loss_is_differentiated_right(options: dict[str, Any]) -> None:
+    tensors = tuple(x.requires_grad_() for x in sample(9, 4))
+
+    def loss(z: Tensor, view: Tensor, codebook: Tensor) -> Tensor:
+        return our_aqcl(z, view, codebook, ALPHAS[2:6], **options)
+
+    assert torch.autograd.gradcheck(loss, tensors)
+
+
+def test_marginals_are_met_after_50_iterations() -> None:
+    random = torch.Generator().manual_seed(0)
+    z = contrastive.unit(torch.randn(64, 16, generator=random))
+    codebook = contrastive.unit(torch.randn(16, 16, generator=random))
+
+    plan = contrastive.sinkhorn(z @ codebook.T, epsilon=0.05, iterations=50)
+
+    assert (plan >= 0).all()
+    torch.testing.assert_close(plan.sum(1) * 64, torch.ones(64), rtol=0, atol=1e-3)
+    torch.testing.assert_close(plan.sum(0) * 16, torch.ones(16), rtol=0, atol=1e-3)
+
+
+def test_codes_do_not_depend_on_the_last_normalisation() -> None:
+    z, _, codebook = sample(10, 40)
+    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
+
+    ours = contrastive.sinkhorn(scores, epsilon=0.05, iterations=3).argmax(1)
+
+    plan = torch.tensor(reference.swav_sinkhorn(scores.numpy(), 0.05, 2)).T
+    rows_only = plan / (plan.sum(1, keepdim=True) * len(plan))  # the third loop without columns
+    assert ours.tolist() == rows_only.argmax(0).tolist()
+    assert len(ours.unique()) > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sinkhorn_computes_half_precision_in_single(dtype: torch.dtype) -> None:
+    z, _, codebook = sample(11)
+    scores = (contrastive.unit(z) @ contrastive.unit(codebook).T).to(dtype)
+
+    ours = contrastive.sinkhorn(scores, epsilon=0.05, iterations=3)
+
+    assert ours.dtype == torch.float32
+    expected = contrastive.sinkhorn(scores.float(), epsilon=0.05, iterations=3)
+    assert torch.equal(ours, expected)
+
+
+def test_sinkhorn_has_no_gradient_and_survives_large_scores() -> None:
+    z, _, codebook = sample(12)
+    scores = (z @ codebook.T).requires_grad_()
+
+    plain = contrastive.sinkhorn(scores, epsilon=1.0, iterations=3)
+    shifted = contrastive.sinkhorn(scores + 1e6, epsilon=1.0, iterations=3)
+
+    assert not plain.requires_grad
+    torch.testing.assert_close(shifted, plain, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 1), (6, 1)])
+def test_log_sum_exp_of_products(shape: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(3)
+    queries, keys = (
+        torch.randn(n, 3, generator=random, dtype=torch.float64).requires_grad_() for n in shape
+    )
+
+    ours = contrastive.log_sum_exp_of_products(queries, keys)
+
+    assert_exact(ours, (queries @ keys.T).logsumexp(1))
+    assert torch.autograd.gradcheck(contrastive.log_sum_exp_of_products, (queries, keys))
+
+
+def test_log_sum_exp_of_large_products_is_finite() -> None:
+    queries = torch.tensor([[1e4], [-1e4]], requires_grad=True)
+
+    ours = contrastive.log_sum_exp_of_products(queries, torch.tensor([[1.0], [0.9]]))
+    ours.sum().backward()
+
+    torch.testing.assert_close(ours, torch.tensor([1e4, -9e3]))
+    assert queries.grad is not None
+    torch.testing.assert_close(queries.grad, torch.tensor([[1.0], [0.9]]))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_zero_vectors_are_finite(symmetric: bool) -> None:
+    z, view, codebook = sample(13)
+    z[0], view[1], codebook[2] = 0.0, 0.0, 0.0
+    z.requires_grad_()
+
+    ours = our_aqcl(z, view, codebook, ALPHAS, symmetric=symmetric)
+    ours.sum().backward()
+
+    assert ours.isfinite().all()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
+def test_identical_latents_cannot_be_told_apart() -> None:
+    z = torch.ones(6, DIM, dtype=torch.float64)
+
+    one_way = contrastive.info_nce(z, z, temperature=0.1)
+    symmetric = contrastive.info_nce(z, z, temperature=0.1, symmetric=True)
+
+    assert_exact(one_way, np.full(6, math.log(6)))
+    assert_exact(symmetric, np.full(6, math.log(11)))
+    assert contrastive.uniformity(z).item() == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+def test_extreme_temperatures_are_finite_in_single_precision(temperature: float) -> None:
+    z, view, codebook = (x.float().requires_grad_() for x in sample(14))
+
+    ours = our_aqcl(
+        z,
+        view,
+        codebook,
+        ALPHAS.float(),
+        instance_temperature=temperature,
+        cluster_temperature=temperature,
+    )
+    ours.sum().backward()
+
+    assert ours.isfinite().all()
+    for tensor in (z, view, codebook):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+def test_more_positives_than_codewords_are_all_codewords(pool: str) -> None:
+    z, view, codebook = sample(15)
+
+    ours = our_aqcl(z, view, codebook, ALPHAS, top_k=N_CODEWORDS + 1, pool=pool)
+
+    assert_exact(ours, our_aqcl(z, view, codebook, ALPHAS, top_k=N_CODEWORDS, pool=pool))
+
+
+def test_a_module_with_more_positives_than_codewords_works() -> None:
+    options = AQCLOptions(n_codewords=3, top_k=5, dim=DIM, warmup_steps=0)
+    module = AQCL(DIM, 6.9, options)
+    z, view, _ = (x.float() for x in sample(16))
+
+    assert module(z, view, torch.zeros(N_SAMPLES)).value.isfinite()
+
+
+def test_lengths_do_not_matter() -> None:
+    z, view, codebook = sample(17)
+
+    assert_exact(
+        our_aqcl(3 * z, view / 7, 2 * codebook, ALPHAS), our_aqcl(z, view, codebook, ALPHAS)
+    )
+
+
+def test_uniformity_is_its_definition() -> None:
+    z, _, _ = sample(18)
+    unit = [row / np.linalg.norm(row) for row in z.numpy()]
+    pairs = [math.exp(-2 * float(((a - b) ** 2).sum())) for a, b in itertools.permutations(unit, 2)]
+
+    assert_exact(contrastive.uniformity(z), math.log(sum(pairs) / len(pairs)))
+
+
+@pytest.mark.parametrize(
+    ("mean_activity", "w1", "w2"), [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, math.inf)]
+)
+def test_alpha_refuses_what_it_cannot_compute(mean_activity: float, w1: float, w2: float) -> None:
+    with pytest.raises(ConfigError, match="expected a"):
+        activity.alpha(torch.zeros(1), mean_activity, w1, w2)

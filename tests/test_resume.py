@@ -1,0 +1,295 @@
+"""A run that was interrupted or killed, wherever it was, ends as if it had not been."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aqcl import train as train_module
+from aqcl.dataset import open_dataset
+from aqcl.errors import ConfigError, StorageError
+from aqcl.experiment import Experiment
+from aqcl.runs import CHECKPOINT, CONFIG, Run, is_finished, open_run, save_tensors
+from aqcl.train import Progress, Trainer, train
+from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
+
+
+class Killed(BaseException):
+    """The end of a process at some point, as seen from within."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def experiment(data: Path) -> Experiment:
+    return tiny_experiment(data)
+
+
+@pytest.fixture(scope="module")
+def whole(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that every interrupted one must equal."""
+    return train(experiment, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def resumed(experiment: Experiment, out: Path) -> Run:
+    assert not is_finished(out)
+    with pytest.raises(StorageError, match=r"has not finished; continue it with .*--resume"):
+        open_run(out)
+    return train(experiment, out, resume=True)
+
+
+# The run has 8 steps per epoch and evaluates after 4.
+@pytest.mark.parametrize("number", [1, 4, 5, 8, 12, 16])
+def test_a_run_interrupted_after_a_step_ends_as_if_it_had_not_been(
+    experiment: Experiment, whole: Run, tmp_path: Path, number: int
+) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.number == number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, tmp_path / "run", listen=interrupt)
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", [0, 1, 2, 6])
+def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(
+    experiment: Experiment,
+    whole: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    written: bool,
+) -> None:
+    """Before or after each file of tensors: the weights of 3 records and 4 checkpoints."""
+    original, calls = save_tensors, itertools.count()
+
+    def killing(path: Path, *arguments: Any) -> None:
+        last = next(calls) == call
+        if written or not last:
+            original(path, *arguments)
+        if last:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "save_tensors", killing)
+        with pytest.raises(Killed):
+            train(experiment, tmp_path / "run")
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("name", ["load_backbone", "score", "evaluate"])
+def test_a_run_killed_at_its_end_can_be_finished(
+    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    original, done = getattr(train_module, name), [False]
+
+    def killing(*arguments: Any) -> Any:
+        if name != "score" or done[0]:
+            raise Killed
+        return original(*arguments)
+
+    def listen(progress: Progress) -> None:
+        done[0] = progress.number == 16
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, name, killing)
+        with pytest.raises(Killed):
+            train(experiment, tmp_path / "run", listen=listen)
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("what", ["predictions", "metrics", "manifest"])
+def test_a_run_is_finished_only_when_all_its_files_are_there(
+    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    original = os.replace
+    targets = {"predictions": ".parquet", "metrics": "metrics.json", "manifest": "manifest.json"}
+
+    def killing(self: Path, target: Path) -> Path:
+        if str(target).endswith(targets[what]):
+            raise Killed
+        original(self, target)
+        return Path(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killing)
+        with pytest.raises(Killed):
+            train(experiment, tmp_path / "run")
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from aqcl.config import read_toml
+from aqcl.experiment import resolve
+from aqcl.train import train
+
+torch.set_num_threads(1)
+config, out = map(Path, sys.argv[1:])
+train(resolve(read_toml(config)), out, listen=lambda p: print(p.number, flush=True))
+"""
+
+
+def test_a_run_that_was_really_killed_ends_as_if_it_had_not_been(
+    experiment: Experiment, whole: Run, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(whole.path / CONFIG), str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == 6:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert not is_finished(tmp_path / "run")
+    assert (tmp_path / "run" / CHECKPOINT).exists()
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+def test_a_finished_run_is_returned_as_it_is(
+    experiment: Experiment, whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("trained again"))
+
+    again = train(experiment, whole.path, resume=True)
+
+    assert again.manifest == whole.manifest
+
+
+def test_a_run_that_was_never_started_may_be_resumed(
+    experiment: Experiment, whole: Run, tmp_path: Path
+) -> None:
+    assert_same_run(train(experiment, tmp_path / "run", resume=True), whole)
+
+
+def start(experiment: Experiment, out: Path, number: int = 5) -> None:
+    """Leave an unfinished run behind."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.number == number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, out, listen=interrupt)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.lr=0.5", r"train\.lr: the run was started with 0\.03, now it is 0\.5"),
+        ("seed=3", r"seed: the run was started with 0, now it is 3"),
+        (
+            "regularizer.aqcl.view.mask_rate=0.5",
+            r"regularizer\.aqcl\.view\.mask_rate: .*0\.3.*0\.5",
+        ),
+        ("backbone.user_id=false", r"backbone\.user_id: .*True.*False"),
+        ("runtime.threads=2", r"runtime\.threads: .*1.*2"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    data: Path, whole: Run, setting: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        train(tiny_experiment(data, setting), whole.path, resume=True)
+
+    assert len(str(caught.value).splitlines()) == 2
+    assert "resume with the same settings or choose another --out" in str(caught.value)
+
+
+def test_waiting_otherwise_is_the_same_run(data: Path, whole: Run) -> None:
+    experiment = tiny_experiment(data, "runtime.wait_policy=passive")
+
+    assert train(experiment, whole.path, resume=True).manifest == whole.manifest
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    data = tiny_dataset(tmp_path)
+    experiment = tiny_experiment(data)
+    start(experiment, tmp_path / "run")
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
+
+    with pytest.raises(ConfigError, match=r"dataset: .*is not the one that .* was started on"):
+        train(experiment, tmp_path / "run", resume=True)
+
+
+def test_a_second_run_into_one_directory_is_refused(
+    experiment: Experiment, whole: Run, tmp_path: Path
+) -> None:
+    start(experiment, tmp_path / "run")
+
+    for out in (whole.path, tmp_path / "run", tmp_path):
+        with pytest.raises(StorageError, match="already exists; continue it with --resume"):
+            train(experiment, out)
+
+
+def test_a_damaged_checkpoint_is_named(experiment: Experiment, tmp_path: Path) -> None:
+    start(experiment, tmp_path / "run")
+    file = tmp_path / "run" / CHECKPOINT
+    file.write_bytes(file.read_bytes()[:1000])
+
+    with pytest.raises(StorageError, match=r"checkpoint\.safetensors: not a readable checkpoint"):
+        train(experiment, tmp_path / "run", resume=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_cuda(data: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment(data, "runtime.device=cuda")
+    start(experiment, tmp_path / "run")
+
+    assert train(experiment, tmp_path / "run", resume=True).manifest.content["best"] > 0.5
+
+
+def test_the_optimizer_is_restored_as_torch_would(data: Path, tmp_path: Path) -> None:
+    """Each piece of state lies where Adam puts it, on whatever device the parameter is."""
+    experiment = tiny_experiment(data)
+    trainer = Trainer(experiment, open_dataset(data), tmp_path)
+    for _ in range(5):
+        trainer.step(np.arange(64))
+    trainer.save()
+    again = Trainer(experiment, open_dataset(data), tmp_path)
+
+    again.restore()
+
+    assert dataclasses.asdict(again.progress) == dataclasses.asdict(trainer.progress)
+    pairs = zip(
+        trainer.optimizer.param_groups[0]["params"],
+        again.optimizer.param_groups[0]["params"],
+        strict=True,
+    )
+    for mine, theirs in pairs:
+        state, other = trainer.optimizer.state[mine], again.optimizer.state[theirs]
+        assert state.keys() == other.keys()
+        for key, value in state.items():
+            assert value.device == other[key].device
+            assert value.dtype == other[key].dtype
+            assert torch.equal(value, other[key])

@@ -1,0 +1,214 @@
+"""Run directories: what they hold, what they refuse, and tensors that survive the disk."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aqcl.errors import ConfigError, StorageError
+from aqcl.experiment import resolve
+from aqcl.predictions import Predictions
+from aqcl.runs import (
+    CONFIG,
+    METRICS,
+    Run,
+    check_same_experiment,
+    is_finished,
+    load_tensors,
+    open_run,
+    predictions_file,
+    run_fingerprint,
+    save_tensors,
+    start_run,
+)
+from aqcl.storage import Manifest
+
+EXPERIMENT = resolve({"dataset": "d", "fields": ["a"], "regularizer": {"icl": {}}})
+MANIFEST = Manifest(format="aqcl-run", fingerprint="f", settings={"seed": 0})
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+def some_predictions(score: float = 0.25) -> Predictions:
+    return Predictions(
+        user=np.array([2, 3]),
+        item=np.array([4, 5]),
+        label=np.array([0, 1]),
+        activity=np.array([0, 7]),
+        score=np.array([score, 0.75]),
+    )
+
+
+def finished(path: Path) -> Run:
+    start_run(path, EXPERIMENT)
+    return Run(path, EXPERIMENT, MANIFEST).record("valid", some_predictions(), {"auc": 1.0})
+
+
+def test_a_started_run_holds_its_configuration_alone(tmp_path: Path) -> None:
+    start_run(tmp_path / "new" / "run", EXPERIMENT)
+
+    assert [p.name for p in (tmp_path / "new" / "run").iterdir()] == [CONFIG]
+    assert not is_finished(tmp_path / "new" / "run")
+
+
+def test_an_empty_directory_may_become_a_run(tmp_path: Path) -> None:
+    start_run(tmp_path, EXPERIMENT)
+
+    assert (tmp_path / CONFIG).exists()
+
+
+def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(StorageError, match="already exists; continue it with --resume or"):
+            start_run(taken, EXPERIMENT)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_finished_run_is_opened_as_it_was_recorded(tmp_path: Path) -> None:
+    recorded = finished(tmp_path / "run")
+
+    opened = open_run(tmp_path / "run")
+
+    assert opened == recorded
+    assert opened.experiment == EXPERIMENT
+    assert opened.metrics() == {"valid": {"auc": 1.0}}
+    assert opened.predictions("valid").score.tolist() == [0.25, 0.75]
+    assert set(opened.manifest.files) == {CONFIG, METRICS, predictions_file("valid")}
+
+
+def test_splits_are_recorded_beside_each_other(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    assert not run.has_predictions("test")
+
+    run = run.record("test", some_predictions(0.5), {"auc": 0.5})
+
+    assert run.has_predictions("test")
+    assert run.metrics() == {"valid": {"auc": 1.0}, "test": {"auc": 0.5}}
+    assert open_run(run.path).predictions("test").score.tolist() == [0.5, 0.75]
+    assert open_run(run.path).manifest.settings == {"seed": 0}
+
+
+def test_the_log_is_read_line_by_line(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (run.path / "log.jsonl").write_text('{"step": 1}\n{"step": 2, "valid_auc": null}\n')
+
+    assert run.log() == [{"step": 1}, {"step": 2, "valid_auc": None}]
+
+
+def test_an_unfinished_run_is_not_opened(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", EXPERIMENT)
+
+    with pytest.raises(StorageError, match=r"has not finished; continue it with `aqcl train .*"):
+        open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / METRICS).unlink(), "metrics.json: this file is missing"),
+        (lambda run: (run / METRICS).write_text("{}"), "metrics.json: expected .* bytes, got 2"),
+        (lambda run: (run / "manifest.json").write_text("{"), "manifest.json: not JSON"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, damage: object, message: str) -> None:
+    run = finished(tmp_path / "run")
+    assert callable(damage)
+    damage(run.path)
+
+    with pytest.raises(StorageError, match=message):
+        open_run(run.path)
+
+
+def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no manifest"):
+        open_run(tmp_path)
+
+
+def test_every_setting_that_differs_is_named(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", EXPERIMENT)
+    check_same_experiment(tmp_path / "run", EXPERIMENT)
+    other = resolve(
+        {
+            "dataset": "e",
+            "regularizer": {"aqcl": {}},
+            "train": {"lr": 0.5},
+            "runtime": {"wait_policy": "passive"},
+        }
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        check_same_experiment(tmp_path / "run", other)
+
+    lines = str(caught.value).splitlines()
+    named = {line.split(":")[0] for line in lines[:-1]}
+    assert {"dataset", "fields", "train.lr", "regularizer.aqcl.w1"} <= named
+    assert {"regularizer.icl.temperature"} <= named
+    assert "runtime.wait_policy" not in named
+    assert "train.lr: the run was started with 0.001, now it is 0.5" in lines
+    assert lines[-1].endswith("resume with the same settings or choose another --out")
+
+
+def test_fingerprints_tell_what_was_computed_apart() -> None:
+    def fingerprint(dataset_fingerprint: str = "f", **changes: object) -> str:
+        return run_fingerprint(resolve({"dataset": "d", **changes}), dataset_fingerprint)
+
+    assert fingerprint(name="a") == fingerprint()
+    assert fingerprint(dataset="moved") == fingerprint()
+    assert fingerprint(runtime={"threads": 3}) == fingerprint()
+    assert fingerprint("g") != fingerprint()
+    assert fingerprint(seed=1) != fingerprint()
+    assert fingerprint(train={"lr": 0.5}) != fingerprint()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_tensors_survive_the_disk(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = {
+        "a.b": torch.arange(6).reshape(2, 3).to(dtype),
+        "scalar": torch.tensor(3).to(dtype),
+        "turned": torch.arange(6).reshape(2, 3).to(dtype).T,
+        "empty": torch.zeros(0, 4).to(dtype),
+    }
+    state = {"step": 3, "best": None, "last": {"größe": 0.1 + 0.2}}
+
+    save_tensors(tmp_path / "file", tensors, state)
+    read, read_state = load_tensors(tmp_path / "file")
+
+    assert read.keys() == tensors.keys()
+    for key, value in tensors.items():
+        assert read[key].dtype == dtype
+        assert torch.equal(read[key], value)
+    assert read_state == state
+
+
+def test_parameters_are_saved_without_their_gradient(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "file", {"w": torch.nn.Parameter(torch.ones(2))}, {})
+
+    assert not load_tensors(tmp_path / "file")[0]["w"].requires_grad
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff" * 100])
+def test_unreadable_tensors_are_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+
+    with pytest.raises(StorageError, match="file: not a readable checkpoint"):
+        load_tensors(tmp_path / "file")
+
+
+def test_metrics_are_json(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+
+    text = (run.path / METRICS).read_text()
+
+    assert json.loads(text) == {"valid": {"auc": 1.0}}
