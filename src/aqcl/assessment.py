@@ -1,0 +1,177 @@
+"""Finished runs scored on a split of their dataset, and compared with each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aqcl.config import did_you_mean
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import ConfigError, DataError, StorageError
+from aqcl.evaluate import ALL, Comparison, compare, evaluate
+from aqcl.experiment import method_settings
+from aqcl.predictions import Predictions
+from aqcl.runs import Run, open_run
+from aqcl.scoring import facts_of, load_backbone, pick_device, score
+from aqcl.splits import SplitName
+from aqcl.yardsticks import yardstick_predictions
+
+
+def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None) -> Run:
+    """Score a split with the weights of a run, unless that was done; returns the run.
+
+    Args:
+        path: the run directory; predictions and metrics are added to it.
+        split: what to score. Nothing else in aqcl reads test rows.
+        dataset: the run's dataset, if it is open already.
+
+    Raises:
+        StorageError: the run or its dataset is missing, damaged, or not the one it was trained on.
+    """
+    run = open_run(path)
+    if run.has_predictions(split):
+        return run
+    dataset = dataset or open_dataset_of(run)
+    experiment = run.experiment
+    device = pick_device(experiment.runtime.device)
+    backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
+    rows = {"train": dataset.train, "valid": dataset.valid}.get(split) or dataset.test
+    predictions = score(backbone, rows, experiment.train.max_history, device)
+    return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
+
+
+def open_dataset_of(run: Run) -> Dataset:
+    """The dataset that a run was trained on.
+
+    Raises:
+        StorageError: it is not there, or another one is in its place.
+    """
+    dataset = open_dataset(Path(run.experiment.dataset))
+    if dataset.manifest.fingerprint != run.manifest.source["dataset"]:
+        raise StorageError(
+            f"{dataset.path}: is not the dataset that {run.path} was trained on (its fingerprint "
+            "differs): prepare it again with the settings it had then"
+        )
+    return dataset
+
+
+@dataclass(frozen=True)
+class BelowYardstick:
+    """A trained configuration whose AUC over all users a yardstick exceeds."""
+
+    configuration: str
+    auc: float
+    yardstick: str
+    """The best of them."""
+    yardstick_auc: float
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """A comparison with what one must know to read it."""
+
+    comparison: Comparison
+    dataset: Dataset
+    split: SplitName
+    runs: dict[str, tuple[Path, ...]]
+    """The runs of each configuration, one for each seed."""
+    yardsticks: tuple[str, ...]
+    """Configurations that were not trained."""
+
+    def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
+        """The configurations that know less than the best yardstick."""
+        everyone = [row for row in self.comparison.rows if row.group == ALL]
+        aucs = {row.configuration: row.auc for row in everyone if row.auc is not None}
+        known = [name for name in self.yardsticks if name in aucs]
+        if not known:
+            return ()
+        best = max(known, key=aucs.__getitem__)
+        return tuple(
+            BelowYardstick(name, aucs[name], best, aucs[best])
+            for name in self.runs
+            if name in aucs and aucs[name] < aucs[best]
+        )
+
+
+def compare_runs(
+    paths: Sequence[Path],
+    split: SplitName = "test",
+    base: str | None = None,
+    replicates: int = 1000,
+) -> RunComparison:
+    """Compare runs on the same rows; runs that differ only by seed are one configuration.
+
+    Runs that have not scored the split yet do so now. Training-free yardsticks stand in the same
+    comparison, so that nobody mistakes popularity for learning.
+
+    Args:
+        paths: run directories.
+        split: which rows.
+        base: label of the configuration to compare with; the first run's if not given.
+        replicates: resamples of the users.
+
+    Raises:
+        ConfigError: no run is given, none is called `base`, or `replicates` is below 1.
+        DataError: the runs were trained on different datasets, or a seed stands twice.
+        StorageError: a run or its dataset is missing or damaged.
+    """
+    if not paths:
+        raise ConfigError("a comparison needs at least one run directory, such as runs/mine")
+    if replicates < 1:
+        raise ConfigError(f"replicates: expected 1 or more, got {replicates}")
+    opened = [open_run(path) for path in paths]
+    fingerprints = {run.manifest.source["dataset"]: run for run in opened}
+    if len(fingerprints) > 1:
+        first, second, *_ = fingerprints.values()
+        raise DataError(
+            f"{first.path} and {second.path} were trained on different datasets "
+            f"({first.experiment.dataset}, {second.experiment.dataset}): only runs on the same "
+            "rows can be compared"
+        )
+    dataset = open_dataset_of(opened[0])
+    configurations = group_by_configuration(opened)
+    base = base or next(iter(configurations))
+    if base not in configurations:
+        raise ConfigError(f"base: no run is called '{base}'; {did_you_mean(base, configurations)}")
+    predictions: dict[str, list[Predictions]] = {
+        label: [assess(run.path, split, dataset).predictions(split) for run in runs]
+        for label, runs in configurations.items()
+    }
+    # A run may be called what a yardstick is called.
+    yardsticks = {
+        name if name not in predictions else f"{name} (not trained)": found
+        for name, found in yardstick_predictions(dataset, split).items()
+    }
+    predictions |= {name: [found] for name, found in yardsticks.items()}
+    return RunComparison(
+        compare(predictions, base, dataset.thresholds, replicates),
+        dataset,
+        split,
+        {label: tuple(run.path for run in runs) for label, runs in configurations.items()},
+        tuple(yardsticks),
+    )
+
+
+def group_by_configuration(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs by label; different settings under one label are told apart by a number.
+
+    Raises:
+        DataError: two runs of one configuration have the same seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = method_settings(run.experiment)
+        label, number = run.experiment.label, 1
+        while label in groups and method_settings(groups[label][0].experiment) != settings:
+            number += 1
+            label = f"{run.experiment.label} #{number}"
+        group = groups.setdefault(label, [])
+        twin = next((r for r in group if r.experiment.seed == run.experiment.seed), None)
+        if twin is not None:
+            raise DataError(
+                f"{twin.path} and {run.path} are the same configuration with the same seed "
+                f"{run.experiment.seed}: give each run once, or train it with another seed"
+            )
+        group.append(run)
+    for group in groups.values():
+        group.sort(key=lambda run: run.experiment.seed)
+    return groups

@@ -1,0 +1,181 @@
+"""What a part of aqcl does and which options it takes, from the code itself."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from aqcl.config import choose
+from aqcl.errors import ConfigError
+
+Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "prepare"]
+KINDS: tuple[Kind, ...] = ("backbone", "regularizer", "dataset", "train", "runtime", "prepare")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of a configuration."""
+
+    key: str
+    type: str
+    default: str
+    """As TOML or JSON would write it; empty where the key is required."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A part with its options."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    prefix: str = ""
+    """What all keys begin with, such as `backbone.`."""
+
+
+def names(kind: Kind) -> list[str]:
+    """The parts of a kind."""
+    if kind == "backbone":
+        from aqcl.backbones import BACKBONES
+
+        return list(BACKBONES)
+    if kind == "regularizer":
+        from aqcl.regularizers import REGULARIZERS
+
+        return list(REGULARIZERS)
+    if kind == "dataset":
+        from aqcl.datasets import SOURCES
+
+        return list(SOURCES)
+    return [kind]
+
+
+def describe(kind: Kind, name: str | None = None) -> Description:
+    """Describe a part.
+
+    Args:
+        kind: what it is.
+        name: its name in the table, or an import path; not needed for `train`, `runtime`,
+            `prepare`.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if kind == "dataset":
+        from aqcl.datasets import SOURCES
+
+        source = choose(SOURCES, name or "", "dataset")
+        text = "\n\n".join(filter(None, [source.description, source.citation]))
+        return _described(name or "", text, source.settings, "source.")
+    if kind == "backbone":
+        from aqcl.experiment import find_backbone
+
+        found: Any = find_backbone(name or "")
+        return _described(name or "", _text(found), found.Options, "backbone.")
+    if kind == "regularizer":
+        from aqcl.experiment import find_regularizer
+
+        found = find_regularizer(name or "")
+        return _described(name or "", _text(found), found.Options, f"regularizer.{name}.")
+    return _describe_section(kind)
+
+
+def _describe_section(kind: Kind) -> Description:
+    if kind == "prepare":
+        from aqcl.prepare import PrepareSettings
+
+        return _described(kind, _text(PrepareSettings), PrepareSettings, "")
+    from aqcl.experiment import RuntimeOptions, TrainOptions
+
+    cls = TrainOptions if kind == "train" else RuntimeOptions
+    return _described(kind, _text(cls), cls, f"{kind}.")
+
+
+def _described(name: str, summary: str, options: type[Any], prefix: str) -> Description:
+    return Description(name, summary, options_of(options, prefix), prefix)
+
+
+def describe_directory(path: Path) -> dict[str, Any]:
+    """What a dataset or run directory holds, as plain values.
+
+    Raises:
+        StorageError: it is neither, or damaged.
+        ConfigError: there is no such directory.
+    """
+    from aqcl.storage import read_manifest
+
+    if not path.is_dir():
+        raise ConfigError(
+            f"'{path}' is neither a directory nor one of: {', '.join(KINDS)}; for example "
+            "`aqcl describe backbone din`"
+        )
+    if (path / "config.toml").exists():
+        from aqcl.runs import open_run
+
+        manifest = open_run(path).manifest
+    else:
+        manifest = read_manifest(path, "aqcl-dataset")
+    return {
+        "path": str(path),
+        "format": manifest.format,
+        "package_version": manifest.package_version,
+        "fingerprint": manifest.fingerprint,
+        "settings": manifest.settings,
+        "source": manifest.source,
+        **manifest.content,
+    }
+
+
+def options_of(cls: type[Any], prefix: str = "") -> tuple[Option, ...]:
+    """The keys of a configuration class, nested ones with dotted names."""
+    schema = TypeAdapter(cls).json_schema()
+    return tuple(_options(schema, schema.get("$defs", {}), prefix))
+
+
+def _options(schema: dict[str, Any], defs: dict[str, Any], prefix: str) -> list[Option]:
+    found = []
+    for key, entry in schema.get("properties", {}).items():
+        target = _reference(entry, defs)
+        if target is not None and "properties" in target:
+            found += _options(target, defs, f"{prefix}{key}.")
+            continue
+        default = "" if key in schema.get("required", []) else _shown(entry.get("default", {}))
+        meaning = " ".join(str(entry.get("description", "")).split())
+        found.append(Option(prefix + key, _type(entry, defs), default, meaning))
+    return found
+
+
+def _reference(entry: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any] | None:
+    path = entry.get("$ref") or next((e["$ref"] for e in entry.get("allOf", ())), None)
+    return defs.get(path.rsplit("/", 1)[-1]) if path else None
+
+
+def _type(entry: dict[str, Any], defs: dict[str, Any]) -> str:
+    entry = _reference(entry, defs) or entry
+    if "anyOf" in entry:
+        return " or ".join(_type(e, defs) for e in entry["anyOf"] if e.get("type") != "null")
+    if "enum" in entry:
+        return " | ".join(map(str, entry["enum"]))
+    if "const" in entry:
+        return str(entry["const"])
+    name = {"object": "table", "array": "list", "number": "float", "string": "text"}.get(
+        entry.get("type", ""), entry.get("type", "value")
+    )
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {entry[key]:g}" for key, sign in signs.items() if key in entry]
+    return " ".join([name, ", ".join(bounds)]).strip()
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _text(cls: type[Any]) -> str:
+    """What a class is for, without the arguments of its constructor."""
+    paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
+    return "\n\n".join(text for text in paragraphs if not text.startswith("Args:"))

@@ -1,0 +1,196 @@
+"""Results as tables for a terminal, made to be read at 100 columns.
+
+Text that users chose, such as labels and paths, is never read as markup.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aqcl.activity import GROUPS
+from aqcl.assessment import RunComparison
+from aqcl.describe import Description
+from aqcl.evaluate import ALL, ComparisonRow, Evaluation
+from aqcl.runs import Run
+
+METHOD_WIDTH, VERDICT_WIDTH = 18, 13
+"""What these columns of a comparison keep where room is short: longer text is folded."""
+
+
+def comparison_table(result: RunComparison) -> Group:
+    """A block for each activity group, a row for each configuration, and how to read them."""
+    comparison = result.comparison
+    lines = [_comparison_cells(row, result) for row in comparison.rows]
+    several = any(row.seeds > 1 for row in comparison.rows)
+    headings = ("method", "AUC ± sd" if several else "AUC", "RelaImpr [95% interval]", "verdict")
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    title = f"{_dataset_name(result)}, {result.split} rows: against {comparison.base}"
+    parts: list[RenderableType] = [Text(title, style="bold underline")]
+    for group in dict.fromkeys(row.group for row in comparison.rows):
+        numbers = [k for k, row in enumerate(comparison.rows) if row.group == group]
+        parts += [Text(), _group_heading(comparison.rows[numbers[0]], comparison.thresholds)]
+        table = _table()
+        table.add_column(headings[0], overflow="fold", min_width=METHOD_WIDTH)
+        table.add_column(headings[1], justify="right", width=widths[1])
+        table.add_column(headings[2], width=widths[2])
+        table.add_column(headings[3], min_width=VERDICT_WIDTH)
+        for k in numbers:
+            style = {"better": "green", "worse": "red"}.get(comparison.rows[k].verdict, "")
+            table.add_row(*map(Text, lines[k]), style=style)
+        parts.append(table)
+    return Group(*parts, Text(), *map(Text, _reading(result)))
+
+
+def _dataset_name(result: RunComparison) -> str:
+    name = result.dataset.name
+    marked = not result.dataset.simulated or "simulated" in name
+    return name if marked else f"{name} (simulated)"
+
+
+def _group_heading(row: ComparisonRow, thresholds: tuple[int, int]) -> Text:
+    name = "all users" if row.group == ALL else f"{row.group}, {_range(row.group, thresholds)}"
+    counts = f": {row.rows:,} rows, {row.users:,} users, {row.positives:,} clicks"
+    return Text.assemble((name, "bold"), counts)
+
+
+def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, str, str, str]:
+    name = row.configuration
+    if name in result.yardsticks:
+        name += " *"
+    elif row.seeds > 1:
+        name += f" ({row.seeds} seeds)"
+    auc = _number(row.auc) + (f" ± {row.auc_sd:.4f}" if row.auc_sd is not None else "")
+    return name, auc, _improvement(row), row.verdict
+
+
+def _improvement(row: ComparisonRow) -> str:
+    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
+    if row.verdict == "base":
+        return "-"
+    if row.rela_impr is not None and row.rela_impr_low is not None:
+        interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
+        return f"{row.rela_impr:+.2f}% {interval}"
+    if row.difference is not None and row.difference_low is not None:
+        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
+        return f"AUC {row.difference:+.3f} {interval}"
+    return "-"
+
+
+def _reading(result: RunComparison) -> list[str]:
+    """What stands below a comparison: where models lose to counting, and what the columns are."""
+    comparison = result.comparison
+    lines = [
+        f"{below.configuration} is below {below.yardstick} (not trained): AUC {below.auc:.4f} "
+        f"against {below.yardstick_auc:.4f}, all users."
+        for below in result.below_yardsticks()
+    ]
+    if result.yardsticks:
+        lines.append("* not trained: made of counts of training clicks.")
+    lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")
+    if any(_improvement(row).startswith("AUC") for row in comparison.rows):
+        lines.append("AUC +x: difference of AUC, where the base is too near 0.5 for a ratio.")
+    resampled = "users and seeds" if any(row.seeds > 1 for row in comparison.rows) else "users"
+    lines.append(
+        f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled}, paired on the "
+        "same rows."
+    )
+    lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
+    return lines + [f"Note: {note}." for note in result.dataset.notes]
+
+
+def _range(group: str, thresholds: tuple[int, int]) -> str:
+    """The clicks that make a user a member of an activity group."""
+    low, high = thresholds
+    bounds = dict(zip(GROUPS, ((0, low), (low + 1, high), (high + 1, None)), strict=True))
+    if group not in bounds:
+        return ""
+    first, last = bounds[group]
+    if last is None:
+        return f"{first}+ clicks"
+    if first >= last:
+        return "nobody" if first > last else f"{first} click{'' if first == 1 else 's'}"
+    return f"{first} to {last} clicks"
+
+
+def evaluation_table(run: Run, split: str) -> Group:
+    """Every metric of a run on a split, a column for each activity group."""
+    evaluation = Evaluation.from_json(run.metrics()[split])
+    groups = evaluation.groups
+    table = _table()
+    table.add_column("", no_wrap=True)
+    for group in groups:
+        heading = f"{group.group}\n{_range(group.group, evaluation.thresholds)}"
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    table.add_row("rows", *(f"{group.rows:,}" for group in groups))
+    table.add_row("users", *(f"{group.users:,}" for group in groups))
+    table.add_row("clicks", *(f"{group.positives:,}" for group in groups))
+    table.add_row("AUC", *(_number(group.auc) for group in groups), style="bold")
+    table.add_row("95% interval", *(_span(group.auc_low, group.auc_high) for group in groups))
+    table.add_row("GAUC", *(_number(group.gauc) for group in groups))
+    table.add_row("logloss", *(_number(group.logloss) for group in groups))
+    table.add_row("ECE", *(_number(group.calibration_error) for group in groups))
+    ratios = [_number(group.predicted_observed_ratio, digits=3) for group in groups]
+    table.add_row("predicted/observed", *ratios)
+    title = Text(f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows", style="bold")
+    return Group(title, Text(f"{run.path}", style="dim"), table)
+
+
+def options_table(description: Description) -> Group:
+    """What a part is, and its options; what all keys begin with is said once."""
+    prefix = description.prefix
+    table = _table()
+    table.add_column("key", overflow="fold")
+    for heading in ("type", "default", "meaning"):
+        table.add_column(heading)
+    for option in description.options:
+        key = option.key.removeprefix(prefix)
+        table.add_row(*map(Text, (key, option.type, option.default or "required", option.meaning)))
+    first = description.options[0].key
+    where = f"Keys under {prefix[:-1]}, such as --set {first}=..." if prefix else ""
+    title = Text(description.name, style="bold")
+    return Group(title, Text(description.summary), Text(), Text(where), table)
+
+
+def dataset_table(path: Path, content: Mapping[str, Any]) -> Table:
+    """What a dataset directory holds, from the content of its manifest."""
+    counts = content["counts"]
+    low, high = content["activity_thresholds"]
+    groups = ", ".join(f"{group} {_range(group, (low, high))}" for group in GROUPS)
+    facts = [
+        ("dataset", f"{content['name']} in {path}"),
+        *((key, f"{counts[key]:,}") for key in ("users", "items", "clicks")),
+        ("clicks per user", f"{content['mean_activity']:.2f} in training, on average"),
+    ]
+    for split, sizes in counts["splits"].items():
+        text = f"{sizes['rows']:,} rows, {sizes['positives']:,} clicks, {sizes['users']:,} users"
+        facts.append((split, text))
+    facts.append(("groups", groups))
+    facts.append(("protocol", _listed(content["protocol"])))
+    if content["simulated"]:
+        facts.append(("SIMULATED", "these are not observations"))
+    facts += [("note", note) for note in content["notes"]]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts:
+        table.add_row(Text(name, style="bold"), Text(value))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.4f}-{high:.4f}"

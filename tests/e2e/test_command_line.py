@@ -1,0 +1,501 @@
+"""prepare, train, evaluate, compare and describe as a user calls them."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from aqcl import __version__
+from aqcl.config import override, read_toml, to_toml
+from tests.e2e.commands import Outcome, aqcl, click_log, fails, succeeds, write_experiment
+
+COMMANDS = ("prepare", "train", "evaluate", "compare", "describe", "demo")
+AQCL = ("--set", "regularizer.aqcl.weight=0.1", "--set", "regularizer.aqcl.warmup_steps=4")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("command-line")
+
+
+@pytest.fixture(scope="module")
+def log(place: Path) -> Path:
+    click_log().write_parquet(place / "log.parquet")
+    return place / "log.parquet"
+
+
+@pytest.fixture(scope="module")
+def dataset(place: Path, log: Path) -> Path:
+    succeeds("prepare", log, "--out", place / "data", "--label", "label")
+    return place / "data"
+
+
+@pytest.fixture(scope="module")
+def experiment(place: Path, dataset: Path) -> Path:
+    return write_experiment(place / "experiment.toml", dataset)
+
+
+@pytest.fixture(scope="module")
+def runs(place: Path, experiment: Path) -> dict[str, list[Path]]:
+    """Two seeds of two methods."""
+    made: dict[str, list[Path]] = {"DIN": [], "DIN+AQCL": []}
+    for label, settings in (("DIN", ()), ("DIN+AQCL", AQCL)):
+        for seed in (0, 1):
+            out = place / f"{label}-{seed}"
+            options = ("--set", f"name={label}", "--set", f"seed={seed}", *settings)
+            succeeds("train", experiment, "--out", out, *options, "--json")
+            made[label].append(out)
+    return made
+
+
+def run_paths(runs: dict[str, list[Path]]) -> list[Path]:
+    return [path for paths in runs.values() for path in paths]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def counts_of(outcome: Outcome) -> dict[str, Any]:
+    counts: dict[str, Any] = outcome.json["counts"]
+    return counts
+
+
+# prepare
+
+
+def test_prepare_tells_what_it_made(log: Path, tmp_path: Path) -> None:
+    outcome = succeeds("prepare", log, "-o", tmp_path / "data", "--label", "label")
+    text = " ".join(outcome.out.split())
+    assert "dataset log in" in text
+    assert "users 240 items 40" in text
+    assert "protocol split last-days, ties exclude, labels impressions" in text
+    assert "2880 rows in 1 files" in outcome.err
+
+
+def test_prepare_reads_csv_and_parquet_alike(log: Path, tmp_path: Path) -> None:
+    click_log().write_csv(tmp_path / "log.csv")
+    options = ("--label", "label", "--json")
+    parquet = succeeds("prepare", log, "--out", tmp_path / "p", *options)
+    csv = succeeds("prepare", tmp_path / "log.csv", "--out", tmp_path / "c", *options)
+    assert counts_of(csv) == counts_of(parquet)
+    for name in ("clicks.npy", "test/item.npy", "train/history_length.npy"):
+        assert digest(tmp_path / "p" / name) == digest(tmp_path / "c" / name)
+
+
+def test_prepare_reads_several_files(log: Path, tmp_path: Path) -> None:
+    frame = click_log()
+    frame[:1000].write_parquet(tmp_path / "part-1.parquet")
+    frame[1000:].write_parquet(tmp_path / "part-2.parquet")
+    options = ("--label", "label", "--json")
+    whole = succeeds("prepare", log, "--out", tmp_path / "whole", *options)
+    named = sorted(tmp_path.glob("part-*"))
+    parts = succeeds("prepare", *named, "--out", tmp_path / "parts", *options)
+    pattern = succeeds("prepare", tmp_path / "part-*.parquet", "--out", tmp_path / "all", *options)
+    assert counts_of(whole) == counts_of(parts) == counts_of(pattern)
+
+
+def test_prepare_maps_columns_by_name_and_takes_settings_by_flag(tmp_path: Path) -> None:
+    renamed = {"user": "uid", "item": "sku", "timestamp": "ts", "label": "clicked"}
+    click_log().rename(renamed).write_parquet(tmp_path / "log.parquet")
+    columns = [word for role, name in renamed.items() for word in (f"--{role}", name)]
+    settings = ("--set", "source.user_columns.age=categorical", "--set", "vocabulary.min_count=2")
+    arguments = (tmp_path / "log.parquet", "--out", tmp_path / "data", *columns, *settings)
+    made = succeeds("prepare", *arguments, "--json").json
+    assert [field["name"] for field in made["schema"]["fields"]] == ["age"]
+    assert (tmp_path / "data" / "vocabularies" / "age.parquet").exists()
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["settings"]["vocabulary"]["min_count"] == 2
+
+
+def test_prepare_takes_settings_from_a_file_and_overrides_them(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        to_toml(
+            {
+                "source": {"name": "table", "path": str(log), "label": "label"},
+                "split": {"kind": "last-interaction"},
+                "user_share": 0.5,
+            }
+        )
+    )
+    file = tmp_path / "settings.toml"
+    made = succeeds("prepare", file, "--out", tmp_path / "a", "--json").json
+    assert made["protocol"]["split"] == "last-interaction"
+    assert made["counts"]["users"] == 120
+    changed = ("--set", "user_share=1", "--set", "split.kind=last-day")
+    made = succeeds("prepare", file, "--out", tmp_path / "b", *changed, "--json").json
+    assert made["protocol"]["split"] == "last-day"
+    assert made["counts"]["users"] == 240
+
+
+def test_prepare_draws_negatives_where_there_are_no_labels(tmp_path: Path) -> None:
+    click_log().filter(label=1).drop("label").write_csv(tmp_path / "clicks.csv")
+    arguments = (tmp_path / "clicks.csv", "--out", tmp_path / "data")
+    made = succeeds("prepare", *arguments, "--set", "negatives.beta=0.75", "--json").json
+    assert made["protocol"]["labels"] == "sampled"
+    assert made["protocol"]["beta"] == 0.75
+    train = made["counts"]["splits"]["train"]
+    assert train["rows"] == 2 * train["positives"]
+
+
+def test_prepare_does_the_same_work_once(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    arguments = ("prepare", log, "--out", out, "--label", "label")
+    first = succeeds(*arguments, "--json")
+    inode = (out / "manifest.json").stat().st_ino
+    again = succeeds(*arguments, "--json")
+    assert again.json == first.json
+    assert (out / "manifest.json").stat().st_ino == inode
+    assert "is already prepared" in again.err
+    other = (*arguments, "--set", "vocabulary.min_count=3")
+    assert "made from other data or settings" in fails(*other)
+    assert (out / "manifest.json").stat().st_ino == inode
+    replaced = succeeds(*other, "--overwrite", "--json")
+    assert replaced.json["fingerprint"] != first.json["fingerprint"]
+
+
+# train
+
+
+def test_train_leaves_a_whole_run_directory(runs: dict[str, list[Path]], dataset: Path) -> None:
+    run = runs["DIN+AQCL"][0]
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml",
+        "weights.safetensors",
+        "checkpoint.safetensors",
+        "log.jsonl",
+        "metrics.json",
+        "predictions-valid.parquet",
+        "manifest.json",
+    }
+    config = read_toml(run / "config.toml")
+    assert config["dataset"] == str(dataset)
+    assert config["regularizer"]["aqcl"]["weight"] == 0.1
+    assert config["regularizer"]["aqcl"]["n_codewords"] == 128  # defaults are written out
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
+    assert "aqcl/value" in lines[-1]
+
+
+def test_train_reports_in_json_and_in_words(experiment: Path, tmp_path: Path) -> None:
+    words = succeeds("train", experiment, "--out", tmp_path / "a", "--set", "train.epochs=1")
+    assert "din, seed 0, valid rows" in words.out
+    assert f"Score its test rows with `aqcl evaluate {tmp_path / 'a'}`" in words.out.replace(
+        "\n", ""
+    ).replace("  ", " ")
+    assert "epoch 1" in words.err
+    arguments = ("train", experiment, "--out", tmp_path / "b", "--set", "train.epochs=1", "--json")
+    made = succeeds(*arguments)
+    assert made.json["run"] == str(tmp_path / "b")
+    assert made.json["valid"]["groups"][0]["group"] == "all"
+    assert made.json["monitor"] == "auc"
+    assert "epoch" not in made.err
+
+
+def test_train_has_a_place_for_runs(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--set", "name=My model/1", "--set", "seed=4", "--set", "train.epochs=1")
+    made = succeeds("train", experiment, *options, "--json")
+    assert made.json["run"] == "runs/My-model-1-seed4"
+    assert (tmp_path / "runs" / "My-model-1-seed4" / "manifest.json").exists()
+
+
+def test_a_run_repeats_from_its_own_configuration(
+    runs: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    run = runs["DIN+AQCL"][1]
+    succeeds("train", run / "config.toml", "--out", tmp_path / "again", "--json")
+    for name in ("weights.safetensors", "config.toml", "predictions-valid.parquet"):
+        assert digest(tmp_path / "again" / name) == digest(run / name), name
+
+
+def test_another_seed_is_another_model(runs: dict[str, list[Path]]) -> None:
+    one, two = runs["DIN"]
+    assert digest(one / "weights.safetensors") != digest(two / "weights.safetensors")
+
+
+def test_a_finished_run_is_not_overwritten(runs: dict[str, list[Path]], experiment: Path) -> None:
+    run = runs["DIN"][0]
+    before = digest(run / "weights.safetensors")
+    message = fails("train", experiment, "--out", run)
+    assert message.endswith(
+        "already exists; continue it with --resume or choose another --out\n".strip()
+    )
+    changed = ("--resume", "--set", "name=DIN", "--set", "train.lr=0.5")
+    assert "train.lr: the run was started with 0.001, now it is 0.5" in fails(
+        "train", experiment, "--out", run, *changed
+    )
+    succeeds("train", experiment, "--out", run, "--resume", "--set", "name=DIN", "--json")
+    assert digest(run / "weights.safetensors") == before
+
+
+def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle, once the first evaluation stands in the log."""
+    values = override(
+        read_toml(write_experiment(tmp_path / "base.toml", dataset)),
+        ["train.epochs=4", "train.batch_size=64", "train.evaluations_per_epoch=1"],
+    )
+    experiment = tmp_path / "experiment.toml"
+    experiment.write_text(to_toml(values))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    succeeds("train", experiment, "--out", whole, *AQCL, "--json")
+    command = [sys.executable, "-c", "from aqcl.cli import main; main()"]
+    arguments = ["train", str(experiment), "--out", str(killed), *AQCL, "--json"]
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (killed / "checkpoint.safetensors").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run was over before it could be killed"
+    assert not (killed / "manifest.json").exists()
+    assert "has not finished; continue it with" in fails("evaluate", killed)
+    succeeds(*arguments, "--resume")
+    for name in ("weights.safetensors", "predictions-valid.parquet"):
+        assert digest(killed / name) == digest(whole / name), name
+    steps = [
+        [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+        for run in (whole, killed)
+    ]
+    assert steps[0] == steps[1]
+
+
+# evaluate and compare
+
+
+def test_evaluate_scores_test_rows(runs: dict[str, list[Path]]) -> None:
+    run = runs["DIN"][0]
+    words = succeeds("evaluate", run)
+    assert "DIN, seed 0, test rows" in words.out
+    assert re.search(r"^AUC +0\.\d{4}", words.out, re.MULTILINE)
+    assert (run / "predictions-test.parquet").exists()
+    metrics = succeeds("evaluate", *runs["DIN"], "--json").json
+    assert list(metrics) == [str(path) for path in runs["DIN"]]
+    groups = metrics[str(run)]["groups"]
+    assert [group["group"] for group in groups] == [
+        "all",
+        "non-active",
+        "slightly-active",
+        "highly-active",
+    ]
+    rows = pl.read_parquet(run / "predictions-test.parquet").height
+    assert groups[0]["rows"] == rows == sum(group["rows"] for group in groups[1:])
+
+
+def test_evaluate_takes_another_split(runs: dict[str, list[Path]]) -> None:
+    run = runs["DIN"][1]
+    found = succeeds("evaluate", run, "--split", "valid", "--json").json[str(run)]
+    assert found == json.loads((run / "metrics.json").read_text())["valid"]
+
+
+def test_compare_pairs_runs_and_puts_seeds_in_one_row(runs: dict[str, list[Path]]) -> None:
+    arguments = ("compare", *run_paths(runs), "--replicates", "50")
+    found = succeeds(*arguments, "--json").json
+    assert found["base"] == "DIN"
+    assert found["runs"] == {label: [str(p) for p in paths] for label, paths in runs.items()}
+    rows = {row["configuration"]: row for row in found["rows"] if row["group"] == "all"}
+    assert set(rows) == {"DIN", "DIN+AQCL", *found["yardsticks"]}
+    assert {label: row["seeds"] for label, row in rows.items()} == {
+        "DIN": 2,
+        "DIN+AQCL": 2,
+        **dict.fromkeys(found["yardsticks"], 1),
+    }
+    assert found["yardsticks"][0] == "popularity"
+    per_seed = [
+        succeeds("evaluate", path, "--json").json[str(path)]["groups"][0]["auc"]
+        for path in runs["DIN+AQCL"]
+    ]
+    assert rows["DIN+AQCL"]["auc"] == pytest.approx(sum(per_seed) / 2)
+    base = rows["DIN"]["auc"]
+    improvement = 100 * ((rows["DIN+AQCL"]["auc"] - 0.5) / (base - 0.5) - 1)
+    assert rows["DIN+AQCL"]["rela_impr"] == pytest.approx(improvement)
+    assert rows["DIN"]["verdict"] == "base"
+
+
+def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
+    arguments = ("compare", *run_paths(runs), "--replicates", "50")
+    text = succeeds(*arguments).out
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.startswith("log, test rows: against DIN\n")
+    assert len(re.findall(r"^DIN\+AQCL \(2 seeds\) +0\.\d{4} ± 0\.\d{4} ", text, re.M)) == 4
+    assert len(re.findall(r"^item-CF \+ popularity \* +0\.\d{4} ", text, re.M)) == 4
+    assert re.search(r"^all users: \d+ rows, \d+ users, \d+ clicks$", text, re.M)
+    found = succeeds(*arguments, "--json").json
+    for below in found["below_yardsticks"]:
+        assert f"{below['configuration']} is below {below['yardstick']} (not trained)" in text
+    assert len(re.findall("is below", text)) == len(found["below_yardsticks"])
+
+
+def test_compare_takes_another_base(runs: dict[str, list[Path]]) -> None:
+    arguments = ("compare", *run_paths(runs), "--replicates", "20", "--base", "DIN+AQCL")
+    assert succeeds(*arguments, "--json").json["base"] == "DIN+AQCL"
+    assert "did you mean 'DIN'?" in fails("compare", *run_paths(runs), "--base", "DINN")
+
+
+def test_compare_refuses_runs_on_other_rows(
+    runs: dict[str, list[Path]], log: Path, tmp_path: Path
+) -> None:
+    other = ("prepare", log, "--out", tmp_path / "other", "--label", "label")
+    succeeds(*other, "--set", "user_share=0.5")
+    experiment = write_experiment(tmp_path / "x.toml", tmp_path / "other")
+    succeeds("train", experiment, "--out", tmp_path / "run", "--set", "train.epochs=1")
+    message = fails("compare", runs["DIN"][0], tmp_path / "run")
+    assert "were trained on different datasets" in message
+
+
+# describe
+
+
+def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path) -> None:
+    listing = succeeds("describe").out
+    assert "backbone: din" in listing
+    assert "dataset: table, sequences, amazon, ta-feng, oncold" in listing
+    assert succeeds("describe", "regularizer", "--json").json["regularizer"][:2] == ["aqcl", "icl"]
+    text = " ".join(succeeds("describe", "regularizer", "aqcl").out.split())
+    assert "n_codewords integer >= 1 128 T, the number of interests in the codebook." in text
+    options = succeeds("describe", "train", "--json").json["options"]
+    assert {"train.lr", "train.epochs"} <= {option["key"] for option in options}
+    assert succeeds("describe", dataset).json["counts"]["users"] == 240
+    assert succeeds("describe", runs["DIN"][0]).json["settings"] == {"seed": 0, "label": "DIN"}
+    assert "did you mean 'din'" in fails("describe", "backbone", "dni")
+    assert "neither a directory nor one of" in fails("describe", "backbon")
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian", "x.toml"], ['Unknown command "trian"', 'Did you mean "train"?']),
+        (["train", "x.toml", "--resum"], ["--resum", "Did you mean --resume?"]),
+        (["train"], ["train", "EXPERIMENT", "requires an argument"]),
+        (["prepare", "log.csv"], ["prepare", "--out", "requires an argument"]),
+        (["compare"], ["at least one run directory"]),
+        (["evaluate"], ["at least one run directory"]),
+        (["evaluate", "x", "--split", "tset"], ['"tset"', 'Did you mean "test"?']),
+        (["compare", "x", "--replicates", "many"], ['"many"', "--replicates"]),
+        (["train", "missing.toml"], ["missing.toml: no such file"]),
+        (["evaluate", "missing"], ["missing: is no directory"]),
+        (["prepare", "missing.csv", "-o", "x"], ["'missing.csv': no file matches"]),
+        (["prepare", "x", "-o", "x", "--source", "tabel"], ["did you mean 'table'"]),
+        (["prepare", "x.csv", "-o", "x", "--set", "a"], ["--set a: expected key=value"]),
+        (["demo", "--data", "moon"], ['"moon"', '"ta-feng", "oncold"']),
+    ],
+)
+def test_a_mistake_is_one_message(
+    arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = fails(*arguments)
+    assert all(word in message for word in words), message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_mistakes_of_an_experiment_are_told_at_once(experiment: Path, tmp_path: Path) -> None:
+    wrong = {
+        "train.lr=-1": "train.lr: Input should be greater than 0, got -1",
+        "train.epoch=3": "train.epoch: unknown key; did you mean 'epochs'?",
+        "seed=-2": "seed: Input should be greater than or equal to 0, got -2",
+        "backbone.dropout=1.5": "backbone.dropout: Input should be less than 1, got 1.5",
+        "regularizer.aqcl.view.mask_rate=2": (
+            "regularizer.aqcl.view.mask_rate: Input should be less than 1, got 2"
+        ),
+        "train.monitor=acu": "train.monitor: Input should be 'auc' or 'logloss', got 'acu'",
+        "fulds=[]": "fulds: unknown key; did you mean 'fields'?",
+    }
+    settings = [word for assignment in wrong for word in ("--set", assignment)]
+    message = fails("train", experiment, "--out", tmp_path / "run", *settings)
+    assert [text for text in wrong.values() if text not in message] == []
+    assert len(message.splitlines()) == len(wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_mistakes_of_a_preparation_are_told_at_once(log: Path, tmp_path: Path) -> None:
+    wrong = {
+        "negatives.beta=-1": "negatives.beta: Input should be greater than or equal to 0, got -1",
+        "user_share=2": "user_share: Input should be less than or equal to 1, got 2",
+        "vocabulary.min_cuont=2": "vocabulary.min_cuont: unknown key; did you mean 'min_count'?",
+        "split.kind=first-days": "split.kind: Input should be 'last-interaction', 'last-day'",
+    }
+    settings = [word for assignment in wrong for word in ("--set", assignment)]
+    message = fails("prepare", log, "--label", "label", "--out", tmp_path / "data", *settings)
+    assert [text for text in wrong.values() if text not in message] == []
+
+
+@pytest.mark.parametrize("words", [["train", "missing.toml"], ["trian"], ["describe", "nowhere"]])
+def test_debug_shows_where_a_mistake_came_up(words: list[str]) -> None:
+    outcome = aqcl(*words, "--debug")
+    assert outcome.code == 2
+    assert "Traceback (most recent call last)" in outcome.err
+
+
+def test_what_the_system_refuses_is_a_message_too(dataset: Path, tmp_path: Path) -> None:
+    experiment = write_experiment(tmp_path / "x.toml", dataset)
+    (tmp_path / "file").write_text("")
+    message = fails("train", experiment, "--out", tmp_path / "file" / "run")
+    assert str(tmp_path / "file" / "run") in message
+
+
+# speed and the process
+
+
+def run_process(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A command in a process of its own, and the seconds of processor time it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "from aqcl.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done, seconds
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["train", "--help"], ["--version"]])
+def test_help_is_fast(arguments: list[str]) -> None:
+    tries = [run_process(*arguments) for _ in range(2)]
+    done = tries[0][0]
+    assert done.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "aqcl.cli" in imported
+    assert imported & {"torch", "polars", "numpy", "pydantic"} == set()
+    assert min(seconds for _, seconds in tries) < 0.5
+
+
+def test_help_lists_the_commands() -> None:
+    text = succeeds("--help").out
+    assert all(re.search(rf"^│ {command} ", text, re.MULTILINE) for command in COMMANDS)
+    assert succeeds("--version").out.strip() == __version__
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path) -> None:
+    code = "from aqcl.cli import main; main()"
+    command = [sys.executable, "-c", code, "describe", str(dataset)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

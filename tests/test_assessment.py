@@ -1,0 +1,136 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from aqcl.assessment import assess, compare_runs, group_by_configuration, open_dataset_of
+from aqcl.dataset import Dataset
+from aqcl.errors import ConfigError, DataError, StorageError
+from aqcl.evaluate import ALL
+from tests.run_directories import paths, scored_run, small_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small_dataset(tmp_path_factory.mktemp("assessment") / "data")
+
+
+def test_runs_that_differ_by_seed_alone_are_one_configuration(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    runs = [scored_run(tmp_path / f"r{s}", dataset, name="DIN", seed=s) for s in (2, 0, 1)]
+    groups = group_by_configuration(runs)
+    assert [run.experiment.seed for run in groups["DIN"]] == [0, 1, 2]
+    assert len(groups) == 1
+
+
+def test_where_and_under_which_name_a_run_ran_is_no_setting(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    one = scored_run(tmp_path / "one", dataset, name="DIN", seed=0, runtime={"threads": 1})
+    two = scored_run(tmp_path / "two", dataset, name="DIN", seed=1, runtime={"threads": 2})
+    assert list(group_by_configuration([one, two])) == ["DIN"]
+
+
+def test_one_label_for_different_settings_is_told_apart(dataset: Dataset, tmp_path: Path) -> None:
+    settings = [{"seed": s, "train": {"lr": lr}} for lr in (0.1, 0.2, 0.3) for s in (0, 1)]
+    runs = [
+        scored_run(tmp_path / f"r{k}", dataset, name="DIN", **one)  # type: ignore[arg-type]
+        for k, one in enumerate(settings)
+    ]
+    groups = group_by_configuration(runs)
+    assert list(groups) == ["DIN", "DIN #2", "DIN #3"]
+    assert [run.experiment.train.lr for run in groups["DIN #2"]] == [0.2, 0.2]
+
+
+def test_a_doubled_seed_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    runs = [scored_run(tmp_path / name, dataset, name="DIN", seed=3) for name in ("a", "b")]
+    with pytest.raises(
+        DataError, match=r"a and .*b are the same configuration with the same seed 3"
+    ):
+        compare_runs(paths(runs))
+    with pytest.raises(DataError, match="give each run once"):
+        compare_runs([runs[0].path, runs[0].path])
+
+
+def test_runs_on_different_datasets_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    other = small_dataset(tmp_path / "other", shift=1)
+    one, two = scored_run(tmp_path / "one", dataset), scored_run(tmp_path / "two", other)
+    with pytest.raises(DataError, match=r"one and .*two were trained on different datasets"):
+        compare_runs([one.path, two.path])
+
+
+def test_a_dataset_replaced_under_a_run_is_refused(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data")
+    run = scored_run(tmp_path / "run", dataset)
+    dataset.path.rename(tmp_path / "old")
+    small_dataset(tmp_path / "data", shift=1)
+    for action in (lambda: open_dataset_of(run), lambda: compare_runs([run.path])):
+        with pytest.raises(StorageError, match=r"data: is not the dataset that .*run was trained"):
+            action()
+    with pytest.raises(StorageError, match="is not the dataset"):
+        assess(run.path, "valid")
+
+
+def test_a_scored_split_is_not_scored_again(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data")
+    run = scored_run(tmp_path / "run", dataset)
+    dataset.path.rename(tmp_path / "old")
+    assert assess(run.path, "test").metrics() == run.metrics()
+
+
+def test_an_unfinished_run_is_refused_with_the_command_that_continues_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text('dataset = "x"\n')
+    with pytest.raises(StorageError, match=r"has not finished; continue it .*--resume"):
+        compare_runs([tmp_path / "run"])
+
+
+def test_the_base_is_the_first_run_unless_named(dataset: Dataset, tmp_path: Path) -> None:
+    one = scored_run(tmp_path / "one", dataset, name="one")
+    two = scored_run(tmp_path / "two", dataset, name="two", train={"lr": 0.1})
+    runs = paths([one, two])
+    assert compare_runs(runs, replicates=20).comparison.base == "one"
+    assert compare_runs(runs, base="two", replicates=20).comparison.base == "two"
+    with pytest.raises(ConfigError, match=r"base: no run is called 'twoo'; did you mean 'two'\?"):
+        compare_runs(runs, base="twoo")
+
+
+@pytest.mark.parametrize("replicates", [0, -1])
+def test_intervals_need_resamples(replicates: int, dataset: Dataset, tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "run", dataset)
+    with pytest.raises(ConfigError, match=f"replicates: expected 1 or more, got {replicates}"):
+        compare_runs([run.path], replicates=replicates)
+
+
+def test_nothing_cannot_be_compared() -> None:
+    with pytest.raises(ConfigError, match="at least one run directory"):
+        compare_runs([])
+
+
+def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "run", dataset, name="DIN")
+    result = compare_runs([run.path], replicates=20)
+    assert result.yardsticks == ("popularity", "item-CF", "item-CF + popularity")
+    everyone = [row.configuration for row in result.comparison.rows if row.group == ALL]
+    assert everyone == ["DIN", *result.yardsticks]
+    assert result.runs == {"DIN": (run.path,)}
+
+
+def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "run", dataset, quality=30.0, name="popularity")
+    result = compare_runs([run.path], replicates=20)
+    assert "popularity (not trained)" in result.yardsticks
+    aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
+    assert aucs["popularity"] == 1.0
+    assert aucs["popularity (not trained)"] != 1.0
+
+
+def test_runs_below_the_best_yardstick_are_named(dataset: Dataset, tmp_path: Path) -> None:
+    bad = scored_run(tmp_path / "bad", dataset, quality=-9.0, name="bad")
+    good = scored_run(tmp_path / "good", dataset, quality=9.0, name="good", train={"lr": 0.1})
+    result = compare_runs([bad.path, good.path], replicates=20)
+    aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
+    best = max(result.yardsticks, key=lambda name: aucs[name] or 0.0)
+    (below,) = result.below_yardsticks()
+    assert dataclasses.astuple(below) == ("bad", aucs["bad"], best, aucs[best])

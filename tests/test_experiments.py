@@ -1,0 +1,85 @@
+"""The shipped specifications are valid, and what README says of results is what results/ holds."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from aqcl.config import build, override, read_toml
+from aqcl.experiment import resolve
+from aqcl.prepare import PrepareSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECIFICATIONS = sorted(
+    path for path in (ROOT / "experiments").glob("*.toml") if "methods" in read_toml(path)
+)
+EXPERIMENTS = sorted(set((ROOT / "experiments").glob("*.toml")) - set(SPECIFICATIONS))
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", SPECIFICATIONS, ids=lambda path: path.stem)
+def test_every_specification_is_a_fair_comparison_of_valid_experiments(path: Path) -> None:
+    spec = read_toml(path)
+    build(PrepareSettings, spec["prepare"])
+    assert len({len(method["options"]) for method in spec["methods"]}) == 1
+    assert spec["tuning_seed"] not in spec["final_seeds"]
+    assert spec["base"] in {method["name"] for method in spec["methods"]}
+    for method in spec["methods"]:
+        for options in method["options"]:
+            values = {"dataset": "data", **spec["experiment"], **method["settings"]}
+            assignments = [f"{key}={value}" for key, value in options.items()]
+            assignments.append(f"{spec['penalty']['key']}={spec['penalty']['grid'][0]}")
+            resolve(override(values, assignments))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_valid(path: Path) -> None:
+    resolve(read_toml(path))
+
+
+def test_readme_holds_the_tables_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert load_script("render").render(readme) == readme
+
+
+def row(configuration: str, auc: float, **more: Any) -> dict[str, Any]:
+    return {"configuration": configuration, "group": "all", "users": 1000, "auc": auc} | more
+
+
+def test_rendering_shows_what_the_results_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    render = load_script("render")
+    compared = row("DIN+AQCL", 0.76, auc_sd=0.001, difference=0.01, difference_low=-0.002)
+    compared |= {"difference_high": 0.022, "rela_impr": 4.0, "verdict": "no difference shown"}
+    results = {
+        "command": "python run",
+        "specification": {"final_seeds": [1, 2], "base": "DIN", "penalty": {"grid": [1, 2, 3]}},
+        "comparisons": {"best": {"rows": [row("DIN", 0.75, auc_sd=0.002), compared]}},
+        "yardsticks": {"popularity": {"groups": [{"auc": 0.6245}]}},
+        "winners": {"DIN": {"train": {"embedding_l2": 3}}},
+        "tuning": {"DIN": [{}] * 12},
+    }
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "beauty-ids.json").write_text(json.dumps(results))
+    monkeypatch.setattr(render, "ROOT", tmp_path)
+    text = render.render("x\n<!-- results:beauty-ids -->\nold\n<!-- /results:beauty-ids -->\ny")
+    assert text.startswith("x\n")
+    assert text.endswith("\ny")
+    assert "old" not in text
+    assert "0.7500 ± 0.0020" in text
+    assert "+0.0100 [-0.0020, +0.0220]" in text
+    assert "no difference shown" in text
+    assert "popularity 0.6245" in text
+    assert "AT THE EDGE of the grid" in text

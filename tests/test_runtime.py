@@ -1,0 +1,86 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from aqcl.runtime import settle_threads
+
+BUSY, FREE = 1000.0, 0.0
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traces in the environment or in torch."""
+    n_threads = torch.get_num_threads()
+    for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(key, "")  # so that it is put back after the test
+        monkeypatch.delenv(key)
+    monkeypatch.setattr(os, "getloadavg", lambda: (FREE, FREE, FREE))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def set_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What torch was told, in place of telling it."""
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    return told
+
+
+def test_zero_is_a_thread_for_each_core(set_threads: list[int]) -> None:
+    settle_threads(0)
+    assert os.environ["OMP_NUM_THREADS"] == "8"
+    assert set_threads == [8]
+
+
+def test_torch_that_is_there_already_is_told(set_threads: list[int]) -> None:
+    settle_threads(3)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert set_threads == [3]
+    assert "OMP_WAIT_POLICY" not in os.environ  # too late for it
+
+
+@pytest.mark.parametrize("threads", [-1, "four", 2.5, True, None])
+def test_what_is_no_number_of_threads_is_left_for_validation(
+    threads: object, set_threads: list[int]
+) -> None:
+    settle_threads(threads, "sometimes")
+    assert os.environ["OMP_NUM_THREADS"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("asked", "load", "policy"),
+    [
+        ("auto", FREE, "ACTIVE"),
+        ("auto", BUSY, "PASSIVE"),
+        ("active", BUSY, "ACTIVE"),
+        ("passive", FREE, "PASSIVE"),
+        ("sometimes", FREE, None),
+    ],
+)
+def test_the_policy_is_settled_before_torch_is_there(
+    asked: str, load: float, policy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    settle_threads(1, asked)
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+def test_a_policy_of_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    settle_threads(1, "active")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_torch_takes_the_number_when_it_is_imported_afterwards() -> None:
+    code = (
+        "import sys; from aqcl.runtime import settle_threads; assert 'torch' not in sys.modules; "
+        "settle_threads(1); import torch; print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -1,0 +1,282 @@
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from aqcl.activity import GROUPS
+from aqcl.assessment import RunComparison
+from aqcl.dataset import Dataset
+from aqcl.describe import Kind, describe
+from aqcl.evaluate import ALL, Comparison, ComparisonRow, Evaluation, GroupEvaluation, Verdict
+from aqcl.experiment import resolve
+from aqcl.runs import Run
+from aqcl.storage import Manifest
+from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
+
+YARDSTICKS = ("popularity", "item-CF + popularity", "attribute overlap + popularity")
+
+
+def shown(what: RenderableType, width: int = 100) -> str:
+    """What a terminal shows, with what does not fit cut off as there."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, markup=False, emoji=False, color_system=None)
+    console.print(what)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def row(configuration: str, group: str, **values: Any) -> ComparisonRow:
+    verdict: Verdict = "better"
+    made = ComparisonRow(
+        configuration=configuration,
+        group=group,
+        rows=53_754_238,
+        users=908_400,
+        positives=9_400_123,
+        seeds=5,
+        auc=0.7312,
+        auc_low=0.72,
+        auc_high=0.74,
+        auc_sd=0.0021,
+        difference=0.0123,
+        difference_low=0.0101,
+        difference_high=0.0234,
+        rela_impr=12.34,
+        rela_impr_low=10.12,
+        rela_impr_high=14.56,
+        verdict=verdict,
+    )
+    return dataclasses.replace(made, **values)
+
+
+def comparison(
+    *rows: ComparisonRow, runs: tuple[str, ...] = ("DIN",), **content: Any
+) -> RunComparison:
+    facts = {
+        "name": "log",
+        "simulated": False,
+        "notes": ["12 rows left out"],
+        "protocol": {"split": "last-days", "ties": "exclude"},
+    }
+    manifest = Manifest("aqcl-dataset", "f", {}, content=facts | content)
+    return RunComparison(
+        Comparison(rows, runs[0], (3, 12), 1000, 0),
+        Dataset(Path("data"), manifest),
+        "test",
+        {name: (Path(name),) for name in runs},
+        tuple(name for name in YARDSTICKS if name in {r.configuration for r in rows}),
+    )
+
+
+def full_comparison() -> RunComparison:
+    rows = []
+    for group in (ALL, *GROUPS):
+        rows.append(row("DIN", group, verdict="base", rela_impr=0.0))
+        rows.append(row("DIN+AQCL", group))
+        rows += [
+            row(name, group, seeds=1, auc_sd=None, verdict="too few users to tell")
+            for name in YARDSTICKS
+        ]
+    return comparison(*rows, runs=("DIN", "DIN+AQCL"))
+
+
+def test_a_comparison_is_whole_at_100_columns() -> None:
+    text = shown(comparison_table(full_comparison()))
+    lines = text.splitlines()
+    wanted = ["DIN+AQCL (5 seeds)", "0.7312 ± 0.0021", "+12.34% [+10.12, +14.56]", "better"]
+    assert sum(all(word in line for word in wanted) for line in lines) == 4
+    wanted = ["attribute overlap + popularity *", "0.7312", "too few users to tell"]
+    assert sum(all(word in line for word in wanted) for line in lines) == 4
+    heading = "method AUC ± sd RelaImpr [95% interval] verdict"
+    assert sum(" ".join(line.split()) == heading for line in lines) == 4
+    assert "…" not in text
+
+
+def test_the_counts_of_each_group_stand_in_one_line_with_its_range() -> None:
+    text = shown(comparison_table(full_comparison()), 80)
+    counts = ": 53,754,238 rows, 908,400 users, 9,400,123 clicks"
+    assert f"\nall users{counts}\n" in text
+    joined = " ".join(text.split())
+    assert f"non-active, 0 to 3 clicks{counts}" in joined
+    assert f"slightly-active, 4 to 12 clicks{counts}" in joined
+    assert f"highly-active, 13+ clicks{counts}" in joined
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_every_number_of_a_comparison_is_whole(width: int) -> None:
+    text = shown(comparison_table(full_comparison()), width)
+    assert text.count("+12.34% [+10.12, +14.56]") == 4 * 4
+    assert text.count("0.7312 ± 0.0021") == 4 * 2
+    assert text.count("0.7312") >= 4 * 5
+
+
+def test_columns_of_the_groups_stand_below_each_other() -> None:
+    rows = [row("DIN", ALL, verdict="base"), row("a longer name", ALL, verdict="worse")]
+    rows += [row("DIN", GROUPS[0], verdict="base"), row("a longer name", GROUPS[0], auc=None)]
+    lines = shown(comparison_table(comparison(*rows, runs=("DIN", "a longer name")))).splitlines()
+    first, second = (line for line in lines if line.startswith("method"))
+    assert first == second
+
+
+def test_the_base_has_no_improvement_over_itself() -> None:
+    text = shown(comparison_table(comparison(row("DIN", ALL, verdict="base", rela_impr=0.0))))
+    (line,) = (line for line in text.splitlines() if line.endswith("base"))
+    assert "%" not in line
+
+
+def test_near_chance_the_difference_of_auc_stands_for_the_ratio() -> None:
+    near = row("X", ALL, rela_impr=212.0, rela_impr_low=None, rela_impr_high=None)
+    result = comparison(row("DIN", ALL, verdict="base"), near, runs=("DIN", "X"))
+    text = shown(comparison_table(result))
+    assert "AUC +0.012 [+0.010, +0.023]" in text
+    assert "212" not in text
+    assert "AUC +x: difference of AUC, where the base is too near 0.5 for a ratio." in text
+    assert "AUC +x" not in shown(comparison_table(full_comparison()))
+
+
+def test_what_is_not_defined_is_a_dash() -> None:
+    empty = dict.fromkeys(("auc", "auc_sd", "rela_impr", "rela_impr_low", "difference_low"))
+    result = comparison(row("DIN", ALL, verdict="base"), row("X", ALL, **empty), runs=("DIN", "X"))
+    assert "X (5 seeds) - - better" in " ".join(shown(comparison_table(result)).split())
+
+
+def test_one_seed_has_no_deviation() -> None:
+    text = shown(comparison_table(comparison(row("DIN", ALL, seeds=1, auc_sd=None))))
+    assert "±" not in text
+    assert "seeds" not in text
+    assert "1,000 resamples of the users, paired" in text
+
+
+def test_a_method_below_a_yardstick_is_said_in_one_line() -> None:
+    yardstick = row("item-CF + popularity", ALL, auc=0.7500, seeds=1)
+    result = comparison(row("DIN", ALL, verdict="base"), yardstick)
+    lines = shown(comparison_table(result)).splitlines()
+    said = "DIN is below item-CF + popularity (not trained): AUC 0.7312 against 0.7500, all users."
+    assert said in lines
+    better = comparison(row("DIN", ALL, verdict="base", auc=0.7501), yardstick)
+    assert "is below" not in shown(comparison_table(better))
+
+
+def test_a_yardstick_that_wins_in_one_group_only_is_no_news() -> None:
+    rows = [row("DIN", ALL), row("popularity", ALL, auc=0.6)]
+    rows += [row("DIN", GROUPS[0]), row("popularity", GROUPS[0], auc=0.9)]
+    assert "is below" not in shown(comparison_table(comparison(*rows)))
+
+
+def test_protocol_notes_and_simulation_stand_with_a_comparison() -> None:
+    text = shown(comparison_table(comparison(row("DIN", ALL), simulated=True)))
+    assert text.startswith("log (simulated), test rows: against DIN\n")
+    assert "Protocol: split last-days, ties exclude." in text
+    assert "Note: 12 rows left out." in text
+    named = comparison(row("DIN", ALL), simulated=True, name="oncold (simulated)")
+    assert shown(comparison_table(named)).count("simulated") == 1
+
+
+def test_names_are_never_read_as_markup() -> None:
+    name = "DIN[/] [bold]:smile:"
+    result = comparison(row(name, ALL, verdict="base", seeds=1, auc_sd=None), runs=(name,))
+    assert shown(comparison_table(result)).count(name) == 2
+
+
+def evaluated_run(path: Path, thresholds: tuple[int, int] = (3, 12)) -> Run:
+    groups = tuple(
+        GroupEvaluation(
+            group=name,
+            rows=53_754_238,
+            users=908_400,
+            positives=9_400_123,
+            auc=0.7312,
+            auc_low=0.7101,
+            auc_high=0.7523,
+            gauc=0.6001,
+            logloss=0.4802,
+            calibration_error=0.0103,
+            predicted_observed_ratio=1.004,
+        )
+        for name in (ALL, *GROUPS)
+    )
+    empty = GroupEvaluation(GROUPS[0], 0, 0, 0, *[None] * 7)
+    evaluation = Evaluation((groups[0], empty, *groups[2:]), thresholds, 1000, 0)
+    path.mkdir()
+    (path / "metrics.json").write_text(json.dumps({"test": evaluation.to_json()}))
+    return Run(path, resolve({"dataset": "data"}), Manifest("aqcl-run", "f", {}))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_an_evaluation_is_whole(width: int, tmp_path: Path) -> None:
+    text = shown(evaluation_table(evaluated_run(tmp_path / "run"), "test"), width)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "din, seed 0, test rows"
+    assert "all non-active slightly-active highly-active" in lines
+    assert "0 to 3 clicks 4 to 12 clicks 13+ clicks" in lines
+    assert "rows 53,754,238 0 53,754,238 53,754,238" in lines
+    assert "AUC 0.7312 - 0.7312 0.7312" in lines
+    assert "95% interval 0.7101-0.7523 - 0.7101-0.7523 0.7101-0.7523" in lines
+    assert "predicted/observed 1.004 - 1.004 1.004" in lines
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "ranges"),
+    [
+        ((3, 3), "0 to 3 clicks nobody 4+ clicks"),
+        ((0, 1), "0 clicks 1 click 2+ clicks"),
+        ((1, 3), "0 to 1 clicks 2 to 3 clicks 4+ clicks"),
+    ],
+)
+def test_ranges_of_groups_have_words(
+    thresholds: tuple[int, int], ranges: str, tmp_path: Path
+) -> None:
+    text = shown(evaluation_table(evaluated_run(tmp_path / "run", thresholds), "test"))
+    assert ranges in " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize(("kind", "name"), [("regularizer", "aqcl"), ("backbone", "din")])
+def test_options_are_whole(kind: Kind, name: str, width: int) -> None:
+    description = describe(kind, name)
+    text = shown(options_table(description), width)
+    assert "…" not in text
+    prefix = f"{kind}.{name}" if kind == "regularizer" else kind
+    assert f"Keys under {prefix}, such as --set {description.options[0].key}=..." in text
+    first_words = {line.split(" ")[0] for line in text.splitlines()}
+    assert {option.key.removeprefix(f"{prefix}.") for option in description.options} <= first_words
+    words = set(text.split())
+    assert all(set(option.meaning.split()) <= words for option in description.options)
+
+
+def test_keys_without_a_common_beginning_stand_as_they_are() -> None:
+    text = shown(options_table(describe("prepare")))
+    assert "\nsplit.kind " in text
+    assert "Keys under" not in text
+
+
+def test_a_dataset_is_told_in_facts() -> None:
+    splits = {name: {"rows": 4846, "positives": 1135, "users": 296} for name in ("train", "test")}
+    content = {
+        "name": "log",
+        "simulated": False,
+        "notes": ["a note"],
+        "protocol": {"split": "last-days"},
+        "counts": {"users": 1299, "items": 60, "clicks": 1407, "splits": splits},
+        "mean_activity": 5.512,
+        "activity_thresholds": [3, 12],
+    }
+    text = shown(dataset_table(Path("out[/]"), content))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    wanted = [
+        "dataset log in out[/]",
+        "users 1,299",
+        "clicks per user 5.51 in training, on average",
+        "train 4,846 rows, 1,135 clicks, 296 users",
+        "groups non-active 0 to 3 clicks, slightly-active 4 to 12 clicks, highly-active 13+ clicks",
+        "protocol split last-days",
+        "note a note",
+    ]
+    assert [line for line in lines if line in wanted] == wanted
+    assert "SIMULATED" not in text
+    assert "SIMULATED" in shown(dataset_table(Path("out"), content | {"simulated": True}))
