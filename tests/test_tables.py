@@ -113,6 +113,9 @@ def test_every_number_of_a_comparison_is_whole(width: int) -> None:
     assert text.count("+12.34% [+10.12, +14.56]") == 4 * 4
     assert text.count("0.7312 ± 0.0021") == 4 * 2
     assert text.count("0.7312") >= 4 * 5
+    words = text.split()
+    assert words.count("few") == words.count("tell") == words.count("to") - 2 == 4 * 3
+    assert words.count("overlap") == words.count("attribute") == 4
 
 
 def test_columns_of_the_groups_stand_below_each_other() -> None:

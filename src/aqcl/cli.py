@@ -167,10 +167,13 @@ def evaluate(*runs: Path, split: Split = "test", as_json: Json = False) -> None:
         split: Which rows; predictions and metrics are kept in the run directory.
         as_json: Print the metrics as JSON.
     """
-    from aqcl.assessment import assess
-
     if not runs:
         raise ConfigError("aqcl evaluate needs at least one run directory, such as runs/mine")
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
+    from aqcl.assessment import assess
+
     assessed = [assess(path, split) for path in runs]
     if as_json:
         _print_json({str(run.path): run.metrics()[split] for run in assessed})
@@ -200,6 +203,9 @@ def compare(
         replicates: Resamples of the users for the intervals.
         as_json: Print the comparison as JSON.
     """
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
     from aqcl.assessment import compare_runs
 
     result = compare_runs(runs, split, base, replicates)
@@ -277,7 +283,9 @@ def _print(what: "RenderableType") -> None:
     from rich.console import Console
 
     fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(width=None if fixed else PIPED_WIDTH, markup=False, emoji=False).print(what)
+    console = Console(width=None if fixed else PIPED_WIDTH, markup=False, emoji=False)
+    # Paths and commands stay whole, so that they can be copied.
+    console.print(what, soft_wrap=isinstance(what, str), crop=False)
 
 
 def _print_json(values: object) -> None:

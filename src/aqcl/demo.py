@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.text import Text
+
 from aqcl.assessment import compare_runs
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, ComparisonRow
@@ -51,7 +53,7 @@ def run_demo(data: Literal["ta-feng", "oncold"], out: Path, path: Path | None, s
         values["source"]["path"] = str(path)
     say(f"Preparing {data} ...")
     dataset = prepare_source(values, out / data)
-    say(summary(dataset))
+    say(Text(summary(dataset)))
     paths = []
     for name, regularizers in METHODS.items():
         experiment = resolve(
@@ -69,7 +71,7 @@ def run_demo(data: Literal["ta-feng", "oncold"], out: Path, path: Path | None, s
         paths.append(run.path)
     result = compare_runs(paths)
     say(comparison_table(result))
-    say(verdict(result.comparison.rows, *METHODS))
+    say(Text(verdict(result.comparison.rows, *METHODS)))
     say("Run directories:")
     for run_path in paths:
         say(f"  {run_path}")

@@ -18,9 +18,6 @@ from aqcl.describe import Description
 from aqcl.evaluate import ALL, ComparisonRow, Evaluation
 from aqcl.runs import Run
 
-METHOD_WIDTH, VERDICT_WIDTH = 18, 13
-"""What these columns of a comparison keep where room is short: longer text is folded."""
-
 
 def comparison_table(result: RunComparison) -> Group:
     """A block for each activity group, a row for each configuration, and how to read them."""
@@ -35,10 +32,10 @@ def comparison_table(result: RunComparison) -> Group:
         numbers = [k for k, row in enumerate(comparison.rows) if row.group == group]
         parts += [Text(), _group_heading(comparison.rows[numbers[0]], comparison.thresholds)]
         table = _table()
-        table.add_column(headings[0], overflow="fold", min_width=METHOD_WIDTH)
+        table.add_column(headings[0], overflow="fold")
         table.add_column(headings[1], justify="right", width=widths[1])
         table.add_column(headings[2], width=widths[2])
-        table.add_column(headings[3], min_width=VERDICT_WIDTH)
+        table.add_column(headings[3])
         for k in numbers:
             style = {"better": "green", "worse": "red"}.get(comparison.rows[k].verdict, "")
             table.add_row(*map(Text, lines[k]), style=style)
@@ -137,7 +134,7 @@ def evaluation_table(run: Run, split: str) -> Group:
     ratios = [_number(group.predicted_observed_ratio, digits=3) for group in groups]
     table.add_row("predicted/observed", *ratios)
     title = Text(f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows", style="bold")
-    return Group(title, Text(f"{run.path}", style="dim"), table)
+    return Group(title, Text(str(run.path), style="dim", no_wrap=True, overflow="ignore"), table)
 
 
 def options_table(description: Description) -> Group:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ def train(
         StorageError: a directory is damaged or in the way.
         TrainingError: the loss is no longer finite.
     """
+    # Absolute, so that the run's own configuration repeats it from any directory.
+    experiment = replace(experiment, dataset=str(Path(experiment.dataset).absolute()))
     if resume and (out / CONFIG).exists():
         check_same_experiment(out, experiment)
         if is_finished(out):

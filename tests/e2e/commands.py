@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from aqcl.cli import main
 
@@ -77,13 +78,15 @@ def fails(*arguments: object) -> str:
 
 @contextlib.contextmanager
 def _untouched() -> Iterator[None]:
-    """Put the environment and the logging set-up back, which belong to a whole process."""
+    """Put back what belongs to a whole process: environment, logging, threads."""
+    n_threads = torch.get_num_threads()
     environment, root, package = dict(os.environ), logging.getLogger(), logging.getLogger("aqcl")
     handlers, levels = root.handlers[:], (root.level, package.level)
     root.handlers.clear()
     try:
         yield
     finally:
+        torch.set_num_threads(n_threads)
         root.handlers[:] = handlers
         root.setLevel(levels[0])
         package.setLevel(levels[1])

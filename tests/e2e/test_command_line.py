@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,9 +191,8 @@ def test_train_leaves_a_whole_run_directory(runs: dict[str, list[Path]], dataset
 def test_train_reports_in_json_and_in_words(experiment: Path, tmp_path: Path) -> None:
     words = succeeds("train", experiment, "--out", tmp_path / "a", "--set", "train.epochs=1")
     assert "din, seed 0, valid rows" in words.out
-    assert f"Score its test rows with `aqcl evaluate {tmp_path / 'a'}`" in words.out.replace(
-        "\n", ""
-    ).replace("  ", " ")
+    assert f"Run directory: {tmp_path / 'a'}. Score its test rows with " in words.out
+    assert f"`aqcl evaluate {tmp_path / 'a'}`." in words.out
     assert "epoch 1" in words.err
     arguments = ("train", experiment, "--out", tmp_path / "b", "--set", "train.epochs=1", "--json")
     made = succeeds(*arguments)
@@ -278,10 +278,19 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path)
 # evaluate and compare
 
 
+def test_a_long_path_stays_whole(
+    runs: dict[str, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / ("long-name-" * 12) / "run"
+    shutil.copytree(runs["DIN"][0], run)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert str(run) in succeeds("evaluate", run).out.splitlines()
+
+
 def test_evaluate_scores_test_rows(runs: dict[str, list[Path]]) -> None:
     run = runs["DIN"][0]
     words = succeeds("evaluate", run)
-    assert "DIN, seed 0, test rows" in words.out
+    assert words.out.startswith(f"DIN, seed 0, test rows\n{run}\n")
     assert re.search(r"^AUC +0\.\d{4}", words.out, re.MULTILINE)
     assert (run / "predictions-test.parquet").exists()
     metrics = succeeds("evaluate", *runs["DIN"], "--json").json

@@ -1,0 +1,106 @@
+"""The documentation agrees with the code: the reference page, names, links, the module map."""
+
+import importlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.backbones import BACKBONES
+from aqcl.datasets import SOURCES
+from aqcl.regularizers import REGULARIZERS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+MODULES = {p.stem for p in (ROOT / "src" / "aqcl").iterdir() if p.suffix == ".py" or p.is_dir()}
+
+
+def named(text: str) -> set[str]:
+    """What stands in back quotes."""
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def anchor(heading: str) -> str:
+    """The name under which a heading can be linked to."""
+    return re.sub(r"[^\w\s-]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(DOCS / "generate.py"))
+
+
+def test_reference_page_is_up_to_date(generator: dict[str, Any]) -> None:
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    assert page == generator["reference"](), "docs/reference.md is out of date: run make docs"
+
+
+def test_every_part_and_command_is_on_the_page(generator: dict[str, Any]) -> None:
+    page = generator["reference"]()
+    parts = [*BACKBONES, *REGULARIZERS, *SOURCES]
+    assert [name for name in parts if f"\n### `{name}`\n" not in page] == []
+    commands = ["prepare", "train", "evaluate", "compare", "describe", "demo"]
+    assert [name for name in commands if f"\n| `aqcl {name}` | " not in page] == []
+
+
+def test_cells_of_tables_are_kept_apart(generator: dict[str, Any]) -> None:
+    option = generator["Option"]("a.b", "x | y", "", "one | two")
+    row = generator["table"]([option]).splitlines()[2]
+    assert row == "| `a.b` | x \\| y | required | one \\| two |"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, heading = target.partition("#")
+        linked = (page.parent / name) if name else page
+        assert linked.exists(), target
+        if heading:
+            lines = linked.read_text(encoding="utf-8").splitlines()
+            assert heading in {anchor(line.lstrip("#")) for line in lines if line[:1] == "#"}
+
+
+def test_the_module_map_is_complete() -> None:
+    table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Modules")[2]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    mapped = set().union(*map(named, rows))
+    assert mapped == MODULES - {"__init__", "__pycache__", "py"}
+
+
+def test_every_function_in_the_table_of_equations_exists() -> None:
+    page = (DOCS / "method.md").read_text(encoding="utf-8")
+    table = page.partition("## Equation to function")[2].partition("\n## ")[0]
+    names = {name for name in named(table) if "." in name and "/" not in name}
+    assert len(names) >= 20
+    for name in names:
+        found: Any = importlib.import_module("aqcl")
+        for part in name.split("."):
+            if not hasattr(found, part):
+                found = importlib.import_module(f"{found.__name__}.{part}")
+            else:
+                found = getattr(found, part)
+        assert callable(found), name
+
+
+def test_public_names_come_without_importing_torch_first() -> None:
+    program = (
+        "import sys, aqcl; assert 'torch' not in sys.modules; "
+        "[getattr(aqcl, name) for name in aqcl.__all__]; assert 'torch' in sys.modules; "
+        "assert aqcl.AQCL(latent_dim=4, mean_activity=1.0).codebook.shape == (128, 64)"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+def test_other_names_are_refused() -> None:
+    aqcl: Any = importlib.import_module("aqcl")
+    with pytest.raises(AttributeError, match="no attribute 'AQCLoss'"):
+        _ = aqcl.AQCLoss
