@@ -79,7 +79,7 @@ def test_every_function_in_the_table_of_equations_exists() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
     table = page.partition("## Equation to function")[2].partition("\n## ")[0]
     names = {name for name in named(table) if "." in name and "/" not in name}
-    assert len(names) >= 20
+    assert len(names) > 15
     for name in names:
         found: Any = importlib.import_module("aqcl")
         for part in name.split("."):

@@ -83,3 +83,28 @@ def test_rendering_shows_what_the_results_hold(
     assert "no difference shown" in text
     assert "popularity 0.6245" in text
     assert "AT THE EDGE of the grid" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "file"), [("DIN", "beauty-din"), ("DIN+AQCL", "beauty-din-aqcl")]
+)
+def test_the_shipped_winners_are_those_of_the_results(method: str, file: str) -> None:
+    results = json.loads((ROOT / "results" / "beauty-ids.json").read_text(encoding="utf-8"))
+    winner = {**results["winners"][method], "name": method}
+    assert read_toml(ROOT / "experiments" / f"{file}.toml") == winner
+    assert resolve(winner) == resolve(read_toml(ROOT / "experiments" / f"{file}.toml"))
+
+
+def test_the_tuned_baseline_is_sound_and_its_penalty_inside_the_grid() -> None:
+    results = json.loads((ROOT / "results" / "beauty-ids.json").read_text(encoding="utf-8"))
+    best = {
+        row["configuration"]: row["auc"]
+        for row in results["comparisons"]["best"]["rows"]
+        if row["group"] == "all"
+    }
+    assert best["DIN"] >= 0.75
+    assert best["DIN"] > max(e["groups"][0]["auc"] for e in results["yardsticks"].values())
+    grid = results["specification"]["penalty"]["grid"]
+    for winner in results["winners"].values():
+        assert min(grid) < winner["train"]["embedding_l2"] < max(grid)
+    assert {len(runs) for runs in results["tuning"].values()} == {12}

@@ -19,7 +19,7 @@ from aqcl import train as train_module
 from aqcl.dataset import open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment
-from aqcl.runs import CHECKPOINT, CONFIG, Run, is_finished, open_run, save_tensors
+from aqcl.runs import CHECKPOINT, CONFIG, LOG, Run, is_finished, open_run, save_tensors
 from aqcl.train import Progress, Trainer, train
 from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
 
@@ -250,6 +250,16 @@ def test_a_second_run_into_one_directory_is_refused(
     for out in (whole.path, tmp_path / "run", tmp_path):
         with pytest.raises(StorageError, match="already exists; continue it with --resume"):
             train(experiment, out)
+
+
+def test_what_a_killed_session_logged_after_its_checkpoint_is_dropped(
+    experiment: Experiment, whole: Run, tmp_path: Path
+) -> None:
+    start(experiment, tmp_path / "run", number=15)
+    with (tmp_path / "run" / LOG).open("a") as log:
+        log.write('{"epoch": 1, "step": 16, "more": "' + 999 * "a long line " + '"}\n{"half')
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
 
 
 def test_a_damaged_checkpoint_is_named(experiment: Experiment, tmp_path: Path) -> None:

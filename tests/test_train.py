@@ -20,7 +20,7 @@ from aqcl.evaluate import Evaluation
 from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.runs import CHECKPOINT, LOG, Run, is_finished, load_tensors
-from aqcl.scoring import facts_of, load_backbone, score
+from aqcl.scoring import build_backbone, facts_of, load_backbone, score
 from aqcl.train import Progress, Trainer, build_objective, train
 from tests.tiny_runs import (
     AQCL,
@@ -142,6 +142,17 @@ def test_the_weights_on_disk_give_the_predictions_on_disk(whole: Run) -> None:
     for column in ("user", "item", "label", "activity", "score"):
         assert np.array_equal(getattr(predictions, column), getattr(again, column))
     assert np.array_equal(predictions.label, dataset.valid.columns["label"])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_leaves_the_mode_as_it_was(whole: Run, training: bool) -> None:
+    dataset = open_dataset(Path(whole.experiment.dataset))
+    backbone = build_backbone(whole.experiment, facts_of(dataset, whole.experiment))
+    backbone.train(training)
+
+    score(backbone, dataset.valid, 50, CPU)
+
+    assert backbone.training == training
 
 
 def test_the_same_settings_give_the_same_bytes(

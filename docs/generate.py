@@ -1,0 +1,91 @@
+"""Writes docs/reference.md from the code: every command and every setting.
+
+`python docs/generate.py` rewrites the page, with `--check` it only compares and exits with 1 if
+the page is out of date.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from aqcl.cli import app
+from aqcl.describe import Description, Option, describe, names, options_of
+from aqcl.experiment import Experiment
+
+PAGE = Path(__file__).parent / "reference.md"
+INTRODUCTION = """# Reference
+
+Made from the code by `make docs`; do not edit. `aqcl describe` prints the same in a terminal, also
+for parts of your own: `aqcl describe regularizer my_package.losses:MyLoss`.
+
+A setting stands in a TOML file, `[train]` above `lr = 0.01`, or on the command line,
+`--set train.lr=0.01`. A key that does not exist is an error that names the nearest one, and so is
+a value out of its range. A key without a default is required.
+"""
+
+
+def main() -> None:
+    """Rewrite or compare the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    page = reference()
+    if not parser.parse_args().check:
+        PAGE.write_text(page, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
+        sys.exit("docs/reference.md is out of date: run make docs")
+
+
+def reference() -> str:
+    """The whole page."""
+    top = [option for option in options_of(Experiment) if "." not in option.key]
+    parts = [
+        INTRODUCTION,
+        "## Commands\n",
+        commands(),
+        "## Training: the file for `aqcl train`\n",
+        table(top),
+        *(section("###", describe(kind)) for kind in ("train", "runtime")),
+        "## Backbones\n",
+        *(section("###", describe("backbone", name)) for name in names("backbone")),
+        "## Regularizers\n",
+        *(section("###", describe("regularizer", name)) for name in names("regularizer")),
+        "## Preparing: `aqcl prepare`\n",
+        describe("prepare").summary + "\n",
+        table(describe("prepare").options),
+        "## Sources of data\n",
+        *(section("###", describe("dataset", name)) for name in names("dataset")),
+    ]
+    return "\n".join(parts)
+
+
+def commands() -> str:
+    """A line for each command; its options are in its own help."""
+    lines = ["| command | what it does |", "| --- | --- |"]
+    for name in app:
+        function = app[name].default_command
+        if not name.startswith("-") and function is not None:
+            summary = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
+            lines.append(f"| `aqcl {name}` | {summary} |")
+    return "\n".join([*lines, "", "`aqcl COMMAND --help` lists the options of a command.", ""])
+
+
+def section(level: str, part: Description) -> str:
+    """A part with its options; what its constructor takes is for readers of the code."""
+    paragraphs = part.summary.split("\n\n")
+    summary = "\n\n".join(p for p in paragraphs if not p.startswith("Args:"))
+    return f"{level} `{part.name}`\n\n{summary}\n\n{table(part.options)}"
+
+
+def table(options: Iterable[Option]) -> str:
+    """Options as a Markdown table."""
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for option in options:
+        default = f"`{option.default}`" if option.default else "required"
+        cells = (f"`{option.key}`", option.type, default, option.meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()

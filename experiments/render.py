@@ -1,0 +1,116 @@
+"""Writes the tables of README.md from results/: between its markers, nothing else.
+
+`python experiments/render.py` rewrites them; with `--check` it only compares and ends with exit
+code 1 if a table is out of date.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def main() -> None:
+    """Render or check."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    text = README.read_text(encoding="utf-8")
+    rendered = render(text)
+    if check and rendered != text:
+        sys.exit("README.md differs from results/: run python experiments/render.py")
+    README.write_text(rendered, encoding="utf-8")
+
+
+def render(text: str) -> str:
+    """The text with each marked table made anew from its results, if they are there."""
+    for name, make in TABLES.items():
+        file = ROOT / "results" / f"{name}.json"
+        if not file.exists():
+            continue
+        table = make(json.loads(file.read_text(encoding="utf-8")))
+        start, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if found and closed:
+            text = f"{before}{start}\n{table}\n{end}{after}"
+    return text
+
+
+def comparison(results: dict[str, Any]) -> str:
+    """DIN against DIN + AQCL at each method's best penalty and at the fixed ones."""
+    seeds = len(results["specification"]["final_seeds"])
+    lines = [
+        f"`{results['command']}`: test AUC, mean of {seeds} seeds; difference with its paired "
+        "95% interval over users and seeds.",
+        "",
+        "| embedding penalty | users | DIN | DIN + AQCL | difference | RelaImpr | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    base = results["specification"]["base"]
+    for label, compared in results["comparisons"].items():
+        rows = compared["rows"]
+        for row in rows:
+            if row["configuration"] == base:
+                continue
+            other = next(
+                r for r in rows if r["group"] == row["group"] and r["configuration"] == base
+            )
+            penalty = "each method's best" if label == "best" else label
+            lines.append(
+                f"| {penalty} | {row['group']} ({row['users']:,}) "
+                f"| {with_sd(other)} | {with_sd(row)} "
+                f"| {row['difference']:+.4f} [{row['difference_low']:+.4f}, "
+                f"{row['difference_high']:+.4f}] | {row['rela_impr']:+.2f}% | {row['verdict']} |"
+            )
+    return "\n".join([*lines, "", *yardstick_lines(results), "", *tuning_lines(results)])
+
+
+def with_sd(row: dict[str, Any]) -> str:
+    """Mean and standard deviation over the seeds."""
+    return f"{row['auc']:.4f} ± {row['auc_sd']:.4f}"
+
+
+def yardstick_lines(results: dict[str, Any]) -> list[str]:
+    """What needs no training, on the same rows."""
+    found = [
+        f"{name} {evaluation['groups'][0]['auc']:.4f}"
+        for name, evaluation in results["yardsticks"].items()
+    ]
+    return [f"Not trained, on the same rows: {', '.join(found)}."]
+
+
+def tuning_lines(results: dict[str, Any]) -> list[str]:
+    """What the grid on validation chose, and whether it lies inside the grid."""
+    grid = results["specification"]["penalty"]["grid"]
+    lines = []
+    for method, experiment in results["winners"].items():
+        penalty = experiment["train"]["embedding_l2"]
+        runs = len(results["tuning"][method])
+        inside = "inside" if min(grid) < penalty < max(grid) else "AT THE EDGE of"
+        lines.append(
+            f"{method}: {runs} runs on validation chose penalty {penalty:g}, {inside} the grid."
+        )
+    return [" ".join(lines)]
+
+
+def speed(results: dict[str, Any]) -> str:
+    """The cost of a step."""
+    step, epoch = results["step_ms"], results["epoch_seconds"]
+    return (
+        f"`{results['command']}` ({results['threads']} threads, batch {results['batch_size']}, "
+        f"torch {results['torch']}): a DIN step takes {step['DIN']} ms and an epoch of "
+        f"{results['rows']:,} rows {epoch['DIN']} s; with AQCL {step['DIN+AQCL']} ms and "
+        f"{epoch['DIN+AQCL']} s, {results['ratio']} times as long (median of paired ratios)."
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"beauty-ids": comparison, "speed": speed}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Runs a comparison of methods: a grid on validation for each, then fresh seeds on test.
+
+Use it as `python experiments/run.py experiments/beauty-ids.toml --workers 2`.
+
+Every run is a run directory below `out` of the specification; finished ones are kept and killed
+ones resumed, so the command can be repeated until it is through. The outcome is written to
+`results/<name of the specification>.json`.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    out: Path
+    assignments: tuple[str, ...]
+    """Dotted settings on top of the method's."""
+    settings: dict[str, Any]
+
+
+def main() -> None:
+    """Tune, train the final runs, write the outcome."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("specification", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    # Workers share the cores: their idle threads must sleep. Read when torch is imported.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    from aqcl.config import read_toml
+
+    spec = read_toml(arguments.specification)
+    dataset = prepare_dataset(spec)
+    tuning = {method["name"]: list(grid(spec, method, dataset)) for method in spec["methods"]}
+    train_all([job for jobs in tuning.values() for job in jobs], arguments.workers)
+    winners = {name: best(jobs) for name, jobs in tuning.items()}
+    finals = dict(final_cells(spec, winners))
+    train_all([job for cell in finals.values() for job in cell], arguments.workers)
+    command = shlex.join(["python", "experiments/run.py", str(arguments.specification)])
+    write_outcome(spec, arguments.specification.stem, command, tuning, finals)
+
+
+def prepare_dataset(spec: Mapping[str, Any]) -> Path:
+    """The dataset directory of the specification, made if it is not there."""
+    from aqcl.preparation import prepare_source
+
+    source = {**spec["source"], "path": str((ROOT / spec["source"]["path"]).resolve())}
+    values = {**spec["prepare"], "source": source}
+    return prepare_source(values, ROOT / spec["out"] / "dataset").path
+
+
+def grid(spec: Mapping[str, Any], method: Mapping[str, Any], dataset: Path) -> Iterator[Job]:
+    """The tuning runs of a method: every penalty with every option."""
+    for penalty in spec["penalty"]["grid"]:
+        for number, options in enumerate(method["options"]):
+            settings = {**spec["experiment"], **method["settings"], "dataset": str(dataset)}
+            settings |= {"name": method["name"], "seed": spec["tuning_seed"]}
+            assignments = [f"{spec['penalty']['key']}={penalty}"]
+            assignments += [f"{key}={value}" for key, value in options.items()]
+            out = ROOT / spec["out"] / "tuning" / method["name"] / f"{penalty:g}-{number}"
+            yield Job(out, tuple(assignments), settings)
+
+
+def final_cells(
+    spec: Mapping[str, Any], winners: Mapping[str, Job]
+) -> Iterator[tuple[tuple[str, str], list[Job]]]:
+    """Fresh seeds of each method's winner, and at the fixed penalties with all else equal."""
+    for name, winner in winners.items():
+        for label in ("best", *(f"{penalty:g}" for penalty in spec["penalty"]["fixed"])):
+            jobs = []
+            for seed in spec["final_seeds"]:
+                extra = [f"seed={seed}", f"name={name} ({label})"]
+                if label != "best":
+                    extra.append(f"{spec['penalty']['key']}={label}")
+                    extra += [f"{k}={v}" for k, v in spec["penalty"]["fixed_settings"].items()]
+                out = ROOT / spec["out"] / "final" / name / label / f"seed{seed}"
+                jobs.append(Job(out, (*winner.assignments, *extra), winner.settings))
+            yield (name, label), jobs
+
+
+def train_all(jobs: list[Job], workers: int) -> None:
+    """Train what is not trained yet, several runs at a time."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(train_one, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), start=1):
+            out = futures[future].out.relative_to(ROOT)
+            print(f"{done}/{len(jobs)} {out} {future.result():.4f}", file=sys.stderr, flush=True)
+
+
+def train_one(job: Job) -> float:
+    """Train a run, or take it as it is if it has finished; returns its validation score."""
+    import torch
+
+    from aqcl.config import override
+    from aqcl.experiment import resolve
+    from aqcl.train import train
+
+    experiment = resolve(override(job.settings, job.assignments))
+    torch.set_num_threads(experiment.runtime.threads or os.cpu_count() or 1)
+    return float(train(experiment, job.out, resume=True).manifest.content["best"])
+
+
+def best(jobs: list[Job]) -> Job:
+    """The run with the best validation score."""
+    from aqcl.runs import open_run
+
+    return max(jobs, key=lambda job: float(open_run(job.out).manifest.content["best"]))
+
+
+def write_outcome(
+    spec: Mapping[str, Any],
+    name: str,
+    command: str,
+    tuning: Mapping[str, list[Job]],
+    finals: Mapping[tuple[str, str], list[Job]],
+) -> None:
+    """Score the test rows of the final runs, compare the methods, write the results as data."""
+    from aqcl import __version__
+    from aqcl.assessment import assess
+    from aqcl.config import as_values
+    from aqcl.dataset import open_dataset
+    from aqcl.evaluate import compare, evaluate
+    from aqcl.runs import open_run
+    from aqcl.storage import atomic_write
+    from aqcl.yardsticks import yardstick_predictions
+
+    dataset = open_dataset(ROOT / spec["out"] / "dataset")
+    runs = {key: [assess(job.out, "test") for job in jobs] for key, jobs in finals.items()}
+    comparisons = {}
+    for label in ("best", *(f"{penalty:g}" for penalty in spec["penalty"]["fixed"])):
+        predictions = {
+            method: [run.predictions("test") for run in cell]
+            for (method, cell_label), cell in runs.items()
+            if cell_label == label
+        }
+        comparisons[label] = compare(predictions, spec["base"], dataset.thresholds).to_json()
+    outcome = {
+        "command": command,
+        "version": __version__,
+        "specification": dict(spec),
+        "dataset": {
+            "fingerprint": dataset.manifest.fingerprint,
+            "protocol": dataset.protocol,
+            "counts": dataset.manifest.content["counts"],
+        },
+        "yardsticks": {
+            name: evaluate(predictions, dataset.thresholds).to_json()
+            for name, predictions in yardstick_predictions(dataset, "test").items()
+        },
+        "tuning": {
+            method: [
+                {
+                    "settings": list(job.assignments),
+                    "valid": open_run(job.out).manifest.content["best"],
+                    "seconds": open_run(job.out).manifest.content["seconds"],
+                }
+                for job in jobs
+            ]
+            for method, jobs in tuning.items()
+        },
+        "winners": {
+            method: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}
+            for (method, label), cell in runs.items()
+            if label == "best"
+        },
+        "runs": [
+            {
+                "method": method,
+                "cell": label,
+                "seed": run.experiment.seed,
+                "fingerprint": run.manifest.fingerprint,
+                "best_step": run.manifest.content["best_step"],
+                "seconds": run.manifest.content["seconds"],
+                "threads": run.manifest.content["threads"],
+                "torch": run.manifest.content["torch"],
+                "test": run.metrics()["test"],
+            }
+            for (method, label), cell in runs.items()
+            for run in cell
+        ],
+        "comparisons": comparisons,
+    }
+    out = ROOT / "results" / f"{name}.json"
+    out.parent.mkdir(exist_ok=True)
+    atomic_write(out, json.dumps(outcome, indent=1) + "\n")
+    print(out.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
