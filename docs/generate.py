@@ -5,6 +5,7 @@ the page is out of date.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,13 +39,12 @@ def main() -> None:
 
 def reference() -> str:
     """The whole page."""
-    top = [option for option in options_of(Experiment) if "." not in option.key]
     parts = [
         INTRODUCTION,
         "## Commands\n",
         commands(),
         "## Training: the file for `aqcl train`\n",
-        table(top),
+        table(top_level()),
         *(section("###", describe(kind)) for kind in ("train", "runtime")),
         "## Backbones\n",
         *(section("###", describe("backbone", name)) for name in names("backbone")),
@@ -57,6 +57,31 @@ def reference() -> str:
         *(section("###", describe("dataset", name)) for name in names("dataset")),
     ]
     return "\n".join(parts)
+
+
+def top_level() -> list[Option]:
+    """The keys of an experiment outside its tables, defaults as the class makes them."""
+    defaults = {}
+    for field in dataclasses.fields(Experiment):
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = field.default_factory()
+    return [
+        dataclasses.replace(option, default=toml_value(defaults[option.key]))
+        if defaults.get(option.key) is not None
+        else option
+        for option in options_of(Experiment)
+        if "." not in option.key
+    ]
+
+
+def toml_value(value: object) -> str:
+    """A default as one would write it."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
+        return "{ " + inner + " }" if inner else "{}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def commands() -> str:

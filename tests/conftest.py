@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
@@ -14,3 +16,9 @@ install_import_hook("aqcl", "tests.checking.check")  # before anything imports a
 torch.set_num_threads(1)
 settings.register_profile("aqcl", deadline=None)  # a busy machine is not a failure
 settings.load_profile("aqcl")
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as wide as it is without a terminal; test runners may set a width of their own."""
+    monkeypatch.delenv("COLUMNS", raising=False)

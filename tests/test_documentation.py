@@ -49,6 +49,12 @@ def test_every_part_and_command_is_on_the_page(generator: dict[str, Any]) -> Non
     assert [name for name in commands if f"\n| `aqcl {name}` | " not in page] == []
 
 
+def test_only_the_dataset_of_an_experiment_is_required(generator: dict[str, Any]) -> None:
+    defaults = {option.key: option.default for option in generator["top_level"]()}
+    assert [key for key, default in defaults.items() if not default] == ["dataset"]
+    assert defaults["backbone"] == '{ name = "din" }'
+
+
 def test_cells_of_tables_are_kept_apart(generator: dict[str, Any]) -> None:
     option = generator["Option"]("a.b", "x | y", "", "one | two")
     row = generator["table"]([option]).splitlines()[2]

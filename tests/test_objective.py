@@ -147,18 +147,19 @@ def test_every_moment_has_streams_of_its_own() -> None:
     assert before[0] != before[1]
 
 
-def test_a_regularizer_shifts_neither_the_primary_pass_nor_those_before_it() -> None:
-    def logloss_and_draws(*others: str) -> tuple[float, list[list[float]]]:
+def test_a_regularizer_shifts_neither_the_primary_pass_nor_the_others() -> None:
+    def logloss_and_draws(*names: str) -> tuple[float, list[list[float]]]:
         spy = Spy()
-        objective = make_objective(spy=spy, **{name: Spy() for name in others})
-        losses = objective(make_batch(), NOW)
+        parts = {name: spy if name == "spy" else Spy() for name in names}
+        losses = make_objective(**parts)(make_batch(), NOW)
         return float(losses.logs["logloss"]), [draw.tolist() for draw in spy.draws]
 
     plain = float(make_objective()(make_batch(), NOW).logs["logloss"])
-    alone = logloss_and_draws()
+    alone = logloss_and_draws("spy")
 
     assert alone[0] == plain
-    assert logloss_and_draws("other", "third") == alone
+    assert logloss_and_draws("spy", "other", "third") == alone
+    assert logloss_and_draws("other", "third", "spy") == alone
 
 
 def test_the_global_generator_need_not_be_in_any_state() -> None:

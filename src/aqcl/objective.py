@@ -1,5 +1,6 @@
 """The loss of a step: mean logloss plus the regularizers' terms (equation 8)."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,8 +61,9 @@ class Objective(nn.Module):
         embedded = backbone.embed(batch)
         active = [pair for pair in self._parts() if pair[2] > 0]
         generator = torch.Generator(device=batch.user.device)
-        for index, (_, regularizer, _) in enumerate(active):
-            generator.manual_seed(moment.derive("primary pass") + 1 + index)
+        for name, regularizer, _ in active:
+            # By name, not by position: one regularizer must not shift another's stream.
+            generator.manual_seed(moment.derive("primary pass") + 1 + zlib.crc32(name.encode()))
             embedded = regularizer.perturb(embedded, generator)
         if active and isinstance(backbone, Attentive):
             embedded = backbone.attend(embedded)
@@ -69,8 +71,9 @@ class Objective(nn.Module):
         logit = backbone.predict(latent, embedded)
         logloss = F.binary_cross_entropy_with_logits(logit, batch.label)
         total, logs = logloss, {"logloss": logloss.detach()}
-        for index, (name, regularizer, weight) in enumerate(active):
-            view_seed = moment.derive("view") + index
+        view_seed = moment.derive("view")
+        for name, regularizer, weight in active:
+            # The same for each, so that methods of one seed see the same views.
             generator.manual_seed(view_seed)
             term = regularizer.loss(
                 Step(
