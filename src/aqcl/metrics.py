@@ -121,7 +121,7 @@ def gauc(
 def rela_impr(auc: float, base_auc: float) -> float:
     """Relative improvement over a base model in percent: how much further from chance.
 
-    Reference: arXiv 2109.13921, section 5.1, equation 9.
+    Reference: arXiv 2109.13921, section 5.2.3, equation 9.
 
     Returns:
         NaN if the base is not better than chance, where the ratio means nothing.

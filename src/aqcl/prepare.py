@@ -1,6 +1,6 @@
 """A click log becomes a dataset directory: splits, histories, negatives, vocabularies.
 
-Reference: arXiv 2109.13921, section 4.1 for the splits and samples.
+Reference: arXiv 2109.13921, section 5.1 for the splits.
 """
 
 import logging

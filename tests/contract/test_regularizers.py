@@ -498,3 +498,8 @@ def test_views_are_made_of_what_the_primary_pass_looked_up() -> None:
         only(objective)[1].loss(step)
 
     assert seen == [step.embedded]
+
+
+def test_a_constant_alpha_is_the_same_for_everybody() -> None:
+    aux = AQCL(8, 5.0, AQCLOptions(constant_alpha=0.3))
+    torch.testing.assert_close(aux.alpha(torch.tensor([0.0, 9.0])), torch.full((2,), 0.3))

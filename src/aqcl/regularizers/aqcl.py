@@ -164,7 +164,8 @@ class AQCL(nn.Module):
     def alpha(self, activity: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Weight of the clusters for each sample."""
         if self.options.constant_alpha is not None:
-            return torch.full_like(activity, self.options.constant_alpha)
+            constant = self.options.constant_alpha
+            return torch.full(activity.shape, constant, device=activity.device)
         return alpha(activity, self.mean_activity, self.options.w1, self.options.w2)
 
     def _contrast(self, z: Tensor, z_view: Tensor, weight: Tensor) -> Float[Tensor, " B"]:
