@@ -103,7 +103,8 @@ def speed(results: dict[str, Any]) -> str:
     """The cost of a step."""
     step, epoch = results["step_ms"], results["epoch_seconds"]
     return (
-        f"`{results['command']}` ({results['threads']} threads, batch {results['batch_size']}, "
+        f"`OMP_WAIT_POLICY={results['wait_policy']} {results['command']}` "
+        f"({results['threads']} threads, batch {results['batch_size']}, "
         f"torch {results['torch']}): a DIN step takes {step['DIN']} ms and an epoch of "
         f"{results['rows']:,} rows {epoch['DIN']} s; with AQCL {step['DIN+AQCL']} ms and "
         f"{epoch['DIN+AQCL']} s, {results['ratio']} times as long (median of paired ratios)."

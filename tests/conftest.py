@@ -1,6 +1,7 @@
 """Set-up that every test shares: types and shapes checked, one thread, no time limits."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,3 +23,11 @@ settings.load_profile("aqcl")
 def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output is as wide as it is without a terminal; test runners may set a width of their own."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="module")
+def no_fsync() -> Iterator[None]:
+    """Writes do not wait for the disk; test_storage.py covers their durability."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield

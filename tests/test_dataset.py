@@ -1,8 +1,6 @@
 """Opened datasets: batches cut by index, orders, redrawn negatives, damage."""
 
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,7 @@ from aqcl.schema import Field
 from aqcl.splits import SPLITS
 from tests.click_logs import Row, make_log, random_rows, simple_rows
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Hundreds of datasets are written here; test_storage.py covers their durability."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def _dataset(folder: Path, rows: Any = None, **values: Any) -> Dataset:

@@ -1,9 +1,7 @@
 """Preparation states its facts, refuses what cannot be learnt and keeps files whole."""
 
 import dataclasses
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +26,7 @@ from tests.click_logs import (
     simple_rows,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Hundreds of datasets are written here; test_storage.py covers their durability."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @settings(max_examples=20)

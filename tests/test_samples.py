@@ -1,9 +1,7 @@
 """Samples see the past alone, negatives are legal, ids are known from training."""
 
 import collections
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +24,7 @@ from tests.click_logs import (
     simple_rows,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Hundreds of datasets are written here; test_storage.py covers their durability."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def _expected(rows: list[Row], kind: str, ties: str) -> dict[str, dict[str, list[Sample]]]:

@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +33,7 @@ CPU = torch.device("cpu")
 REGULARIZERS: list[dict[str, Any]] = [{}, {"icl": ICL}, {"aqcl": AQCL}, {"aqcl": AQCL, "icl": ICL}]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @pytest.fixture(scope="module")
