@@ -1,5 +1,6 @@
 """Small random facts and batches for the tests of models and losses."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,22 @@ from aqcl.contracts import Backbone, Facts
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Schema
 
 MEAN_ACTIVITY = 3.0
+MAX_HISTORY = 6
 LENGTHS = (0, 3, 1, 0, 5, 2, 0)
 """Empty histories stand first, in the middle and last."""
+
+SMALL_OPTIONS: dict[str, Any] = {
+    "embedding_dim": 4,
+    "embedding_std": 0.5,
+    "sizes": [8, 7],
+    "attention_sizes": [6, 5],
+    "dim": 8,
+    "hidden_dim": 8,
+    "n_codewords": 6,
+    "top_k": 2,
+    "warmup_steps": 2,
+}
+"""What makes any part small, and its scores differ: each takes the options that it has."""
 
 IDS_ONLY = Schema(n_users=8, n_items=11, n_user_entities=10, n_item_entities=15)
 WITH_FIELDS = Schema(
@@ -53,7 +68,7 @@ def make_facts(schema: Schema = IDS_ONLY) -> Facts:
             column[::2, 1:] = PADDING
         if field.side != "context":
             attributes[field.name] = column
-    return Facts(schema, attributes, MEAN_ACTIVITY)
+    return Facts(schema, attributes, MEAN_ACTIVITY, max_history=MAX_HISTORY)
 
 
 def make_batch(
@@ -119,12 +134,19 @@ def make_embedded(lengths: Sequence[int] = LENGTHS, dim: int = 4, seed: int = 0)
     )
 
 
+def small_options(cls: type[Any], **changes: Any) -> Any:
+    """The options of a backbone or regularizer, small, with changes."""
+    known = {field.name for field in dataclasses.fields(cls.Options)}
+    small = {key: value for key, value in SMALL_OPTIONS.items() if key in known}
+    return build(cls.Options, small | changes)
+
+
 def make_backbone(
     cls: type[Backbone], facts: Facts, seed: int = 0, **options: Any
 ) -> tuple[nn.Module, Backbone]:
-    """One model, once for each of its two types."""
+    """One small model, once for each of its two types."""
     torch.manual_seed(seed)
-    made = cls.create(facts, build(cls.Options, options))
+    made = cls.create(facts, small_options(cls, **options))
     assert isinstance(made, nn.Module)
     assert isinstance(made, Backbone)
     return made, made

@@ -84,6 +84,11 @@ class Embedded:
         return self.item.flatten(1)
 
     @property
+    def context_vector(self) -> Float[Tensor, "B width"]:
+        """The context fields side by side."""
+        return self.context.flatten(1)
+
+    @property
     def history_vectors(self) -> Float[Tensor, "S width"]:
         """Each click's fields side by side."""
         return self.history.flatten(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
@@ -22,6 +23,8 @@ class Facts:
     """Per-entity column of each user and item field, indexed by entity id."""
     mean_activity: float
     """Mean over training users of their number of training clicks: the paper's L."""
+    max_history: int
+    """Most clicks that a batch holds of one history."""
 
 
 @runtime_checkable
@@ -62,12 +65,29 @@ class Backbone(Protocol):
         ...
 
 
+def item_width(backbone: Backbone) -> int:
+    """Width of an item's fields side by side, as `Embedded.item_vector` has them."""
+    return backbone.embed_items(torch.zeros(0, dtype=torch.int64)).flatten(1).shape[1]
+
+
 @runtime_checkable
 class Attentive(Protocol):
     """A backbone whose attention over the clicks can be shared by several passes."""
 
     def attend(self, embedded: Embedded) -> Embedded:
         """The same samples with `scores`, which `encode` then uses as they are."""
+        ...
+
+
+@runtime_checkable
+class Sequential(Protocol):
+    """A backbone with a state after each click, for losses that predict what comes next."""
+
+    state_dim: int
+    """Width of a state."""
+
+    def states(self, embedded: Embedded) -> Float[Tensor, "S state"]:
+        """The state after each click that no view masked; it knows that click and earlier ones."""
         ...
 
 

@@ -132,6 +132,11 @@ def describe_directory(path: Path) -> dict[str, Any]:
 def options_of(cls: type[Any], prefix: str = "") -> tuple[Option, ...]:
     """The keys of a configuration class, nested ones with dotted names."""
     schema = TypeAdapter(cls).json_schema()
+    # The schema knows the documentation of a class's own fields, not that of inherited ones.
+    for base in cls.__mro__:
+        for name, field in getattr(base, "__pydantic_fields__", {}).items():
+            if field.description:
+                schema["properties"][name].setdefault("description", field.description)
     return tuple(_options(schema, schema.get("$defs", {}), prefix))
 
 

@@ -75,6 +75,7 @@ class Objective(nn.Module):
         for name, regularizer, weight in active:
             # The same for each, so that methods of one seed see the same views.
             generator.manual_seed(view_seed)
+            seed_dropout(view_seed)
             term = regularizer.loss(
                 Step(
                     backbone=backbone,

@@ -34,7 +34,7 @@ def facts_of(dataset: Dataset, experiment: Experiment) -> Facts:
                 f"its fields are: {', '.join(sorted(known)) or 'none'}"
             )
         schema = schema.select(experiment.fields)
-    return Facts(schema, dataset.attributes, dataset.mean_activity)
+    return Facts(schema, dataset.attributes, dataset.mean_activity, experiment.train.max_history)
 
 
 def build_backbone(experiment: Experiment, facts: Facts) -> nn.Module:

@@ -26,11 +26,7 @@ from tests.model_inputs import (
     take_rows,
 )
 
-SMALL: dict[str, dict[str, Any]] = {
-    "din": {"embedding_dim": 4, "embedding_std": 0.5, "attention_sizes": [6, 5], "sizes": [8, 7]},
-}
-"""Options that make a backbone small and its scores differ; defaults where it has no entry."""
-NO_RANDOMNESS = {"dropout": 0.0, "id_dropout": 0.0}
+NO_RANDOMNESS: dict[str, Any] = {"dropout": 0.0, "id_dropout": 0.0}
 
 Make = Callable[..., tuple[nn.Module, Backbone]]
 
@@ -48,8 +44,7 @@ def facts(schema: Schema) -> Facts:
 @pytest.fixture(params=BACKBONES)
 def make(request: pytest.FixtureRequest, facts: Facts) -> Make:
     def made(seed: int = 0, **options: Any) -> tuple[nn.Module, Backbone]:
-        small = SMALL.get(request.param, {}) | options
-        return make_backbone(BACKBONES[request.param], facts, seed, **small)
+        return make_backbone(BACKBONES[request.param], facts, seed, **options)
 
     return made
 
@@ -263,7 +258,7 @@ def padded_din(din: DIN, batch: Any) -> Tensor:
     interest = ((scores * mask)[:, :, None] * clicks).sum(1)
     parts = [embedded.user.flatten(1), candidate, interest, interest * candidate]
     x = torch.cat([*parts, embedded.context.flatten(1)], dim=1)
-    for layer in (m for m in din.top if isinstance(m, nn.Linear)):
+    for layer in (m for m in din.top.layers if isinstance(m, nn.Linear)):
         x = x @ layer.weight.T + layer.bias
         variance, mean = torch.var_mean(x, 0, correction=0)
         p = torch.sigmoid((x - mean) / variance.sqrt() if din.training else x)
@@ -274,7 +269,7 @@ def padded_din(din: DIN, batch: Any) -> Tensor:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("weights", ["none", "softmax"])
 def test_jagged_din_is_padded_din(facts: Facts, weights: str, training: bool) -> None:
-    options = SMALL["din"] | NO_RANDOMNESS | {"attention_weights": weights}
+    options = NO_RANDOMNESS | {"attention_weights": weights}
     module, din = make_backbone(DIN, facts, **options)
     assert isinstance(din, DIN)
     batch = make_batch(facts.schema)
@@ -286,13 +281,13 @@ def test_jagged_din_is_padded_din(facts: Facts, weights: str, training: bool) ->
 
 
 def test_din_without_the_user_id_ignores_the_user_id(facts: Facts) -> None:
-    module, din = make_backbone(DIN, facts, **SMALL["din"], user_id=False)
+    module, din = make_backbone(DIN, facts, user_id=False)
     module.eval()
     batch = make_batch(facts.schema)
     if facts.schema == WITH_FIELDS:
         facts.attributes["city"][:] = 2
         facts.attributes["income"][:] = 1
-        module, din = make_backbone(DIN, facts, **SMALL["din"], user_id=False)
+        module, din = make_backbone(DIN, facts, user_id=False)
         module.eval()
     other = dataclasses.replace(batch, user=(batch.user - 1) % 6 + 2)
 

@@ -8,43 +8,28 @@ from jaxtyping import Float, Int
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
+from aqcl.attention import TargetAttention
 from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
-from aqcl.layers import (
-    MLP,
-    Activation,
-    Embeddings,
-    TargetAttention,
-    segment_softmax,
-    segment_sum,
-)
+from aqcl.embeddings import Embeddings
+from aqcl.jagged import segment_softmax, segment_sum
+from aqcl.layers import Activation
+from aqcl.tower import Tower, TowerOptions
 
 
 @settings
-class DINOptions:
+class DINOptions(TowerOptions):
     """Options of the backbone `din`."""
 
-    embedding_dim: Annotated[int, Bounds(ge=1)] = 16
-    """Width of every embedding vector."""
-    embedding_std: Annotated[float, Bounds(ge=0)] = 0.01
-    """Standard deviation of the initial embedding vectors."""
-    id_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.01
-    """Share of ids replaced by the unknown id in training, so that its vector is trained."""
-    user_id: bool = True
-    """Whether the user's id is an input."""
+    activation: Activation = "dice"
+    """Activation of the top network."""
     attention_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (80, 40)
     """Hidden sizes of the attention unit."""
     attention_activation: Activation = "sigmoid"
     """Activation inside the attention unit."""
     attention_weights: Literal["none", "softmax"] = "none"
     """`none` keeps the intensity of interests, as the paper of DIN asks; `softmax` normalises."""
-    sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (200, 80)
-    """Hidden sizes of the top network; the last one is the latent."""
-    activation: Activation = "dice"
-    """Activation of the top network."""
-    dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.2
-    """Dropout after each layer of the top network."""
 
 
 class DIN(nn.Module):
@@ -61,20 +46,13 @@ class DIN(nn.Module):
     def __init__(self, facts: Facts, options: DINOptions) -> None:
         super().__init__()
         self.options = options
-        self.embeddings = Embeddings(
-            facts.schema,
-            facts.attributes,
-            dim=options.embedding_dim,
-            id_dropout=options.id_dropout,
-            init_std=options.embedding_std,
-        )
-        item_dim = (1 + len(facts.schema.on("item"))) * options.embedding_dim
-        n_user_vectors = int(options.user_id) + len(facts.schema.on("user"))
-        other_dim = (n_user_vectors + len(facts.schema.on("context"))) * options.embedding_dim
+        self.embeddings = Embeddings(facts, options)
+        item_width = self.embeddings.item_width
         self.attention = TargetAttention(
-            item_dim, options.attention_sizes, options.attention_activation
+            item_width, options.attention_sizes, options.attention_activation
         )
-        self.top = MLP(3 * item_dim + other_dim, options.sizes, options.activation, options.dropout)
+        n_inputs = self.embeddings.user_width + 3 * item_width + self.embeddings.context_width
+        self.top = Tower(n_inputs, options)
         self.head = nn.Linear(options.sizes[-1], 1)
         self.latent_dim = options.sizes[-1]
 
@@ -88,11 +66,10 @@ class DIN(nn.Module):
         return embedded
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
-        candidate = embedded.item_vector
-        user = embedded.user if self.options.user_id else embedded.user[:, 1:]
+        user, candidate = self.embeddings.user_vector(embedded), embedded.item_vector
         interest = self.interest(embedded)
-        parts = [user.flatten(1), candidate, interest, interest * candidate]
-        latent: Tensor = self.top(torch.cat([*parts, embedded.context.flatten(1)], dim=1))
+        parts = [user, candidate, interest, interest * candidate, embedded.context_vector]
+        latent: Tensor = self.top(torch.cat(parts, dim=1), embedded.activity)
         return latent
 
     def attend(self, embedded: Embedded) -> Embedded:

@@ -1,0 +1,196 @@
+"""The embedding layer of every backbone: ids and attributes to vectors, or to single weights."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field as Bounds
+from torch import Tensor, nn
+
+from aqcl.batch import Batch, Embedded
+from aqcl.config import settings
+from aqcl.contracts import Facts
+from aqcl.jagged import segment_mean
+from aqcl.schema import UNKNOWN, Field
+
+
+@settings
+class EmbeddingOptions:
+    """Options of the embedding layer."""
+
+    embedding_dim: Annotated[int, Bounds(ge=1)] = 16
+    """Width of every embedding vector."""
+    embedding_std: Annotated[float, Bounds(ge=0)] = 0.01
+    """Standard deviation of the initial embedding vectors."""
+    id_dropout: Annotated[float, Bounds(ge=0, lt=1)] = 0.01
+    """Share of ids replaced by the unknown id in training, so that its vector is trained."""
+    user_id: bool = True
+    """Whether the user's id is an input."""
+
+
+class Attributes(nn.Module):
+    """Embeds the attribute columns of one side.
+
+    Columns of users and items are tables (one row per entity) kept here as buffers, so that
+    weights are complete without the dataset; context columns come with the batch.
+    """
+
+    def __init__(self, fields: Sequence[Field], dim: int, tables: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        self.fields = tuple(fields)
+        self.dim = dim
+        # Numbered, because a column may be called `type` or `a.b`, which no parameter can be.
+        self.weights = nn.ParameterList()
+        for number, field in enumerate(self.fields):
+            n_rows = 2 if field.kind == "numeric" else field.size
+            self.weights.append(nn.Parameter(torch.empty(n_rows, dim)))
+            if field.side != "context":
+                table = torch.from_numpy(np.array(tables[field.name]))
+                self.register_buffer(f"table_{number}", table)
+
+    def forward(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N F d"]:
+        """Vectors of the attributes of entities."""
+        columns = [self.get_buffer(f"table_{n}")[ids] for n in range(len(self.fields))]
+        return self._embed(columns, ids)
+
+    def of_context(self, batch: Batch) -> Float[Tensor, "B F d"]:
+        """Vectors of the context columns of a batch."""
+        return self._embed([batch.context[field.name] for field in self.fields], batch.user)
+
+    def _embed(self, columns: Sequence[Tensor], ids: Tensor) -> Tensor:
+        if not columns:
+            return torch.zeros(ids.shape[0], 0, self.dim, device=ids.device)
+        parts = zip(self.fields, self.weights, columns, strict=True)
+        return torch.stack([self._column(*part) for part in parts], dim=1)
+
+    def _column(self, field: Field, weight: Tensor, column: Tensor) -> Float[Tensor, "N d"]:
+        if field.kind == "numeric":
+            # A line through the standardised value: slope in row 0, intercept in row 1.
+            scaled = (column.to(weight.dtype) - field.mean) / field.std
+            return scaled[:, None] * weight[0] + weight[1]
+        values = column.long().unsqueeze(1).flatten(1)  # (N, values per row)
+        present = (values > 0).to(weight.dtype)
+        total = (weight[values] * present[..., None]).sum(1)
+        return total / present.sum(1, keepdim=True).clamp(min=1.0)
+
+
+class Embeddings(nn.Module):
+    """The embedding layer shared by all backbones: a `Batch` in, an `Embedded` out.
+
+    The candidate and the clicks share the item tables. In training a random `id_dropout` of
+    user, item and click ids are looked up as the unknown id, so that its row is trained. An
+    unseen id is looked up as unknown too and keeps its attributes.
+    """
+
+    def __init__(self, facts: Facts, options: EmbeddingOptions) -> None:
+        super().__init__()
+        schema, attributes, dim = facts.schema, facts.attributes, options.embedding_dim
+        self.schema = schema
+        self.options = options
+        self.user_table = nn.Parameter(torch.empty(schema.n_users, dim))
+        self.item_table = nn.Parameter(torch.empty(schema.n_items, dim))
+        self.user_attributes = Attributes(schema.on("user"), dim, attributes)
+        self.item_attributes = Attributes(schema.on("item"), dim, attributes)
+        self.context_attributes = Attributes(schema.on("context"), dim, attributes)
+        for table in self.parameters():
+            nn.init.normal_(table, std=options.embedding_std)
+        with torch.no_grad():
+            for table in (self.user_table, self.item_table):
+                table[0] = 0.0
+
+    def forward(self, batch: Batch) -> Embedded:
+        """Look all ids of a batch up."""
+        # One look-up serves the candidates and the clicks, so there is one dense gradient.
+        n_rows = len(batch)
+        items = self.items(torch.cat([batch.item, batch.history]))
+        user_id = self._look_up(self.user_table, batch.user)
+        return Embedded(
+            user=torch.cat([user_id[:, None], self.user_attributes(batch.user)], dim=1),
+            item=items[:n_rows],
+            context=self.context_attributes.of_context(batch),
+            history=items[n_rows:],
+            segment=batch.segment,
+            offsets=batch.offsets,
+            keep=None,
+            activity=batch.activity,
+            linear=items.new_zeros(n_rows),
+        )
+
+    def items(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N Fi d"]:
+        """Vectors of items: the id first, then the attributes."""
+        id_vector = self._look_up(self.item_table, ids)[:, None]
+        if not self.item_attributes.fields:
+            return id_vector
+        return torch.cat([id_vector, self.item_attributes(ids)], dim=1)
+
+    def user_vector(self, embedded: Embedded) -> Float[Tensor, "B width"]:
+        """The fields of the user side by side, without the id where `user_id` is off."""
+        return self._user_fields(embedded).flatten(1)
+
+    def fields(self, embedded: Embedded) -> Float[Tensor, "B F d"]:
+        """Every field as one vector: user, candidate, mean of the clicks, context.
+
+        For models of interactions between fields; `n_fields` is F.
+        """
+        embedded = embedded.without_masked()
+        n_rows = embedded.item.shape[0]
+        clicks = segment_mean(embedded.history_vectors, embedded.segment, n_rows)
+        history = clicks.view_as(embedded.item)
+        user = self._user_fields(embedded)
+        return torch.cat([user, embedded.item, history, embedded.context], dim=1)
+
+    @property
+    def user_width(self) -> int:
+        """Width of `user_vector`."""
+        n_vectors = int(self.options.user_id) + len(self.user_attributes.fields)
+        return n_vectors * self.options.embedding_dim
+
+    @property
+    def item_width(self) -> int:
+        """Width of a candidate or click, its fields side by side."""
+        return (1 + len(self.item_attributes.fields)) * self.options.embedding_dim
+
+    @property
+    def context_width(self) -> int:
+        """Width of the context, its fields side by side."""
+        return len(self.context_attributes.fields) * self.options.embedding_dim
+
+    @property
+    def n_fields(self) -> int:
+        """F of `fields`."""
+        width = self.user_width + 2 * self.item_width + self.context_width
+        return width // self.options.embedding_dim
+
+    def _user_fields(self, embedded: Embedded) -> Float[Tensor, "B Fu d"]:
+        return embedded.user if self.options.user_id else embedded.user[:, 1:]
+
+    def tables(self) -> list[nn.Parameter]:
+        """What the embedding penalty acts on: id and attribute tables."""
+        return list(self.parameters())
+
+    def _look_up(self, table: nn.Parameter, ids: Tensor) -> Float[Tensor, "N d"]:
+        known = torch.where(ids < table.shape[0], ids, UNKNOWN)
+        rate = self.options.id_dropout
+        if self.training and rate > 0:
+            dropped = torch.rand(ids.shape, device=ids.device) < rate
+            known = torch.where(dropped, UNKNOWN, known)
+        return table.index_select(0, known)
+
+
+class FirstOrder(nn.Module):
+    """A weight for each id and attribute value: the linear part of a model, a `Batch` to (B,).
+
+    The clicks count as the mean of their weights. All start at zero and no embedding penalty acts
+    on them.
+    """
+
+    def __init__(self, facts: Facts, options: EmbeddingOptions) -> None:
+        super().__init__()
+        single = dataclasses.replace(options, embedding_dim=1, embedding_std=0.0)
+        self.weights = Embeddings(facts, single)
+
+    def forward(self, batch: Batch) -> Float[Tensor, " B"]:
+        return self.weights.fields(self.weights(batch)).sum((1, 2))

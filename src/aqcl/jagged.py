@@ -1,0 +1,76 @@
+"""Operations on jagged histories: sums and softmax by row, and the way to padded ones and back.
+
+All clicks of a batch stand one after the other, (S, ...); `segment` names the row of each,
+ascending, and row b owns offsets[b]:offsets[b+1].
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def segment_sum(
+    values: Float[Tensor, "S D"], segment: Int[Tensor, " S"], n_rows: int
+) -> Float[Tensor, "B D"]:
+    """Sum the values of each row; a row without values is zero."""
+    return values.new_zeros(n_rows, values.shape[1]).index_add(0, segment, values)
+
+
+def segment_softmax(
+    scores: Float[Tensor, " S"], segment: Int[Tensor, " S"], n_rows: int
+) -> Float[Tensor, " S"]:
+    """Softmax over the values of each row."""
+    top = scores.new_full((n_rows,), -torch.inf)
+    top = top.scatter_reduce(0, segment, scores.detach(), "amax")
+    raised = torch.exp(scores - top[segment])
+    return raised / scores.new_zeros(n_rows).index_add(0, segment, raised)[segment]
+
+
+def segment_mean(
+    values: Float[Tensor, "S D"], segment: Int[Tensor, " S"], n_rows: int
+) -> Float[Tensor, "B D"]:
+    """Mean of the values of each row; a row without values is zero."""
+    counts = values.new_zeros(n_rows).index_add(0, segment, values.new_ones(len(segment)))
+    return segment_sum(values, segment, n_rows) / counts.clamp(min=1.0)[:, None]
+
+
+def positions(segment: Int[Tensor, " S"], offsets: Int[Tensor, " bounds"]) -> Int[Tensor, " S"]:
+    """Place of each click within its row, from 0, the oldest."""
+    return torch.arange(len(segment), device=segment.device) - offsets[segment]
+
+
+def padded_length(offsets: Int[Tensor, " bounds"], limit: int) -> int:
+    """How long padded histories must be: the longest row, or `limit` in an exported graph.
+
+    A graph with one static length serves every batch; eager code need not pay for it. No row may
+    be longer than `limit`.
+    """
+    if torch.compiler.is_exporting() or len(offsets) < 2:
+        return limit
+    return max(int(offsets.diff().max()), 1)
+
+
+def pad(
+    values: Float[Tensor, "S D"],
+    segment: Int[Tensor, " S"],
+    offsets: Int[Tensor, " bounds"],
+    length: int,
+) -> Float[Tensor, "B {length} D"]:
+    """Rows side by side, oldest click first, zeros behind the last."""
+    n_rows = len(offsets) - 1
+    cells = values.new_zeros(n_rows * length, values.shape[1])
+    cells = cells.index_copy(0, segment * length + positions(segment, offsets), values)
+    return cells.view(n_rows, length, values.shape[1])
+
+
+def unpad(
+    padded: Float[Tensor, "B L D"], segment: Int[Tensor, " S"], offsets: Int[Tensor, " bounds"]
+) -> Float[Tensor, "S D"]:
+    """What `pad` made, jagged again."""
+    cells = segment * padded.shape[1] + positions(segment, offsets)
+    return padded.flatten(0, 1).index_select(0, cells)
+
+
+def present(offsets: Int[Tensor, " bounds"], length: int) -> Bool[Tensor, "B {length}"]:
+    """Which cells of padded histories hold a click."""
+    return torch.arange(length, device=offsets.device) < offsets.diff()[:, None]
