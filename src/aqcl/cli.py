@@ -253,8 +253,13 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
     if as_json:
         _print_json(listing)
         return
-    for known, parts in listing.items():
-        _print(f"{known}: {', '.join(parts)}" if parts != [known] else known)
+    from aqcl.tables import parts_table
+
+    for known in KINDS:
+        if listing.get(known, [known]) != [known]:
+            _print(parts_table(known, [describe(known, part) for part in listing[known]]))
+    if what is None:
+        _print("`aqcl describe` also explains train, runtime, prepare, and any directory.")
 
 
 @app.command

@@ -35,6 +35,17 @@ class Description:
     prefix: str = ""
     """What all keys begin with, such as `backbone.`."""
 
+    @property
+    def headline(self) -> str:
+        """The first paragraph, on one line."""
+        return " ".join(self.summary.partition("\n\n")[0].split())
+
+    @property
+    def reference(self) -> str:
+        """The papers that it is from; empty where none is named."""
+        _, _, after = self.summary.partition("Reference: ")
+        return " ".join(after.partition("\n\n")[0].split()).removesuffix(".")
+
 
 def names(kind: Kind) -> list[str]:
     """The parts of a kind."""

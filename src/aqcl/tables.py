@@ -3,7 +3,7 @@
 Text that users chose, such as labels and paths, is never read as markup.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,18 @@ def options_table(description: Description) -> Group:
     where = f"Keys under {prefix[:-1]}, such as --set {first}=..." if prefix else ""
     title = Text(description.name, style="bold")
     return Group(title, Text(description.summary), Text(), Text(where), table)
+
+
+def parts_table(kind: str, parts: Sequence[Description]) -> Group:
+    """The parts of a kind, a line each, with the papers that they are from."""
+    table = _table()
+    table.add_column(kind, no_wrap=True)
+    table.add_column("what")
+    table.add_column("reference", style="dim")
+    for part in parts:
+        table.add_row(*map(Text, (part.name, part.headline, part.reference)))
+    more = f"`aqcl describe {kind} {parts[0].name}` lists the options of one."
+    return Group(table, Text(more, style="dim"), Text())
 
 
 def dataset_table(path: Path, content: Mapping[str, Any]) -> Table:
