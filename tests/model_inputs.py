@@ -23,6 +23,7 @@ SMALL_OPTIONS: dict[str, Any] = {
     "embedding_std": 0.5,
     "sizes": [8, 7],
     "attention_sizes": [6, 5],
+    "cross_buckets": 50,
     "dim": 8,
     "hidden_dim": 8,
     "n_codewords": 6,

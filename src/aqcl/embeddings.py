@@ -194,3 +194,11 @@ class FirstOrder(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, " B"]:
         return self.weights.fields(self.weights(batch)).sum((1, 2))
+
+
+def pairwise_products(fields: Float[Tensor, "B F d"]) -> Float[Tensor, "B d"]:
+    """Sum over all pairs of fields of the product of their vectors, coordinate by coordinate.
+
+    Reference: Rendle, Factorization Machines, ICDM 2010, lemma 3.1.
+    """
+    return (fields.sum(1).square() - fields.square().sum(1)) / 2
