@@ -156,7 +156,7 @@ def test_parts_are_found_by_import_path() -> None:
         (":DIN", "cannot be imported"),
         (".din:DIN", "cannot be imported"),
         ("aqcl.backbones.din:", "cannot be imported"),
-        ("aqcl.batch:Batch", "is not a Backbone: expected a class with Options, create, embed"),
+        ("aqcl.batch:Batch", "is not a Backbone: expected a class with Options, embed, encode"),
         ("aqcl.regularizers.icl:ICL", "is not a Backbone: expected a class with embed, encode"),
         ("aqcl.objective:torch", "is not a Backbone"),
     ],

@@ -28,21 +28,8 @@ class Facts:
 
 
 @runtime_checkable
-class Backbone(Protocol):
-    """A CTR model in the three phases of section 3.1 of the paper; an `nn.Module`.
-
-    It knows nothing of losses, optimizers, devices or files.
-    """
-
-    Options: ClassVar[type]
-    """Its configuration class."""
-    latent_dim: int
-    """Width D of the latent."""
-
-    @classmethod
-    def create(cls, facts: Facts, options: object) -> Self:
-        """A new model with random weights from the global generator."""
-        ...
+class Predictor(Protocol):
+    """The three phases of section 3.1 of the paper, all that scoring needs; an `nn.Module`."""
 
     def embed(self, batch: Batch) -> Embedded:
         """Embedding layer."""
@@ -54,6 +41,21 @@ class Backbone(Protocol):
 
     def predict(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, " B"]:
         """Prediction layer: the logit; wide and FM parts are added here."""
+        ...
+
+
+@runtime_checkable
+class Backbone(Predictor, Protocol):
+    """A CTR model; it knows nothing of losses, optimizers, devices or files."""
+
+    Options: ClassVar[type]
+    """Its configuration class."""
+    latent_dim: int
+    """Width D of the latent."""
+
+    @classmethod
+    def create(cls, facts: Facts, options: object) -> Self:
+        """A new model with random weights from the global generator."""
         ...
 
     def embed_items(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N Fi d"]:
@@ -121,7 +123,8 @@ class Step:
 class Regularizer(Protocol):
     """Implicit (`perturb`) or explicit (`loss`) regularization; an `nn.Module`.
 
-    It owns its projector, codebook and towers; checkpoints see them, serving drops them.
+    It owns its projector, codebook and towers; checkpoints see them, serving drops them unless it
+    is a `Reader`.
     """
 
     Options: ClassVar[type]
@@ -140,4 +143,20 @@ class Regularizer(Protocol):
 
     def loss(self, step: Step) -> LossTerm | None:
         """An auxiliary loss; None where the regularizer has no explicit part."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A regularizer whose knowledge `predict` may use, in training and when the model is served.
+
+    Every regularizer, readers too, still gets the latent without what is added here.
+    """
+
+    def reads(self) -> bool:
+        """Whether its options ask for it; if not, `read` is not called and serving drops it."""
+        ...
+
+    def read(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, "B D"]:
+        """What is added to the latent that `predict` sees."""
         ...

@@ -8,7 +8,7 @@ is computed in log space.
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
@@ -34,6 +34,7 @@ def info_nce(
     *,
     temperature: float,
     symmetric: bool = False,
+    ignore: Bool[Tensor, "B B"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Instance-instance contrast: each z must find its own view among the views of the batch.
 
@@ -42,15 +43,16 @@ def info_nce(
         view: projected latents of their augmented views.
         temperature: t of equation 2.
         symmetric: average both directions, each with 2B - 2 negatives, as SimCLR does.
+        ignore: true at (i, j) where sample j is no negative of sample i; the diagonal is not read.
 
     Reference: arXiv 2109.13921, equation 2; arXiv 2002.05709 for the symmetric form.
     """
     z, view = unit(z), unit(view)
     own = (z * view).sum(1) / temperature
     if not symmetric:
-        return _instance_mass(z, view, temperature, siblings=False) - own
-    forth = _instance_mass(z, view, temperature, siblings=True)
-    back = _instance_mass(view, z, temperature, siblings=True)
+        return _instance_mass(z, view, temperature, ignore, siblings=False) - own
+    forth = _instance_mass(z, view, temperature, ignore, siblings=True)
+    back = _instance_mass(view, z, temperature, ignore, siblings=True)
     return (forth + back) / 2 - own
 
 
@@ -66,6 +68,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     denominator: Denominator = "joint",
     pool: Pool = "sum",
     symmetric: bool = False,
+    ignore: Bool[Tensor, "B B"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Auto-quantized contrastive loss of each sample.
 
@@ -84,6 +87,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
         denominator: `joint`, the paper's, or `decoupled`: instances and clusters have their own.
         pool: `sum` over the K positive codewords, the paper's, or their `mean`.
         symmetric: average over both views as anchors, each with 2B - 2 instance negatives.
+        ignore: true at (i, j) where sample j is no negative of sample i; the diagonal is not read.
 
     Reference: arXiv 2109.13921, equation 3.
     """
@@ -93,7 +97,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     anchors = [(z, view), (view, z)] if symmetric else [(z, view)]
     losses = []
     for anchor, other in anchors:
-        instances = _instance_mass(anchor, other, instance_temperature, siblings=symmetric)
+        instances = _instance_mass(anchor, other, instance_temperature, ignore, siblings=symmetric)
         similarity = anchor @ codebook.T / cluster_temperature
         clusters = similarity.logsumexp(1)
         positive = similarity.topk(top_k, dim=1, sorted=False).values.logsumexp(1)
@@ -108,16 +112,30 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
 
 
 def _instance_mass(
-    anchor: Tensor, other: Tensor, temperature: float, *, siblings: bool
+    anchor: Tensor, other: Tensor, temperature: float, ignore: Tensor | None, *, siblings: bool
 ) -> Float[Tensor, " B"]:
     """Log-sum-exp of an anchor's similarities to all of `other` (and to its own siblings)."""
     # Dividing the B x D side and not the B x B product saves two passes over the latter.
     scaled = anchor / temperature
-    if not siblings:
+    if not siblings and ignore is None:
         return log_sum_exp_of_products(scaled, other)
     itself = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    among = (scaled @ anchor.T).masked_fill(itself, -torch.inf)
-    return torch.cat([scaled @ other.T, among], dim=1).logsumexp(1)
+    across = scaled @ other.T
+    if ignore is not None:
+        across = across.masked_fill(ignore & ~itself, -torch.inf)
+    if not siblings:
+        return across.logsumexp(1)
+    hidden = itself if ignore is None else ignore | itself
+    among = (scaled @ anchor.T).masked_fill(hidden, -torch.inf)
+    return torch.cat([across, among], dim=1).logsumexp(1)
+
+
+def same_group(groups: Int[Tensor, " B"]) -> Bool[Tensor, "B B"]:
+    """Which samples share a user, an item or an intent: no true negatives of each other.
+
+    Reference: github.com/salesforce/ICLRec, `NCELoss` in src/modules.py.
+    """
+    return groups[:, None] == groups
 
 
 def log_sum_exp_of_products(

@@ -153,7 +153,13 @@ def _imported(path: str, contract: type[P]) -> type[P]:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"'{path}' cannot be imported: {error}") from error
-    methods = [name for name in vars(contract) if not name.startswith("_")]
+    methods = [
+        name
+        for part in reversed(contract.__mro__)
+        if getattr(part, "_is_protocol", False)
+        for name in vars(part)
+        if not name.startswith("_")
+    ]
     missing = [name for name in ("Options", *methods) if not hasattr(found, name)]
     if not isinstance(found, type) or missing:
         raise ConfigError(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aqcl.batch import Batch
-from aqcl.contracts import Attentive, Backbone, Regularizer, Step
+from aqcl.contracts import Attentive, Backbone, Predictor, Regularizer, Step
 from aqcl.layers import seed_dropout
+from aqcl.readers import with_readers
 from aqcl.streams import Purpose, derive_seed
 
 
@@ -68,7 +69,9 @@ class Objective(nn.Module):
         if active and isinstance(backbone, Attentive):
             embedded = backbone.attend(embedded)
         latent = backbone.encode(embedded)
-        logit = backbone.predict(latent, embedded)
+        model = self.model()
+        assert isinstance(model, Predictor)
+        logit = model.predict(latent, embedded)
         logloss = F.binary_cross_entropy_with_logits(logit, batch.label)
         total, logs = logloss, {"logloss": logloss.detach()}
         view_seed = moment.derive("view")
@@ -93,6 +96,10 @@ class Objective(nn.Module):
                 total = total + weight * term.value + term.own
                 logs |= {f"{name}/{key}": value for key, value in term.logs.items()}
         return Losses(total, logs)
+
+    def model(self) -> nn.Module:
+        """What is scored and served: the backbone, with those regularizers that it reads."""
+        return with_readers(self.backbone, self.regularizers)
 
     def _parts(self) -> list[tuple[str, Regularizer, float]]:
         parts: list[tuple[str, Regularizer, float]] = []

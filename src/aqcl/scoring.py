@@ -1,4 +1,4 @@
-"""A backbone applied to a split of a dataset."""
+"""A model applied to a split of a dataset."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from aqcl.config import build
-from aqcl.contracts import Backbone, Facts
+from aqcl.contracts import Backbone, Facts, Predictor, Reader
 from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError
-from aqcl.experiment import Experiment, find_backbone
+from aqcl.experiment import Experiment, find_backbone, find_regularizer
 from aqcl.predictions import Predictions
+from aqcl.readers import is_read, with_readers
 from aqcl.streams import derive_seed
 
 SCORING_BATCH_SIZE = 8192
@@ -47,18 +48,36 @@ def build_backbone(experiment: Experiment, facts: Facts) -> nn.Module:
     return backbone
 
 
+def build_regularizer(
+    experiment: Experiment, name: str, facts: Facts, backbone: nn.Module
+) -> nn.Module:
+    """A new regularizer of the experiment with the seed's initial weights."""
+    assert isinstance(backbone, Backbone)
+    # Each starts the stream anew, so that one cannot shift another's initial weights.
+    torch.manual_seed(derive_seed(experiment.seed, "regularizer init"))
+    cls = find_regularizer(name)
+    options: object = build(cls.Options, experiment.regularizer[name], f"regularizer.{name}")
+    made = cls.create(facts, backbone, options)
+    assert isinstance(made, nn.Module)
+    return made
+
+
 def load_backbone(experiment: Experiment, facts: Facts, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The backbone of a run with its trained weights."""
+    """The backbone of a run with its trained weights, and the regularizers that it reads if any."""
     backbone = build_backbone(experiment, facts)
-    prefix = "backbone."
-    backbone.load_state_dict(
-        {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
-    )
-    return backbone
+    backbone.load_state_dict(_below("backbone.", weights))
+    readers = []
+    for number, name in enumerate(experiment.regularizer):
+        if issubclass(find_regularizer(name), Reader):
+            regularizer = build_regularizer(experiment, name, facts, backbone)
+            if is_read(regularizer):
+                regularizer.load_state_dict(_below(f"regularizers.{number}.", weights))
+                readers.append(regularizer)
+    return with_readers(backbone, readers)
+
+
+def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
 
 
 def pick_device(name: str) -> torch.device:
@@ -83,17 +102,17 @@ def pick_device(name: str) -> torch.device:
 
 
 @torch.no_grad()
-def score(backbone: nn.Module, split: Split, max_history: int, device: torch.device) -> Predictions:
+def score(model: nn.Module, split: Split, max_history: int, device: torch.device) -> Predictions:
     """Predicted click probability of every row of a split, in its order."""
-    assert isinstance(backbone, Backbone)
-    was_training = backbone.training
-    backbone.eval()
+    assert isinstance(model, Predictor)
+    was_training = model.training
+    model.eval()
     scores = []
     for batch in split.batches(SCORING_BATCH_SIZE, max_history):
-        embedded = backbone.embed(batch.to(device))
-        logit = backbone.predict(backbone.encode(embedded), embedded)
+        embedded = model.embed(batch.to(device))
+        logit = model.predict(model.encode(embedded), embedded)
         scores.append(torch.sigmoid(logit.double()).cpu().numpy())
-    backbone.train(was_training)
+    model.train(was_training)
     return Predictions(
         user=split.columns["user"].astype(np.int64),
         item=split.columns["item"].astype(np.int64),

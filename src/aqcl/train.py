@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aqcl.config import build
 from aqcl.contracts import Backbone, Facts
 from aqcl.dataset import Dataset, batch_bounds, open_dataset
 from aqcl.errors import ConfigError, DataError, TrainingError
 from aqcl.evaluate import evaluate
-from aqcl.experiment import Experiment, find_regularizer
+from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.objective import Moment, Objective
 from aqcl.runs import (
@@ -34,9 +33,15 @@ from aqcl.runs import (
     save_tensors,
     start_run,
 )
-from aqcl.scoring import build_backbone, facts_of, load_backbone, pick_device, score
+from aqcl.scoring import (
+    build_backbone,
+    build_regularizer,
+    facts_of,
+    load_backbone,
+    pick_device,
+    score,
+)
 from aqcl.storage import Manifest
-from aqcl.streams import derive_seed
 
 
 @dataclass
@@ -190,7 +195,7 @@ class Trainer:
         progress, options = self.progress, self.options
         try:
             predictions = score(
-                self.objective.backbone, self.dataset.valid, options.max_history, self.device
+                self.objective.model(), self.dataset.valid, options.max_history, self.device
             )
         except DataError:
             # The update after the last finite loss was not finite.
@@ -274,15 +279,10 @@ class Trainer:
 def build_objective(experiment: Experiment, facts: Facts) -> Objective:
     """Backbone and regularizers with the seed's initial weights."""
     backbone = build_backbone(experiment, facts)
-    assert isinstance(backbone, Backbone)
-    regularizers: dict[str, nn.Module] = {}
-    for name, table in experiment.regularizer.items():
-        # Each starts the stream anew, so that one cannot shift another's initial weights.
-        torch.manual_seed(derive_seed(experiment.seed, "regularizer init"))
-        cls = find_regularizer(name)
-        made = cls.create(facts, backbone, build(cls.Options, table, f"regularizer.{name}"))
-        assert isinstance(made, nn.Module)
-        regularizers[name] = made
+    regularizers = {
+        name: build_regularizer(experiment, name, facts, backbone)
+        for name in experiment.regularizer
+    }
     return Objective(backbone, regularizers)
 
 

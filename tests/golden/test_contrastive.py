@@ -78,6 +78,56 @@ def test_aqcl_is_equation_3(denominator: str, pool: str, symmetric: bool, top_k:
     assert_exact(ours, expected)
 
 
+GROUPS = [4, 0, 4, 1, 2, 0, 4, 3, 7]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_info_nce_without_negatives_of_the_same_group(symmetric: bool) -> None:
+    z, view, _ = sample(20)
+    ignore = contrastive.same_group(torch.tensor(GROUPS))
+
+    ours = contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric, ignore=ignore)
+
+    assert_exact(ours, reference.info_nce(z.numpy(), view.numpy(), T1, symmetric, GROUPS))
+    assert (ours < contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric))[:3].all()
+
+
+@pytest.mark.parametrize("denominator", ["joint", "decoupled"])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_aqcl_without_negatives_of_the_same_group(denominator: str, symmetric: bool) -> None:
+    z, view, codebook = sample(21)
+    options: dict[str, Any] = {"denominator": denominator, "symmetric": symmetric}
+    ignore = contrastive.same_group(torch.tensor(GROUPS))
+
+    ours = our_aqcl(z, view, codebook, ALPHAS, ignore=ignore, **options)
+
+    expected = reference.aqcl(
+        z.numpy(),
+        view.numpy(),
+        codebook.numpy(),
+        ALPHAS.numpy(),
+        top_k=3,
+        instance_temperature=T1,
+        cluster_temperature=T2,
+        groups=GROUPS,
+        **options,
+    )
+    assert_exact(ours, expected)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_only_what_is_not_ignored_counts(symmetric: bool) -> None:
+    """The diagonal is not read; all of one group leave the positive alone; none changes nothing."""
+    z, view, _ = sample(22)
+    nobody, everybody = (torch.full((N_SAMPLES, N_SAMPLES), value) for value in (False, True))
+
+    alone = contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric, ignore=everybody)
+    same = contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric, ignore=nobody)
+
+    assert_exact(alone, np.zeros(N_SAMPLES))
+    assert_exact(same, contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric))
+
+
 @settings(max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),
@@ -239,8 +289,14 @@ def test_the_derivative_by_alpha(denominator: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"denominator": "decoupled", "pool": "mean"}, {"symmetric": True}],
-    ids=["default", "decoupled", "symmetric"],
+    [
+        {},
+        {"denominator": "decoupled", "pool": "mean"},
+        {"symmetric": True},
+        {"ignore": contrastive.same_group(torch.tensor(GROUPS[:4]))},
+        {"ignore": contrastive.same_group(torch.tensor(GROUPS[:4])), "symmetric": True},
+    ],
+    ids=["default", "decoupled", "symmetric", "ignore", "ignore symmetric"],
 )
 def test_the_loss_is_differentiated_right(options: dict[str, Any]) -> None:
     tensors = tuple(x.requires_grad_() for x in sample(9, 4))

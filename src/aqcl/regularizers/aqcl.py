@@ -1,27 +1,25 @@
 """Auto-quantized contrastive learning: contrast with instances and with learned interests."""
 
 from dataclasses import field
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl import contrastive
 from aqcl.activity import alpha
 from aqcl.batch import Embedded, LossTerm
+from aqcl.codebook import diagnostics, interest_readout, moved_codebook, spread
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
+from aqcl.errors import ConfigError
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
 
 USAGE_DECAY = 0.99
 """Decay per step of the running share of samples assigned to each codeword."""
-DEAD_SHARE = 0.1
-"""A codeword used less than this part of its fair share 1/T counts as dead."""
-DIAGNOSED_SAMPLES = 256
-"""Samples of the batch that the uniformity diagnostic looks at."""
 
 
 @settings
@@ -66,6 +64,21 @@ class AQCLOptions:
     """Both views as anchors; the paper's loss is defined for the original view only."""
     joint_codebook: bool = False
     """Whether equation 3 trains the codebook too; in the paper only equation 5 does."""
+    codebook: Literal["gradient", "ema"] = "gradient"
+    """`gradient` of equation 5, or moving averages of the assigned latents: spherical k-means."""
+    codebook_decay: Annotated[float, Bounds(ge=0, lt=1)] = 0.99
+    """Decay per step of the moving averages of `codebook = "ema"`."""
+    false_negatives: Literal["keep", "user", "item", "intent"] = "keep"
+    """Samples with the same `user`, `item` or nearest codeword (`intent`) are no negatives."""
+    readout: bool = False
+    """Whether the prediction layer sees the nearest interests, when the model is served too."""
+
+    def __post_init__(self) -> None:
+        if self.joint_codebook and self.codebook == "ema":
+            raise ConfigError(
+                "joint_codebook = true trains the codebook by gradients, but with codebook = 'ema' "
+                "it takes none: leave one of the two out"
+            )
 
 
 class AQCL(nn.Module):
@@ -99,6 +112,15 @@ class AQCL(nn.Module):
         # for balancing the assignment of a batch that is too small to fill every codeword.
         self.register_buffer("recent", torch.zeros(4 * size, dim))
         self.register_buffer("usage", torch.full((size,), 1.0 / size))
+        averaged = self.options.codebook == "ema"
+        self.codebook.requires_grad_(not averaged)
+        self.sums: Tensor | None
+        self.register_buffer("sums", torch.zeros(size, dim) if averaged else None)
+        self.reading: nn.Linear | None = None
+        if self.options.readout:
+            # From zero, so that a model starts as the one without.
+            self.reading = nn.Linear(dim, latent_dim, bias=False)
+            nn.init.zeros_(self.reading.weight)
 
     @classmethod
     def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
@@ -111,9 +133,32 @@ class AQCL(nn.Module):
     def loss(self, step: Step) -> LossTerm:
         options = self.options
         view = augment(step.embedded, options.view, step.generator)
-        latent = step.encode_view(view)
-        term: LossTerm = self(step.latent, latent, step.embedded.activity, diagnose=step.diagnose)
+        groups = {"user": step.batch.user, "item": step.batch.item}.get(options.false_negatives)
+        term: LossTerm = self(
+            step.latent,
+            step.encode_view(view),
+            step.embedded.activity,
+            groups=groups,
+            diagnose=step.diagnose,
+        )
         return term
+
+    def reads(self) -> bool:
+        return self.reading is not None
+
+    def read(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, "B H"]:
+        """W (alpha times the nearest interests); zero until the warm-up is over."""
+        assert self.reading is not None
+        options, codebook = self.options, self.codebook.detach()
+        # NOTE[DIFF]: the paper serves no codebook; `readout` does, after UIE (arXiv 2405.13238),
+        # which appends to the input what is here gated by alpha and added to the latent.
+        interests = interest_readout(
+            self.projector(latent), codebook, options.top_k, options.cluster_temperature
+        )
+        settled = self.steps > options.warmup_steps
+        weight = (self.alpha(embedded.activity) * settled).to(interests.dtype)
+        added: Tensor = self.reading(weight[:, None] * interests)
+        return added
 
     def forward(
         self,
@@ -121,6 +166,7 @@ class AQCL(nn.Module):
         view: Float[Tensor, "B H"],
         activity: Float[Tensor, " B"],
         *,
+        groups: Int[Tensor, " B"] | None = None,
         diagnose: bool = True,
     ) -> LossTerm:
         """The loss of a batch; needs no other part of aqcl.
@@ -132,7 +178,11 @@ class AQCL(nn.Module):
             latent: h of the samples.
             view: h of their augmented views.
             activity: L_j, number of clicks of the user before each sample.
+            groups: the user or the item of each sample, where `false_negatives` asks for it.
             diagnose: whether to compute the diagnostics of the codebook.
+
+        Raises:
+            ConfigError: `groups` is missing, or given where it has no use.
         """
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         done = int(self.steps)
@@ -140,6 +190,7 @@ class AQCL(nn.Module):
         if done == self.options.warmup_steps:
             self._set_codebook()
         self._normalise_codebook()
+        ignore = self._false_negatives(z, groups)
         if done < self.options.warmup_steps:
             self._remember(z)
             value = contrastive.info_nce(
@@ -147,9 +198,10 @@ class AQCL(nn.Module):
                 z_view,
                 temperature=self.options.instance_temperature,
                 symmetric=self.options.symmetric,
+                ignore=ignore,
             ).mean()
             return LossTerm(value, value.new_zeros(()), {"value": value.detach()})
-        value = self._contrast(z, z_view, self.alpha(activity)).mean()
+        value = self._contrast(z, z_view, self.alpha(activity), ignore).mean()
         similarity = contrastive.unit(z.detach()) @ contrastive.unit(self.codebook).T
         codes = self._assign(similarity.detach())
         self._remember(z)
@@ -157,8 +209,11 @@ class AQCL(nn.Module):
             similarity, codes, temperature=self.options.codebook_temperature
         )
         logs = {"value": value.detach(), "codebook": own.detach()}
+        if self.sums is not None:
+            self._move_codebook(z, codes)
+            own = value.new_zeros(())
         if diagnose:
-            logs |= self._diagnose(z, z_view, codes)
+            logs |= diagnostics(z, z_view, self.codebook, codes, self.usage, self.options.top_k)
         return LossTerm(value, own, logs)
 
     def alpha(self, activity: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -168,7 +223,24 @@ class AQCL(nn.Module):
             return torch.full(activity.shape, constant, device=activity.device)
         return alpha(activity, self.mean_activity, self.options.w1, self.options.w2)
 
-    def _contrast(self, z: Tensor, z_view: Tensor, weight: Tensor) -> Float[Tensor, " B"]:
+    @torch.no_grad()
+    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Bool[Tensor, "B B"] | None:
+        """Which samples are no negatives of which; None keeps all."""
+        kind = self.options.false_negatives
+        if (groups is not None) != (kind in ("user", "item")):
+            raise ConfigError(
+                f"groups: expected ids with false_negatives = 'user' or 'item', else None; it is "
+                f"'{kind}', and groups were {'not ' if groups is None else ''}given"
+            )
+        # NOTE[DIFF]: ICLRec masks the same intent among the intents of other samples and finds it
+        # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
+        if kind == "intent" and self.steps > self.options.warmup_steps:
+            groups = (contrastive.unit(z) @ self.codebook.T).argmax(1)
+        return None if groups is None else contrastive.same_group(groups)
+
+    def _contrast(
+        self, z: Tensor, z_view: Tensor, weight: Tensor, ignore: Tensor | None
+    ) -> Float[Tensor, " B"]:
         options = self.options
         return contrastive.aqcl(
             z,
@@ -181,6 +253,7 @@ class AQCL(nn.Module):
             denominator=options.denominator,
             pool=options.pool,
             symmetric=options.symmetric,
+            ignore=ignore,
         )
 
     @torch.no_grad()
@@ -205,6 +278,15 @@ class AQCL(nn.Module):
         self.codebook.copy_(contrastive.unit(self.codebook))
 
     @torch.no_grad()
+    def _move_codebook(self, z: Tensor, codes: Tensor) -> None:
+        assert self.sums is not None
+        codebook, sums = moved_codebook(
+            self.codebook, self.sums, z, codes, decay=self.options.codebook_decay
+        )
+        self.codebook.copy_(codebook)
+        self.sums.copy_(sums)
+
+    @torch.no_grad()
     def _remember(self, z: Tensor) -> None:
         kept = z.detach()[-len(self.recent) :].to(self.recent.dtype)
         self.recent.copy_(torch.cat([self.recent[len(kept) :], kept]))
@@ -212,23 +294,5 @@ class AQCL(nn.Module):
     @torch.no_grad()
     def _set_codebook(self) -> None:
         """Put the codewords on distinct stored latents; too few of them leave the rest random."""
-        stored = torch.unique(self.recent[self.recent.abs().sum(1) > 0], dim=0)
-        count = min(len(stored), len(self.codebook))
-        # `unique` sorts, so equal steps through it spread the choice.
-        chosen = torch.linspace(0, max(len(stored) - 1, 0), count, device=stored.device).long()
-        self.codebook[:count] = stored[chosen].to(self.codebook.dtype)
-
-    @torch.no_grad()
-    def _diagnose(self, z: Tensor, z_view: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        z, z_view = contrastive.unit(z), contrastive.unit(z_view)
-        top_k = min(self.options.top_k, self.options.n_codewords)
-        share = self.usage / self.usage.sum()
-        batch_share = torch.bincount(codes, minlength=len(share)) / len(codes)
-        return {
-            "view_similarity": (z * z_view).sum(1).mean(),
-            "interest_similarity": (z @ self.codebook.T).topk(top_k, dim=1).values.mean(),
-            "uniformity": contrastive.uniformity(z[:DIAGNOSED_SAMPLES]),
-            "perplexity": torch.special.entr(share).sum().exp(),
-            "batch_perplexity": torch.special.entr(batch_share).sum().exp(),
-            "dead_codewords": (share < DEAD_SHARE / len(share)).float().mean(),
-        }
+        chosen = spread(self.recent, len(self.codebook))
+        self.codebook[: len(chosen)] = chosen.to(self.codebook.dtype)
