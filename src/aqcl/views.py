@@ -1,18 +1,20 @@
 """Augmentations: `Embedded` in, `Embedded` out.
 
 Reference: arXiv 2109.13921, section 4.1: some clicks of the history are masked, then some bits of
-the embeddings are set to zero as dropout does.
+the embeddings are set to zero as dropout does. Views of the history alone: arXiv 2010.14395.
 """
 
 import dataclasses
 from typing import Annotated
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field as Bounds
 from torch import Generator, Tensor
 
 from aqcl.batch import Embedded
 from aqcl.config import settings
+from aqcl.jagged import positions
 from aqcl.layers import dropout_mask
 
 
@@ -70,4 +72,105 @@ def augment(embedded: Embedded, options: ViewOptions, generator: Generator) -> E
     # NOTE[DIFF]: by default the attention scores of the view are those of the sample.
     masked = mask_history(embedded, options.mask_rate, generator).without_masked()
     view = drop_bits(masked, options.bit_rate, generator)
+    return view if options.share_attention else dataclasses.replace(view, scores=None)
+
+
+def crop_history(embedded: Embedded, share: float, generator: Generator) -> Embedded:
+    """Keep a block of neighbouring clicks of each row, anywhere in it; the rest is masked.
+
+    Args:
+        embedded: samples; what an earlier view masked is taken out first.
+        share: the block has floor(share * length) clicks, but at least one.
+        generator: draws where the blocks begin.
+
+    Reference: arXiv 2010.14395, section 3 (item crop, ratio eta).
+    """
+    embedded = embedded.without_masked()
+    return dataclasses.replace(embedded, keep=_blocks(embedded, share, generator, at_least=1))
+
+
+def reorder_history(embedded: Embedded, share: float, generator: Generator) -> Embedded:
+    """Shuffle a block of neighbouring clicks of each row; `scores` follow their clicks.
+
+    A backbone that does not know the order of the clicks sees no difference.
+
+    Args:
+        embedded: samples; what an earlier view masked is taken out first.
+        share: the block has floor(share * length) clicks.
+        generator: draws where the blocks begin and how they are shuffled.
+
+    Reference: arXiv 2010.14395, section 3 (item reorder, ratio beta).
+    """
+    embedded = embedded.without_masked()
+    return _shuffle(embedded, _blocks(embedded, share, generator, at_least=0), generator)
+
+
+def _blocks(
+    embedded: Embedded, share: float, generator: Generator, *, at_least: int
+) -> Bool[Tensor, " S"]:
+    """One random block of neighbours in each row, as the clicks that are inside."""
+    segment, offsets = embedded.segment, embedded.offsets
+    lengths = offsets.diff()
+    draw = torch.rand(lengths.shape, generator=generator, device=segment.device)
+    sizes = (lengths.double() * share).long().clamp(min=at_least).minimum(lengths)
+    begins = (draw * (lengths - sizes + 1)).long()
+    place = positions(segment, offsets)
+    return (place >= begins[segment]) & (place < (begins + sizes)[segment])
+
+
+def _shuffle(embedded: Embedded, inside: Bool[Tensor, " S"], generator: Generator) -> Embedded:
+    """The same samples with the clicks `inside` of each row in random order among themselves."""
+    places = inside.nonzero().squeeze(1)
+    rows = embedded.segment[places]
+    drawn = torch.rand(rows.shape, generator=generator, device=rows.device).argsort()
+    # Random within a row, rows in their old order.
+    order = drawn[rows[drawn].argsort(stable=True)]
+    source = torch.arange(len(inside), device=inside.device)
+    source[places] = places[order]
+    scores = embedded.scores
+    return dataclasses.replace(
+        embedded,
+        history=embedded.history.index_select(0, source),
+        scores=None if scores is None else scores.index_select(0, source),
+    )
+
+
+@settings
+class HistoryViewOptions:
+    """How a view of the history alone is made."""
+
+    crop_share: Annotated[float, Bounds(gt=0, le=1)] = 0.6
+    """Share of the clicks that a crop keeps."""
+    mask_rate: Annotated[float, Bounds(gt=0, lt=1)] = 0.3
+    """Probability that a mask takes a click out."""
+    reorder_share: Annotated[float, Bounds(gt=0, le=1)] = 0.6
+    """Share of the clicks that a reordering shuffles."""
+    share_attention: bool = True
+    """Whether a click weighs in the view what it weighs in the sample. Otherwise attention is
+    computed anew, which costs another attention pass."""
+
+
+def augment_history(
+    embedded: Embedded, options: HistoryViewOptions, generator: Generator
+) -> Embedded:
+    """Crop, mask or reorder the history of each row, whichever the row draws.
+
+    Reference: arXiv 2010.14395, section 3 (data augmentation operators).
+    """
+    # NOTE[DIFF]: CL4SRec masks a fixed share of the clicks with a mask token; here each click is
+    # taken out with that probability, and one of a row always stays. A crop keeps a click too.
+    embedded = embedded.without_masked()
+    segment = embedded.segment
+    drawn = torch.randint(
+        3, (len(embedded.offsets) - 1,), generator=generator, device=segment.device
+    )
+    operation = drawn[segment]
+    cropped = crop_history(embedded, options.crop_share, generator).keep
+    masked = mask_history(embedded, options.mask_rate, generator).keep
+    assert cropped is not None
+    assert masked is not None
+    keep = ((operation != 0) | cropped) & ((operation != 1) | masked)
+    block = _blocks(embedded, options.reorder_share, generator, at_least=0)
+    view = _shuffle(embedded, (operation == 2) & block, generator)
+    view = dataclasses.replace(view, keep=keep).without_masked()
     return view if options.share_attention else dataclasses.replace(view, scores=None)
