@@ -65,7 +65,7 @@ def slow_scores(
         for layer in (unit.first, unit.rest[0]):
             assert isinstance(layer, nn.Linear)
             x = 1.0 / (1.0 + np.exp(-(array(layer.weight) @ x + array(layer.bias))))
-        bias = 0.0 if unit.last.bias is None else unit.last.bias.item()
+        bias = sum(value.item() for name, value in unit.last.named_parameters() if name == "bias")
         scores.append(float((array(unit.last.weight) @ x)[0]) + bias)
     return scores
 

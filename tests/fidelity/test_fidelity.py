@@ -40,7 +40,8 @@ def copy(target: Tensor, source: Tensor) -> None:
 
 def copy_linear(target: nn.Linear, weights: Weights, name: str) -> None:
     copy(target.weight, weights[f"{name}.weight"])
-    copy(target.bias, weights[f"{name}.bias"])
+    if target.bias is not None:
+        copy(target.bias, weights[f"{name}.bias"])
 
 
 def linears(module: nn.Module) -> list[nn.Linear]:
@@ -102,12 +103,31 @@ def copy_din(module: nn.Module, weights: Weights) -> None:
     copy_top(module, weights)
 
 
+def copy_dien(module: nn.Module, weights: Weights) -> None:
+    """Our top network takes the interest behind user and candidate, theirs before them.
+
+    Their attention ends with a bias, which the softmax behind it cancels; ours has none there.
+    """
+    evolving = "interest_evolution"
+    copy_attention(module.get_submodule("attention"), weights, f"{evolving}.attention.local_att")
+    for name, parameter in module.get_submodule("extractor").named_parameters():
+        copy(parameter, weights[f"interest_extractor.gru.{name}"])
+    for ours, theirs in (("of_input", "ih"), ("of_state", "hh")):
+        for kind in ("weight", "bias"):
+            parameter = module.get_parameter(f"evolution.{ours}.{kind}")
+            copy(parameter, weights[f"{evolving}.{evolving}.rnn.{kind}_{theirs}"])
+    interest, others = weights["dnn.linears.0.weight"].split([2 * DIM, 3 * DIM], dim=1)
+    weights["dnn.linears.0.weight"] = torch.cat([others, interest], dim=1)
+    copy_top(module, weights, head="linear")
+
+
 MODELS: dict[str, tuple[Copy, dict[str, Any]]] = {
     "wide-deep": (copy_wide, {}),
     "deepfm": (copy_wide, {}),
     "dcn-v2": (copy_dcn, {"n_cross_layers": 3}),
     "autoint": (copy_autoint, {"n_layers": 2, "n_heads": 2}),
     "din": (copy_din, {"activation": "relu"}),
+    "dien": (copy_dien, {"activation": "relu"}),
 }
 
 

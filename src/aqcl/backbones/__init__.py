@@ -5,6 +5,7 @@ from aqcl.backbones.dcn_v2 import DCNv2
 from aqcl.backbones.deepfm import DeepFM
 from aqcl.backbones.dien import DIEN
 from aqcl.backbones.din import DIN
+from aqcl.backbones.dmr import DMR
 from aqcl.backbones.fm import FM
 from aqcl.backbones.mean_pool import MeanPool
 from aqcl.backbones.sasrec import SASRec
@@ -17,6 +18,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     "deepfm": DeepFM,
     "dien": DIEN,
     "din": DIN,
+    "dmr": DMR,
     "fm": FM,
     "mean-pool": MeanPool,
     "sasrec": SASRec,

@@ -88,13 +88,13 @@ class DIEN(nn.Module):
         width, sizes = self.embeddings.item_width, options.attention_sizes
         self.extractor = nn.GRU(width, width, batch_first=True)
         # NOTE[DIFF]: a click's attention is the softmax of DIN's unit for the candidate and the
-        # state, as in the official code but without its layer on the candidate; the paper's is the
-        # softmax of a bilinear form.
+        # state, as in the official code but without its layer on the candidate.
         self.attention = TargetAttention(width, sizes, options.attention_activation)
         # A softmax follows, which no constant changes.
         self.attention.last = nn.Linear(sizes[-1], 1, bias=False)
         self.evolution = AUGRU(width, width)
-        # The paper's inputs; the official code adds the sum of the clicks, and sum * candidate.
+        # NOTE[DIFF]: the top network of the official code also sees the sum of the clicks, and
+        # sum * candidate.
         n_inputs = self.embeddings.user_width + 2 * width + self.embeddings.context_width
         self.top = Tower(n_inputs, options)
         self.head = nn.Linear(options.sizes[-1], 1)

@@ -85,8 +85,8 @@ class DMR(nn.Module):
     """
 
     # NOTE[DIFF]: DMR's auxiliary loss trains the user-to-item network and its output vectors; here
-    # the regularizer `dmr` has a network and a table of its own, so that these learn from clicks
-    # alone.
+    # the regularizer `dmr` has a network and a table of its own, so that these learn from the
+    # logloss alone.
 
     Options: ClassVar[type] = DMROptions
 
@@ -143,7 +143,7 @@ class DMR(nn.Module):
         return dataclasses.replace(embedded, scores=scores)
 
     def relevance(self, embedded: Embedded) -> Float[Tensor, " B"]:
-        """u . v' of each row; nothing may be masked."""
+        """The product u . v' of each row; nothing may be masked."""
         assert isinstance(embedded, Matched)
         assert embedded.output is not None
         interest = attended(self.without_candidate(embedded, None), embedded)
