@@ -1,0 +1,238 @@
+"""Reads the latent of any torch model, and makes a view of it by perturbing its embeddings.
+
+Hooks are on the model only while it is being run here; at all other times it is exactly what its
+author wrote.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from aqcl.config import choose
+from aqcl.errors import ConfigError
+from aqcl.layers import dropout_mask, statistics_held
+from aqcl.views import ViewOptions
+
+Side = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class End:
+    """Where the latent is: one end of a module."""
+
+    side: Side
+    name: str
+    module: nn.Module
+
+    def __str__(self) -> str:
+        return f"latent = '{self.side}:{self.name}'"
+
+    def width(self, given: int | None) -> int:
+        """Width of the latent, from the module if it tells, else as given."""
+        if isinstance(self.module, nn.Linear):
+            linear = self.module
+            known = linear.in_features if self.side == "input" else linear.out_features
+            if given not in (None, known):
+                raise ConfigError(f"latent_dim = {given}: {self} is {known} wide; leave it out")
+            return known
+        if given is None:
+            kind = type(self.module).__name__
+            raise ConfigError(
+                f"{self}: a {kind} does not tell its width: give latent_dim, or name the nn.Linear "
+                f"that takes the latent as its input"
+            )
+        return given
+
+
+def find_end(modules: Mapping[str, nn.Module], latent: str) -> End:
+    """The end that `input:MODULE` or `output:MODULE` names."""
+    side, _, name = latent.partition(":")
+    if side == "input":
+        return End("input", name, choose(modules, name, "latent"))
+    if side == "output":
+        return End("output", name, choose(modules, name, "latent"))
+    raise ConfigError(f"latent = '{latent}': expected 'input:MODULE' or 'output:MODULE'")
+
+
+@dataclass
+class Table:
+    """An embedding module and what happens to its outputs in a view."""
+
+    name: str
+    module: nn.Module
+    bits: bool = False
+    steps: set[int] = field(default_factory=set)
+    """Which calls of a forward pass lose steps, from 1; 0 stands for all."""
+
+
+def find_tables(
+    modules: Mapping[str, nn.Module], embeddings: Sequence[str], history: Sequence[str]
+) -> list[Table]:
+    """The named modules, each once, whatever number of names it has."""
+    tables: dict[int, Table] = {}
+    for name in embeddings:
+        module = choose(modules, name, "embeddings")
+        tables.setdefault(id(module), Table(name, module)).bits = True
+    for given in history:
+        name, mark, number = given.rpartition("#")
+        positioned = given not in modules and mark == "#" and number.isdecimal()
+        name, call = (name, int(number)) if positioned else (given, 0)
+        if positioned and call == 0:
+            raise ConfigError(f"history = '{given}': calls are counted from 1, as in '{name}#1'")
+        module = choose(modules, name, "history")
+        tables.setdefault(id(module), Table(name, module)).steps.add(call)
+    return list(tables.values())
+
+
+class View:
+    """What one view pass does to the outputs of the tables."""
+
+    def __init__(self, options: ViewOptions, seed: int) -> None:
+        self.options = options
+        self.seed = seed
+        self.calls: Counter[str] = Counter()
+        self.masked: Counter[str] = Counter()
+        self.generators: dict[torch.device, Generator] = {}
+        self.keeps: dict[tuple[torch.Size, torch.device], Tensor] = {}
+
+    def perturb(self, table: Table, output: object) -> Tensor:
+        """The output of one call of a table, with steps and bits zeroed."""
+        self.calls[table.name] += 1
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise ConfigError(
+                f"'{table.name}' gave a {type(output).__name__}, not a tensor of vectors: name the "
+                f"embedding modules inside it"
+            )
+        if output.device not in self.generators:
+            generator = Generator(output.device).manual_seed(self.seed)
+            self.generators[output.device] = generator
+        generator = self.generators[output.device]
+        if table.steps & {0, self.calls[table.name]} and output.dim() == 3:
+            self.masked[table.name] += 1
+            # NOTE[DIFF]: in a model of another library a masked click stays as a zero vector, where
+            # the paper takes it out of the history.
+            output = output * self._keep(output, generator)[:, :, None].to(output.dtype)
+        if table.bits and self.options.bit_rate > 0:
+            output = output * dropout_mask(output, self.options.bit_rate, generator)
+        return output
+
+    def _keep(self, output: Float[Tensor, "B L d"], generator: Generator) -> Bool[Tensor, "B L"]:
+        """Which steps stay: the same for all tables, as the fields of a click go together."""
+        key = (output.shape[:2], output.device)
+        if key not in self.keeps:
+            self.keeps[key] = kept_steps(output.detach(), self.options.mask_rate, generator)
+        return self.keeps[key]
+
+    def check(self, tables: Sequence[Table]) -> None:
+        """After the pass: whether each table had its effect."""
+        for table in tables:
+            calls, last = self.calls[table.name], max(table.steps, default=0)
+            if calls == 0:
+                raise ConfigError(
+                    f"'{table.name}' was not called in the forward pass: name modules that are"
+                )
+            if last > calls:
+                raise ConfigError(
+                    f"history = '{table.name}#{last}': it was called only {calls} time(s) in the "
+                    f"forward pass"
+                )
+            if table.steps and not self.masked[table.name]:
+                raise ConfigError(
+                    f"history = '{table.name}': none of its outputs was of the shape (B, L, d)"
+                )
+
+
+def kept_steps(
+    vectors: Float[Tensor, "B L d"], rate: float, generator: Generator
+) -> Bool[Tensor, "B L"]:
+    """True for the steps that a view keeps: each with probability 1 - rate, but one at least.
+
+    A step is padding, and is not the one to be kept, if its vector is zero, as torch makes it for
+    `padding_idx`.
+    """
+    draw = torch.rand(vectors.shape[:2], generator=generator, device=vectors.device)
+    keep = draw >= rate
+    if vectors.shape[1] > 0:
+        padding = (vectors == 0).all(2)
+        # The highest draw stays anyway unless all are masked, and then any step is as likely.
+        highest = draw.masked_fill(padding, -1.0).argmax(1, keepdim=True)
+        keep.scatter_(1, highest, True)
+    return keep
+
+
+@contextmanager
+def norms_held(model: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation in training uses the batch and updates nothing."""
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        with statistics_held(model):
+            yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+class Probe:
+    """A model with the places to read and to perturb; no module, so it registers no parameter."""
+
+    def __init__(self, model: nn.Module, end: End, tables: list[Table]) -> None:
+        self.model = model
+        self.end = end
+        self.tables = tables
+
+    def run(
+        self, inputs: tuple[Any, ...], named: dict[str, Any], view: View | None = None
+    ) -> tuple[Any, Float[Tensor, "B D"]]:
+        """A forward pass: the model's output and the latent."""
+        seen: list[object] = []
+        with ExitStack() as hooks:
+            hooks.callback(self._read_latent(seen).remove)
+            if view is not None:
+                hooks.enter_context(norms_held(self.model))
+                for table in self.tables:
+                    hooks.callback(self._perturb(table, view).remove)
+            output = self.model(*inputs, **named)
+        if view is not None:
+            view.check(self.tables)
+        return output, self._latent(seen)
+
+    def _read_latent(self, seen: list[object]) -> RemovableHandle:
+        module = self.end.module
+        if self.end.side == "output":
+            return module.register_forward_hook(lambda m, args, output: seen.append(output))
+
+        def read(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen.append(next(iter((*args, *named.values())), None))
+
+        return module.register_forward_pre_hook(read, with_kwargs=True)
+
+    def _perturb(self, table: Table, view: View) -> RemovableHandle:
+        return table.module.register_forward_hook(
+            lambda module, args, output: view.perturb(table, output)
+        )
+
+    def _latent(self, seen: list[object]) -> Float[Tensor, "B D"]:
+        if len(seen) != 1:
+            raise ConfigError(
+                f"{self.end}: '{self.end.name}' was called {len(seen)} times in the forward pass; "
+                f"name a module that is called once"
+            )
+        (latent,) = seen
+        if not isinstance(latent, Tensor) or latent.dim() != 2 or not latent.is_floating_point():
+            shape = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+            raise ConfigError(f"{self.end}: expected floats of shape (B, D), got {shape}")
+        return latent
