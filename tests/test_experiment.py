@@ -77,7 +77,7 @@ def test_a_resolved_experiment_survives_the_disk(
         ({"train": {"lr": 0}}, r"train\.lr: .*greater than 0, got 0"),
         ({"train": {"monitor": "f1"}}, r"train\.monitor: .*'auc' or 'logloss', got 'f1'"),
         ({"seed": -1}, r"seed: .*got -1"),
-        ({"backbone": {"name": "dien"}}, r"backbone\.name = 'dien' .*did you mean 'din'\?"),
+        ({"backbone": {"name": "dinn"}}, r"backbone\.name = 'dinn' .*did you mean 'din'\?"),
         ({"backbone": {"dropuot": 0.1}}, r"backbone: expected a table with a name"),
         (
             {"backbone": {"name": "din", "dropuot": 0.1}},
@@ -131,7 +131,7 @@ def test_all_problems_are_named_at_once() -> None:
 
 
 def test_one_mistake_is_one_line() -> None:
-    assert len(problems({"dataset": "d", "backbone": {"name": "dien"}})) == 1
+    assert len(problems({"dataset": "d", "backbone": {"name": "dinn"}})) == 1
     assert len(problems({"dataset": "d", "backbone": 3})) == 1
     assert len(problems({"dataset": "d", "regularizer": {"aqcl": 3}})) == 1
 

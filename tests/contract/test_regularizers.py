@@ -36,6 +36,13 @@ def explicit(name: str) -> str:
     return name
 
 
+def usual_widths(name: str) -> dict[str, Any]:
+    """The projector's own widths: in a few dimensions a descent starts slowly."""
+    options = REGULARIZERS[name].Options
+    known = {field.name: field.default for field in dataclasses.fields(options)}
+    return {key: known[key] for key in ("dim", "hidden_dim") if key in known}
+
+
 def settled(name: str) -> dict[str, Any]:
     """Options that switch a warm-up off where there is one."""
     known = {field.name for field in dataclasses.fields(REGULARIZERS[name].Options)}
@@ -74,7 +81,8 @@ def test_an_inactive_neighbour_changes_nothing(name: str) -> None:
 
 
 def test_ten_steps_on_one_batch_lower_its_loss(explicit: str) -> None:
-    objective = make_objective({explicit: {"weight": 1.0, **settled(explicit)}})
+    options = {"weight": 1.0, **settled(explicit), **usual_widths(explicit)}
+    objective = make_objective({explicit: options})
     optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
     values = []
     for _ in range(11):  # the same view and dropout each time: a plain descent

@@ -52,7 +52,7 @@ class DIEN(nn.Module):
         sizes = self.options.hidden_sizes
         n_inputs = width + (width if state_dim is None else state_dim)
         # NOTE[DIFF]: batch statistics normalise the inputs of this network; the official code asks
-        # for that too, but leaves its normalisation in inference mode, where it does nothing.
+        # for that too, but in inference mode, which leaves only a learned scale and shift.
         self.norm = BatchNorm(n_inputs, eps=NORM_EPSILON)
         self.network = nn.Sequential(MLP(n_inputs, sizes, "sigmoid"), nn.Linear(sizes[-1], 1))
         for layer in self.network.modules():
