@@ -79,7 +79,8 @@ def describe(kind: Kind, name: str | None = None) -> Description:
         from aqcl.datasets import SOURCES
 
         source = choose(SOURCES, name or "", "dataset")
-        text = "\n\n".join(filter(None, [source.description, source.citation]))
+        paper = f"Reference: {source.citation}" if source.citation else ""
+        text = "\n\n".join(filter(None, [source.description, paper]))
         return _described(name or "", text, source.settings, "source.")
     if kind == "backbone":
         from aqcl.experiment import find_backbone

@@ -135,12 +135,7 @@ class Embeddings(nn.Module):
 
         For models of interactions between fields; `n_fields` is F.
         """
-        embedded = embedded.without_masked()
-        n_rows = embedded.item.shape[0]
-        clicks = segment_mean(embedded.history_vectors, embedded.segment, n_rows)
-        history = clicks.view_as(embedded.item)
-        user = self._user_fields(embedded)
-        return torch.cat([user, embedded.item, history, embedded.context], dim=1)
+        return field_vectors(embedded, self._user_fields(embedded))
 
     @property
     def user_width(self) -> int:
@@ -202,3 +197,11 @@ def pairwise_products(fields: Float[Tensor, "B F d"]) -> Float[Tensor, "B d"]:
     Reference: Rendle, Factorization Machines, ICDM 2010, lemma 3.1.
     """
     return (fields.sum(1).square() - fields.square().sum(1)) / 2
+
+
+def field_vectors(embedded: Embedded, user: Float[Tensor, "B Fu d"]) -> Float[Tensor, "B F d"]:
+    """Fields of a sample as one vector each: these of the user, candidate, mean click, context."""
+    embedded = embedded.without_masked()
+    clicks = segment_mean(embedded.history_vectors, embedded.segment, embedded.item.shape[0])
+    history = clicks.view_as(embedded.item)
+    return torch.cat([user, embedded.item, history, embedded.context], dim=1)

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from aqcl.backbones.din import DIN
 from aqcl.contracts import Step
+from aqcl.embeddings import field_vectors
 from aqcl.layers import dropout_mask
 from aqcl.objective import Objective
 from aqcl.regularizers.cl4ctr import (
@@ -18,7 +19,6 @@ from aqcl.regularizers.cl4ctr import (
     CL4CTROptions,
     feature_alignment,
     field_uniformity,
-    field_vectors,
 )
 from aqcl.schema import Schema
 from tests.model_inputs import (
@@ -138,7 +138,7 @@ def test_fields_are_user_candidate_mean_click_and_context(schema: Schema) -> Non
     regularizer, step = make_cl4ctr(schema)
     embedded = step.embedded
 
-    fields = field_vectors(embedded)
+    fields = field_vectors(embedded, embedded.user)
 
     n_item = embedded.item.shape[1]
     user, item, history, context = fields.split(
@@ -155,19 +155,23 @@ def test_fields_are_user_candidate_mean_click_and_context(schema: Schema) -> Non
 
 def test_the_step_uses_its_own_stream() -> None:
     regularizer, step = make_cl4ctr(encoder_dropout=0.0)
-    expected = regularizer(field_vectors(step.embedded), Generator().manual_seed(0))
+    expected = regularizer(
+        field_vectors(step.embedded, step.embedded.user), Generator().manual_seed(0)
+    )
 
     term = regularizer.loss(step)
 
     assert torch.equal(term.value, expected.value)
-    other = regularizer(field_vectors(step.embedded), Generator().manual_seed(1))
+    other = regularizer(
+        field_vectors(step.embedded, step.embedded.user), Generator().manual_seed(1)
+    )
     assert not torch.equal(term.value, other.value)
 
 
 def test_both_views_are_masked_differently() -> None:
     regularizer, step = make_cl4ctr(encoder_dropout=0.0)
     regularizer.second.load_state_dict(regularizer.first.state_dict())
-    fields = field_vectors(step.embedded)
+    fields = field_vectors(step.embedded, step.embedded.user)
 
     masked = float(regularizer(fields, step.generator).logs["contrast"])
 

@@ -68,6 +68,8 @@ class DIN(nn.Module):
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
         user, candidate = self.embeddings.user_vector(embedded), embedded.item_vector
         interest = self.interest(embedded)
+        # NOTE[DIFF]: interest * candidate is an input as in the authors' code; the paper and public
+        # libraries do without it.
         parts = [user, candidate, interest, interest * candidate, embedded.context_vector]
         latent: Tensor = self.top(torch.cat(parts, dim=1), embedded.activity)
         return latent

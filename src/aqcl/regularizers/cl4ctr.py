@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
-from aqcl.jagged import segment_mean
+from aqcl.embeddings import field_vectors
 from aqcl.layers import dropout_mask
 
 COSINE_FLOOR = 1e-4
@@ -74,7 +74,10 @@ class CL4CTR(nn.Module):
         return embedded
 
     def loss(self, step: Step) -> LossTerm:
-        term: LossTerm = self(field_vectors(step.embedded), step.generator)
+        # NOTE[DIFF]: CL4CTR has no histories; here the mean of the clicks gives one field for each
+        # field of an item, and the zero vector where there is no click.
+        fields = field_vectors(step.embedded, step.embedded.user)
+        term: LossTerm = self(fields, step.generator)
         return term
 
     def forward(self, fields: Float[Tensor, "B F d"], generator: Generator) -> LossTerm:
@@ -110,16 +113,6 @@ class CL4CTR(nn.Module):
         # fields of different samples; here each sample keeps its own.
         encoded: Tensor = self.encoder(fields)
         return encoded.flatten(1)
-
-
-def field_vectors(embedded: Embedded) -> Float[Tensor, "B F d"]:
-    """Every field of a sample as one vector: user, candidate, mean of the clicks, context."""
-    # NOTE[DIFF]: CL4CTR has no histories; here the mean of the clicks gives one field for each
-    # field of an item, and the zero vector where there is no click.
-    embedded = embedded.without_masked()
-    clicks = segment_mean(embedded.history_vectors, embedded.segment, len(embedded.item))
-    history = clicks.view_as(embedded.item)
-    return torch.cat([embedded.user, embedded.item, history, embedded.context], dim=1)
 
 
 def squared_distance(
