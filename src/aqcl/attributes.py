@@ -1,4 +1,4 @@
-"""Columns beside user, item, timestamp and label: raw values to ids and numbers."""
+"""Columns that describe users and items: raw values to ids and numbers."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,11 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from aqcl.click_log import ClickLog
 from aqcl.errors import DataError
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field
-from aqcl.sorted_log import SortedLog
-from aqcl.splits import TRAIN
+from aqcl.sorted_log import Entities
 from aqcl.vocab import Vocabulary, fit
 
 Int64s = npt.NDArray[np.int64]
@@ -30,40 +28,26 @@ class EncodedField:
 
 
 def encode_field(
-    field: Field, log: ClickLog, rows: pl.DataFrame, sorted_log: SortedLog, min_count: int
+    field: Field, table: pl.DataFrame | None, entities: Entities, log: str, min_count: int
 ) -> EncodedField:
-    """Encode one field of a log; its vocabulary or its mean come from training rows only.
+    """Encode one field of users or items; its vocabulary or mean come from training rows only.
 
     Args:
         field: as the source declares it.
-        log: for its tables of users and items.
-        rows: of the log, in file order.
-        sorted_log: the same rows, sorted and split.
+        table: of the users or items.
+        entities: the same, numbered.
+        log: its name.
         min_count: training rows that a value needs for an id of its own.
 
     Raises:
         DataError: no such column, or values that do not fit the kind of the field.
     """
-    if field.side == "context":
-        if field.kind == "categories":
-            raise DataError(
-                f"log {log.name}, field {field.name}: a context field holds one value a row; "
-                "use kind 'categorical', or a user or item field"
-            )
-        values = rows[field.name].gather(sorted_log.file_row)
-        counts = (sorted_log.part == TRAIN).astype(np.int64)
-        return encode_column(field, values, counts, min_count)
-    table, ids, vocabulary = (
-        (log.users, sorted_log.user, sorted_log.users)
-        if field.side == "user"
-        else (log.items, sorted_log.item, sorted_log.items)
-    )
     if table is None or not {field.side, field.name} <= set(table.columns):
         raise DataError(
-            f"log {log.name}, field {field.name}: the table of {field.side}s has no such column"
+            f"log {log}, field {field.name}: the table of {field.side}s has no such column"
         )
-    counts = sorted_log.train_rows(ids, vocabulary)[FIRST_ID:]
-    return encode_column(field, _aligned(table, field, vocabulary), counts, min_count)
+    values = _aligned(table, field, entities.vocabulary)
+    return encode_column(field, values, entities.train_rows[FIRST_ID:], min_count)
 
 
 def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:
@@ -111,6 +95,20 @@ def entity_table(encoded: EncodedField) -> Table:
     return np.concatenate([head, table])
 
 
+def check_range(numbers: npt.NDArray[np.float64], column: str) -> None:
+    """Check that numbers can be stored.
+
+    Raises:
+        DataError: one does not fit 32 bits.
+    """
+    too_large = np.abs(numbers) > float(np.finfo(np.float32).max)
+    if too_large.any():
+        raise DataError(
+            f"column {column}: {numbers[too_large][0]} does not fit a 32-bit float; "
+            "rescale the column or leave it out with fields"
+        )
+
+
 def _categorical(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
     vocabulary = fit(values, counts, min_count)
     ids = vocabulary.encode(values)[:, None]
@@ -146,13 +144,7 @@ def _numeric(field: Field, values: pl.Series, counts: Int64s, min_count: int) ->
     if not values.dtype.is_numeric():
         raise DataError(f"column {field.name}: expected numbers, got {values.dtype}")
     numbers = values.cast(pl.Float64).to_numpy()
-    limit = float(np.finfo(np.float32).max)
-    too_large = np.abs(numbers) > limit
-    if too_large.any():
-        raise DataError(
-            f"column {field.name}: {numbers[too_large][0]} does not fit a 32-bit float; "
-            "rescale the column or leave it out with fields"
-        )
+    check_range(numbers, field.name)
     known = ~np.isnan(numbers) & (counts > 0)
     mean, std = 0.0, 0.0
     if known.any():

@@ -3,8 +3,10 @@
 Reference: arXiv 2109.13921, section 5.1 for the splits.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,24 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from aqcl.array_file import ArrayFile
 from aqcl.attributes import EncodedField, encode_field, entity_table
+from aqcl.census import Census, take_census
 from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values, build, did_you_mean, settings
-from aqcl.dataset import COLUMNS
+from aqcl.context import ContextField, encode_context
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.samples import (
-    Histories,
-    NegativeSettings,
-    Samples,
-    describe,
-    histories,
-    make_sampler,
-    take_samples,
-)
+from aqcl.partitions import write_partitions
+from aqcl.sample_columns import Recipe
+from aqcl.samples import NegativeSettings, Summary, check_labels, describe, negative_cdf, total
 from aqcl.schema import Field, Schema
-from aqcl.sorted_log import SortedLog, read_rows, sort_log
+from aqcl.sorted_log import Numbering, number_rows
 from aqcl.splits import SPLITS, SplitSettings
 from aqcl.storage import Manifest, fingerprint, read_manifest, write_directory, write_manifest
+from aqcl.workers import in_order
+
+Files = dict[str, ArrayFile]
 
 logger = logging.getLogger(__name__)
 
@@ -175,81 +176,118 @@ def _write_dataset(
     log: ClickLog, config: PrepareSettings, fields: tuple[Field, ...], folder: Path
 ) -> dict[str, Any]:
     """Write everything but the manifest; returns the manifest's content."""
-    context = [field.name for field in fields if field.side == "context"]
-    rows, n_left_out = read_rows(log, context, config.split)
-    labelled = "label" in rows.columns
-    sorted_log = sort_log(rows, config.split, log, config.vocabulary.min_count)
-    encoded = [encode_field(f, log, rows, sorted_log, config.vocabulary.min_count) for f in fields]
-    _write_entities(folder, sorted_log, encoded)
-    past = histories(sorted_log, config.split.ties)
-    np.save(folder / "clicks.npy", past.clicks)
-    sampler = None if labelled else make_sampler(sorted_log, config.negatives)
-    if sampler is not None:
-        np.save(folder / "negative_cdf.npy", sampler.cdf)
-        np.save(folder / "seen.npy", sampler.seen_in_train)
-    samples = [
-        take_samples(sorted_log, part, sampler, config.negatives) for part in range(len(SPLITS))
-    ]
-    for name, sample in zip(SPLITS, samples, strict=True):
-        (folder / name).mkdir()
-        _write_split(folder / name, sample, sorted_log, past, encoded)
+    partitions = folder / "partitions"
+    partitions.mkdir()
+    census, recipe, encoded = _read_log(log, config, fields, partitions)
+    numbering = recipe.numbering
+    _write_entities(folder, numbering, encoded, recipe.context)
+    if recipe.cdf is not None:
+        np.save(folder / "negative_cdf.npy", recipe.cdf)
+    n_clicks, found = _write_samples(folder, recipe)
+    shutil.rmtree(partitions)
+    fitted = {one.field.name: one.field for one in encoded}
+    fitted |= {one.field.name: one.field for one in recipe.context}
+    schema = _schema(numbering, [fitted[field.name] for field in fields])
     return {
         "name": log.name,
         "simulated": log.simulated,
         "notes": list(log.notes),
         "time_unit": log.time_unit,
-        "schema": _schema(sorted_log, encoded).to_json(),
-        "protocol": _protocol(config, labelled),
-        "rows_left_out_by_until": n_left_out,
-        **describe(sorted_log, samples, past),
+        "schema": schema.to_json(),
+        "protocol": _protocol(config, census.labelled),
+        "rows_left_out_by_until": census.n_left_out,
+        **describe(numbering, census.n_rows, n_clicks, found),
     }
 
 
-def _write_entities(folder: Path, log: SortedLog, encoded: list[EncodedField]) -> None:
+def _read_log(
+    log: ClickLog, config: PrepareSettings, fields: tuple[Field, ...], folder: Path
+) -> tuple[Census, Recipe, list[EncodedField]]:
+    """Sort the rows into `folder`, number and encode them."""
+    context = [field for field in fields if field.side == "context"]
+    census = take_census(log, context, config.split)
+    numeric = [field.name for field in context if field.kind == "numeric"]
+    samples_per_row = 1 if census.labelled else 1 + config.negatives.ratio
+    partitions = write_partitions(census, numeric, folder, samples_per_row)
+    min_count = config.vocabulary.min_count
+    numbering = number_rows(census, partitions, config.split, log.time_unit, min_count)
+    tables = {"user": (log.users, numbering.users), "item": (log.items, numbering.items)}
+    encoded = [
+        encode_field(field, *tables[field.side], log.name, min_count)
+        for field in fields
+        if field.side != "context"
+    ]
+    recipe = Recipe(
+        numbering=numbering,
+        context=[encode_context(one, census, numbering, min_count, folder) for one in context],
+        negatives=config.negatives,
+        cdf=None if census.labelled else negative_cdf(numbering.items, config.negatives),
+    )
+    return census, recipe, encoded
+
+
+def _write_entities(
+    folder: Path,
+    log: Numbering,
+    encoded: Sequence[EncodedField],
+    context: Sequence[ContextField],
+) -> None:
     """Vocabularies, attribute tables and the train clicks of each item."""
     for name in ("vocabularies", "attributes"):
         (folder / name).mkdir()
-    log.users.write(folder / "vocabularies" / "user.parquet")
-    log.items.write(folder / "vocabularies" / "item.parquet")
+    vocabularies = {"user": log.users.vocabulary, "item": log.items.vocabulary}
+    vocabularies |= {one.field.name: one.vocabulary for one in encoded if one.vocabulary}
+    vocabularies |= {one.field.name: one.vocabulary for one in context if one.vocabulary}
+    for name, vocabulary in vocabularies.items():
+        vocabulary.write(folder / "vocabularies" / f"{name}.parquet")
     for one in encoded:
-        if one.vocabulary is not None:
-            one.vocabulary.write(folder / "vocabularies" / f"{one.field.name}.parquet")
-        if one.field.side != "context":
-            name = f"{one.field.side}_{one.field.name}.npy"
-            np.save(folder / "attributes" / name, entity_table(one))
-    np.save(folder / "item_count.npy", log.train_clicks(log.item, log.items))
+        name = f"{one.field.side}_{one.field.name}.npy"
+        np.save(folder / "attributes" / name, entity_table(one))
+    np.save(folder / "item_count.npy", log.items.train_clicks)
 
 
-def _write_split(
-    folder: Path,
-    samples: Samples,
-    log: SortedLog,
-    past: Histories,
-    encoded: list[EncodedField],
-) -> None:
-    columns: dict[str, npt.NDArray[Any]] = {
-        "user": log.user[samples.row],
-        "item": samples.item,
-        "label": samples.label,
-        "timestamp": log.timestamp[samples.row],
-        "history_start": past.start[samples.row],
-        "history_length": past.length[samples.row],
-    }
-    assert tuple(columns) == COLUMNS
-    for one in encoded:
-        if one.field.side == "context":
-            columns[f"context_{one.field.name}"] = one.table[samples.row].ravel()
+def _write_samples(folder: Path, recipe: Recipe) -> tuple[int, list[Summary]]:
+    """Write the columns of all rows; returns how many clicks there are, and what each split has."""
+    n_clicks, n_rows = 0, np.zeros(len(SPLITS), dtype=np.int64)
+    summaries: list[list[Summary]] = [[] for _ in SPLITS]
+    with contextlib.ExitStack() as stack:
+
+        def files(under: Path, names: Iterable[str]) -> Files:
+            return {name: stack.enter_context(ArrayFile(under / f"{name}.npy")) for name in names}
+
+        whole: Files = {}
+        splits: list[Files] = []
+        for piece in in_order(recipe.make, recipe.numbering.blocks):
+            if not whole:
+                for name in SPLITS:
+                    (folder / name).mkdir()
+                whole = files(folder, piece.whole)
+                splits = [files(folder / name, piece.columns[0]) for name in SPLITS]
+            _write_split(whole, piece.whole)
+            for part, columns in enumerate(piece.columns):
+                _write_split(splits[part], columns)
+                summaries[part].append(piece.summaries[part])
+            n_clicks += len(piece.whole["clicks"])
+            n_rows += piece.n_rows
+    found = [total(of_split) for of_split in summaries]
+    for name, summary, count in zip(SPLITS, found, n_rows, strict=True):
+        check_labels(name, summary, int(count), sampled=recipe.cdf is not None)
+    return n_clicks, found
+
+
+def _write_split(files: Files, columns: Mapping[str, npt.NDArray[Any]]) -> None:
     for name, column in columns.items():
-        np.save(folder / f"{name}.npy", column)
+        files[name].append(column)
 
 
-def _schema(log: SortedLog, encoded: list[EncodedField]) -> Schema:
+def _schema(log: Numbering, fields: Iterable[Field]) -> Schema:
+    users, items = log.users.vocabulary, log.items.vocabulary
     return Schema(
-        n_users=log.users.size_known,
-        n_items=log.items.size_known,
-        n_user_entities=log.users.size,
-        n_item_entities=log.items.size,
-        fields=tuple(one.field for one in encoded),
+        n_users=users.size_known,
+        n_items=items.size_known,
+        n_user_entities=users.size,
+        n_item_entities=items.size,
+        fields=tuple(fields),
     )
 
 

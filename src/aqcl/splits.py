@@ -1,6 +1,7 @@
 """Which rows train, which validate and which test: always in time order for each user."""
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -79,7 +80,13 @@ def moment(value: Moment, unit: TimeUnit, key: str) -> int:
     return seconds // _DAY_SECONDS if unit == "day" else seconds
 
 
-def assign(user: Int64s, timestamp: Int64s, split: SplitSettings, unit: TimeUnit) -> Int8s:
+def assign(
+    user: npt.NDArray[np.integer],
+    timestamp: Int64s,
+    split: SplitSettings,
+    unit: TimeUnit,
+    latest: int | None = None,
+) -> Int8s:
     """The split of each row.
 
     Args:
@@ -87,6 +94,8 @@ def assign(user: Int64s, timestamp: Int64s, split: SplitSettings, unit: TimeUnit
         timestamp: of each row, ascending for each user.
         split: the settings.
         unit: of the timestamps.
+        latest: the largest timestamp of the log, where the rows are those of some users only;
+            the caller then checks for empty splits.
 
     Raises:
         ConfigError: days asked of a log without days, or cuts in the wrong order.
@@ -97,11 +106,13 @@ def assign(user: Int64s, timestamp: Int64s, split: SplitSettings, unit: TimeUnit
     elif split.kind == "last-day":
         part = _by_last(user, _days(timestamp, unit))
     else:
-        valid_from, test_from = _cuts(timestamp, split, unit)
+        end = int(timestamp.max()) if latest is None else latest
+        valid_from, test_from = _cuts(end, split, unit)
         part = ((timestamp >= valid_from).astype(np.int8) + (timestamp >= test_from)).astype(
             np.int8
         )
-    _check_not_empty(part, timestamp, split)
+    if latest is None:
+        check_not_empty(np.bincount(part, minlength=len(SPLITS)), [timestamp], split)
     return part
 
 
@@ -114,7 +125,7 @@ def _days(timestamp: Int64s, unit: TimeUnit) -> Int64s:
     return timestamp if unit == "day" else timestamp // _DAY_SECONDS
 
 
-def _by_last(user: Int64s, moments: npt.NDArray[np.int64]) -> Int8s:
+def _by_last(user: npt.NDArray[np.integer], moments: Int64s) -> Int8s:
     """Split by distinct moments of each user: the last tests, the one before validates."""
     new_user = np.diff(user, prepend=user[0] - 1) != 0
     new_moment = new_user | (np.diff(moments, prepend=moments[0]) != 0)
@@ -130,12 +141,12 @@ def _by_last(user: Int64s, moments: npt.NDArray[np.int64]) -> Int8s:
     return part
 
 
-def _cuts(timestamp: Int64s, split: SplitSettings, unit: TimeUnit) -> tuple[int, int]:
+def _cuts(latest: int, split: SplitSettings, unit: TimeUnit) -> tuple[int, int]:
     """The first timestamps of valid and of test."""
     if split.kind == "last-days":
         assert split.days is not None
         length = 1 if unit == "day" else _DAY_SECONDS
-        end = (int(_days(timestamp.max(keepdims=True), unit)[0]) + 1) * length
+        end = (int(_days(np.array([latest]), unit)[0]) + 1) * length
         return end - split.days * length, end - (split.days - split.days // 2) * length
     assert split.valid_from is not None
     assert split.test_from is not None
@@ -148,22 +159,31 @@ def _cuts(timestamp: Int64s, split: SplitSettings, unit: TimeUnit) -> tuple[int,
     return cuts["valid_from"], cuts["test_from"]
 
 
-def _check_not_empty(part: Int8s, timestamp: Int64s, split: SplitSettings) -> None:
-    sizes = np.bincount(part, minlength=len(SPLITS))
+def check_not_empty(sizes: Int64s, timestamps: Iterable[Int64s], split: SplitSettings) -> None:
+    """Check that there are rows to train, to validate and to test.
+
+    Args:
+        sizes: rows of each split.
+        timestamps: of all rows, in pieces, read only for the message.
+        split: the settings.
+
+    Raises:
+        DataError: a split is empty.
+    """
     if sizes.all():
         return
     empty = [name for name, size in zip(SPLITS, sizes, strict=True) if not size]
     raise DataError(
-        f"split {' and '.join(empty)} would be empty ({len(part)} rows, split.kind = "
-        f"'{split.kind}'): {_reason(timestamp, split)}"
+        f"split {' and '.join(empty)} would be empty ({sizes.sum()} rows, split.kind = "
+        f"'{split.kind}'): {_reason(timestamps, split)}"
     )
 
 
-def _reason(timestamp: Int64s, split: SplitSettings) -> str:
+def _reason(timestamps: Iterable[Int64s], split: SplitSettings) -> str:
     if split.kind in ("last-interaction", "last-day"):
         what = "rows" if split.kind == "last-interaction" else "days with rows"
         return f"some users need 3 {what} or more; use split.kind = 'time' or a longer log"
-    values, counts = np.unique(timestamp, return_counts=True)
+    values, counts = _distinct(timestamps)
     largest = ", ".join(
         f"{value} ({count} rows)"
         for value, count in zip(values[:-4:-1], counts[:-4:-1], strict=True)
@@ -179,3 +199,12 @@ def _reason(timestamp: Int64s, split: SplitSettings) -> str:
         f"{asked}; move the cuts with {keys}, or leave far-off rows out with split.until and "
         "choose the cuts anew"
     )
+
+
+def _distinct(timestamps: Iterable[Int64s]) -> tuple[Int64s, Int64s]:
+    """The distinct timestamps, ascending, and the rows of each."""
+    found = [np.unique(piece, return_counts=True) for piece in timestamps]
+    values, places = np.unique(np.concatenate([v for v, _ in found]), return_inverse=True)
+    counts = np.zeros(len(values), dtype=np.int64)
+    np.add.at(counts, places, np.concatenate([c for _, c in found]))
+    return values, counts

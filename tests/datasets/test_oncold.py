@@ -213,3 +213,42 @@ def test_the_least_sizes(tmp_path: Path) -> None:
     log = open_oncold(_settings(tmp_path, users=1, items=2, samples=1, n_interests=2, days=4))
 
     assert log.rows.collect().height == 1
+
+
+def test_chunks_made_on_threads_are_those_made_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oncold, "CHUNK_ROWS", 400)
+    in_turn = open_oncold(_settings(tmp_path / "in turn"))
+    monkeypatch.setattr(oncold, "_PARALLEL_ROWS", 1)
+    at_once = open_oncold(_settings(tmp_path / "at once"))
+
+    assert at_once.rows.collect().equals(in_turn.rows.collect())
+    assert at_once.users is not None
+    assert at_once.users.equals(in_turn.users)  # type: ignore[arg-type]
+    names = {
+        frozenset(path.name for path in (tmp_path / how).rglob("*.parquet"))
+        for how in ("in turn", "at once")
+    }
+    assert len(names) == 1
+
+
+def test_a_kill_among_threads_keeps_whole_chunks_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oncold, "CHUNK_ROWS", 400)
+    monkeypatch.setattr(oncold, "_PARALLEL_ROWS", 1)
+
+    def dies(world: World, users: range, number: int) -> Impressions:
+        if number == 3:
+            raise KeyboardInterrupt
+        return simulate(world, users, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(oncold, "simulate", dies)
+        with pytest.raises(KeyboardInterrupt):
+            open_oncold(_settings(tmp_path))
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"rows-00000.parquet", "rows-00002.parquet"} <= left
+    assert all(name.endswith(".parquet") and "00003" not in name for name in left)
+    assert len(open_oncold(_settings(tmp_path)).rows.collect()) == 3_001

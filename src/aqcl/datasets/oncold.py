@@ -8,6 +8,7 @@ the page, and noise. Users arrive over the months and most of them see little.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from aqcl.errors import ConfigError
 from aqcl.feed import FeedSize, World, make_world, simulate
 from aqcl.schema import Field
 from aqcl.storage import fingerprint
+from aqcl.workers import N_THREADS, in_order
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ VERSION = 1
 """Of the simulator: another one makes another log of the same settings."""
 CHUNK_ROWS = 1_000_000
 """About as many rows are simulated at once; like the seed, it is part of what is made."""
+
+_PARALLEL_ROWS = 4_000_000
+"""Logs of fewer are made by one thread, chunk after chunk: a second one is not worth its memory."""
 
 Count = Annotated[int, pydantic.Field(ge=1)]
 
@@ -78,7 +83,8 @@ def open_oncold(settings: OncoldSettings) -> ClickLog:
     folder = cache_directory(settings.cache) / "oncold" / fingerprint(made_of)[:16]
     world = make_world(size, settings.ctr, settings.seed)
     chunks = world.chunks(CHUNK_ROWS)
-    parts = [_part(world, chunk, folder, number) for number, chunk in enumerate(chunks)]
+    threads = N_THREADS if settings.samples >= _PARALLEL_ROWS else 1
+    parts = list(in_order(partial(_part, world, folder), enumerate(chunks), threads))
     return ClickLog(
         name="oncold (simulated)",
         rows=pl.scan_parquet([rows for rows, _ in parts], glob=False),
@@ -119,8 +125,9 @@ def _check(settings: OncoldSettings) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _part(world: World, chunk: range, folder: Path, number: int) -> tuple[Path, Path]:
+def _part(world: World, folder: Path, numbered: tuple[int, range]) -> tuple[Path, Path]:
     """The files of rows and users of one chunk, made unless they are there."""
+    number, chunk = numbered
     rows = folder / f"rows-{number:05d}.parquet"
     users = folder / f"users-{number:05d}.parquet"
     if _n_rows(rows) == world.n_rows(chunk) and _n_rows(users) == len(chunk):
