@@ -122,3 +122,40 @@ def test_large_splits_take_fewer_resamples() -> None:
     assert affordable(1000, 1_000_000) == 1000
     assert affordable(1000, 1_000_001) == 200
     assert affordable(50, 1_000_001) == 50
+
+
+@pytest.mark.parametrize("cells", [1, 7, 50, 600, 10**6])
+def test_no_size_of_chunk_changes_an_auc(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks smaller than a run of ties too, on runs that share resamples."""
+    runs = [_random(n_users=30, seed=seed) for seed in (2, 3)]
+    masks = [np.ones(200, dtype=np.bool_), runs[0].user < 11]
+    runs[1] = _predictions(runs[0].user, runs[0].label, runs[1].score.round(1))
+    whole = resample_users(runs, masks, 10, seed=0)
+    monkeypatch.setattr(bootstrap, "_CHUNK_CELLS", cells)
+    for ours, theirs in zip(resample_users(runs, masks, 10, seed=0), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float64])
+def test_the_type_of_the_weights_changes_nothing(dtype: type) -> None:
+    run = _random(n_users=30, seed=2)
+    ranking = rank(run, run.user, np.ones(200, dtype=np.bool_))
+    weights = np.random.default_rng(0).integers(0, 200, (4, 30))
+    wide = ranking.auc(weights.astype(np.float64))
+    np.testing.assert_array_equal(ranking.auc(weights.astype(dtype)), wide)
+    for got, weight in zip(wide, weights, strict=True):
+        expected = metrics.auc(run.label, run.score, weight[run.user])
+        assert got == pytest.approx(expected, abs=1e-12)
+
+
+def test_resamples_equal_a_weighted_auc_each_on_gaps_in_the_ids() -> None:
+    run = _random(n_users=9, seed=4)
+    sparse = _predictions(run.user * 10**12 + 5, run.label, run.score)
+    masks = [run.activity == 0]
+    ours = resample_users([sparse], masks, 6, seed=1)[1][0, 0]
+    np.testing.assert_array_equal(ours, resample_users([run], masks, 6, seed=1)[1][0, 0])
+    stream = numpy_stream(1, "bootstrap")
+    for got in ours:
+        times = np.bincount(stream.integers(9, size=9, dtype=np.int32), minlength=9)
+        expected = metrics.auc(run.label, run.score, times[run.user])
+        assert got == pytest.approx(expected, abs=1e-12)

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from aqcl import metrics
 from aqcl.errors import DataError
+from aqcl.numbering import number_users, rows_by_score
 
 Array = npt.NDArray[Any]
 
@@ -199,3 +200,70 @@ def test_bad_values_are_errors_and_not_numbers(measure: Any) -> None:
         measure(label, np.array([0.5, np.nan, 0.5]))
     with pytest.raises(DataError, match="label, row 0: expected 0 or 1, got 2"):
         measure(np.array([2, 1, 0]), np.full(3, 0.5))
+
+
+def _library_gauc(user: Array, label: Array, score: Array) -> float:
+    """Users one by one, each by scikit-learn; users of one class do not count."""
+    total = weights = 0.0
+    for u in np.unique(user):
+        mine = user == u
+        if 0 < label[mine].sum() < mine.sum():
+            total += mine.sum() * reference.roc_auc_score(label[mine], score[mine])
+            weights += mine.sum()
+    return total / weights if weights else math.nan
+
+
+@pytest.mark.parametrize("digits", [1, 12])
+@given(seed=st.integers(0, 2**32 - 1), n_users=st.integers(1, 60))
+@settings(max_examples=25)
+def test_gauc_equals_scikit_learn_user_by_user(digits: int, seed: int, n_users: int) -> None:
+    rng = np.random.default_rng(seed)
+    user = rng.integers(0, n_users, 150) * 10**9  # many users of one class where there are many
+    label = (rng.random(150) < 0.2).astype(np.int8)
+    score = rng.random(150).round(digits)
+    _same(metrics.gauc(user, label, score), _library_gauc(user, label, score))
+
+
+@given(scored_rows())
+def test_gauc_of_a_group_is_that_of_its_rows(rows: tuple[Array, Array, Array]) -> None:
+    user, label, score = rows
+    number, n_users = number_users(user)
+    pairs = metrics.user_pairs(number, label == 1, score, rows_by_score(score))
+    assert len(pairs.wins) == n_users
+    members = np.arange(n_users) % 2 == 0
+    mask = members[number]
+    _same(pairs.gauc(members=members), metrics.gauc(user[mask], label[mask], score[mask]))
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_logloss_is_the_same_in_any_chunks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(0, 2, 100), rng.random(100)
+    whole = metrics.logloss(label, probability)
+    monkeypatch.setattr(metrics, "_CHUNK_ROWS", size)
+    assert metrics.logloss(label, probability) == whole
+
+
+@given(scored_rows())
+def test_narrow_types_give_the_same_measures(rows: tuple[Array, Array, Array]) -> None:
+    user, label, score = rows
+    wide, narrow = user.astype(np.int64) * 400_000_000, user.astype(np.int32) * 400_000_000
+    _same(metrics.gauc(wide, label, score), metrics.gauc(narrow, label.astype(np.int8), score))
+
+
+def test_keys_of_many_users_and_levels_do_not_overflow() -> None:
+    """Users times distinct scores is far beyond 32 bits, as in any real split."""
+    n = 70_000
+    user = np.arange(n, dtype=np.int32) // 2
+    label, score = np.arange(n) % 2, np.linspace(0, 1, n)
+    score[-2:] = score[:-3:-1]  # the last user's click ranks below the other row
+    assert metrics.gauc(user, label, score) == pytest.approx(1 - 2 / n, abs=1e-12)
+
+
+def test_single_precision_is_calibrated_in_double() -> None:
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(0, 2, 5000), rng.random(5000, dtype=np.float32)
+    _same(
+        metrics.expected_calibration_error(label, probability),
+        metrics.expected_calibration_error(label, probability.astype(np.float64)),
+    )

@@ -111,3 +111,16 @@ def test_a_file_of_something_else_is_an_error(
     with pytest.raises(StorageError, match=message) as error:
         read_predictions(tmp_path / "p.parquet")
     assert str(tmp_path / "p.parquet") in str(error.value)
+
+
+def test_sharing_keeps_the_values_and_drops_the_copies() -> None:
+    first = Predictions(**_columns())
+    other = Predictions(
+        **_columns(score=np.array([0.5, 0.2, 0.1]), item=np.array([5, 8, 9])), is_probability=False
+    )
+    shared = other.sharing(first)
+    assert shared.user is first.user
+    assert shared.activity is first.activity
+    np.testing.assert_array_equal(shared.item, [5, 8, 9])
+    np.testing.assert_array_equal(shared.score, [0.5, 0.2, 0.1])
+    assert not shared.is_probability

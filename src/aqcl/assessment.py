@@ -1,13 +1,14 @@
 """Finished runs scored on a split of their dataset, and compared with each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aqcl.comparison import Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.evaluate import ALL, Comparison, compare, evaluate
+from aqcl.evaluate import ALL, evaluate
 from aqcl.experiment import method_settings
 from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
@@ -132,10 +133,7 @@ def compare_runs(
     base = base or next(iter(configurations))
     if base not in configurations:
         raise ConfigError(f"base: no run is called '{base}'; {did_you_mean(base, configurations)}")
-    predictions: dict[str, list[Predictions]] = {
-        label: [assess(run.path, split, dataset).predictions(split) for run in runs]
-        for label, runs in configurations.items()
-    }
+    predictions = _read_all(configurations, split, dataset)
     # A run may be called what a yardstick is called.
     yardsticks = {
         name if name not in predictions else f"{name} (not trained)": found
@@ -149,6 +147,20 @@ def compare_runs(
         {label: tuple(run.path for run in runs) for label, runs in configurations.items()},
         tuple(yardsticks),
     )
+
+
+def _read_all(
+    configurations: Mapping[str, Sequence[Run]], split: SplitName, dataset: Dataset
+) -> dict[str, list[Predictions]]:
+    """The predictions of all runs, which hold the columns that they have in common once."""
+    predictions: dict[str, list[Predictions]] = {}
+    first = None
+    for label, runs in configurations.items():
+        for run in runs:
+            found = assess(run.path, split, dataset).predictions(split)
+            first = found if first is None else first
+            predictions.setdefault(label, []).append(found.sharing(first))
+    return predictions
 
 
 def group_by_configuration(runs: Sequence[Run]) -> dict[str, list[Run]]:

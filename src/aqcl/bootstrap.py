@@ -6,65 +6,87 @@ all rows twice. Numbers do not depend on how the resamples are cut into chunks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Num
 
+from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
 from aqcl.predictions import Predictions
 from aqcl.streams import numpy_stream
 
-Ints = npt.NDArray[np.intp]
 Interval = tuple[float | None, float | None]
 
 _QUANTILES = (0.025, 0.975)
 _LARGE_ROWS, _LARGE_REPLICATES = 1_000_000, 200
-_CHUNK_CELLS = 400_000  # rows times replicates: what stays in a processor's cache
+_CHUNK_CELLS = 65_536  # rows times replicates: what stays in a processor's cache
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Positives and negatives of some rows in the order of their scores."""
 
-    positive_user: Ints
-    negative_user: Ints
-    n_below: Ints
+    positive_user: Numbers
+    negative_user: Numbers
+    n_below: Numbers
     """Negatives that score below each positive."""
-    n_not_above: Ints
+    n_not_above: Numbers
     """Negatives that score below each positive or the same: ties."""
 
-    def auc(self, weights: Float[np.ndarray, "R U"]) -> Float[np.ndarray, " R"]:
-        """The AUC under each row of user weights, exact with ties; NaN where undefined."""
-        negatives = np.zeros((len(weights), len(self.negative_user) + 1))
-        np.cumsum(np.take(weights, self.negative_user, axis=1), axis=1, out=negatives[:, 1:])
+    def auc(self, weights: Num[np.ndarray, "R U"]) -> Float[np.ndarray, " R"]:
+        """The AUC under each row of user weights, exact with ties; NaN where undefined.
+
+        Args:
+            weights: how often each user counts; unsigned integers take the least time.
+        """
+        # Integers add up without rounding, so no order of summation changes a result.
+        kind: npt.DTypeLike = np.uint64 if weights.dtype.kind == "u" else np.float64
         positives = np.take(weights, self.positive_user, axis=1)
-        pairs = positives.sum(axis=1) * negatives[:, -1]
-        wins = np.take(negatives, self.n_below, axis=1)
-        wins += np.take(negatives, self.n_not_above, axis=1)
-        wins *= positives
+        wins, total = np.zeros(len(weights), kind), np.zeros((len(weights), 1), kind)
+        size = max(1, _CHUNK_CELLS // max(1, len(weights)))
+        for start in range(0, len(self.negative_user), size):
+            chunk = self.negative_user[start : start + size]
+            negatives = np.cumsum(np.take(weights, chunk, axis=1), axis=1, dtype=kind)
+            negatives += total
+            total = negatives[:, -1:]
+            for counted in (self.n_below, self.n_not_above):
+                # the positives whose last negative is in this chunk
+                ends = np.array([start, start + len(chunk)], dtype=counted.dtype)
+                first, last = np.searchsorted(counted, ends, side="right")
+                beaten = np.take(negatives, counted[first:last] - (start + 1), axis=1)
+                beaten *= positives[:, first:last]
+                wins += beaten.sum(axis=1)
         with np.errstate(invalid="ignore"):
-            return np.asarray(wins.sum(axis=1) / 2 / pairs)
+            return np.asarray(wins / 2 / (positives.sum(axis=1) * total[:, 0]))
 
 
-def rank(predictions: Predictions, user: Ints, mask: Bool[np.ndarray, " N"]) -> Ranking:
-    """Sort the rows of `mask`.
+def rank(
+    predictions: Predictions,
+    user: Int[np.ndarray, " N"],
+    mask: Bool[np.ndarray, " N"],
+    order: Int[np.ndarray, " N"] | None = None,
+) -> Ranking:
+    """Put the rows of `mask` in the order of their scores.
 
     Args:
         predictions: the rows.
         user: the user of each row, numbered from 0.
         mask: the rows that count.
+        order: all rows by ascending score, if they are sorted already.
     """
-    positive = np.flatnonzero(mask & (predictions.label == 1))
-    negative = np.flatnonzero(mask & (predictions.label == 0))
-    # sorting the positives too makes the look-ups into `negatives` go forward in memory
-    positive = positive[np.argsort(predictions.score[positive])]
-    negative = negative[np.argsort(predictions.score[negative])]
+    order = rows_by_score(predictions.score) if order is None else order
+    rows = order[mask[order]]
+    is_positive = predictions.label[rows] == 1
+    # sorted positives make the look-ups into the negatives go forward in memory
+    positive, negative = rows[is_positive], rows[~is_positive]
     scores, ranked = predictions.score[positive], predictions.score[negative]
+    kind = index_type(len(negative))
     return Ranking(
         positive_user=user[positive],
         negative_user=user[negative],
-        n_below=np.searchsorted(ranked, scores, side="left"),
-        n_not_above=np.searchsorted(ranked, scores, side="right"),
+        n_below=np.searchsorted(ranked, scores, side="left").astype(kind),
+        n_not_above=np.searchsorted(ranked, scores, side="right").astype(kind),
     )
 
 
@@ -87,26 +109,31 @@ def resample_users(
         replicates: number of resamples.
         seed: of the resampling.
     """
-    users, user = np.unique(runs[0].user, return_inverse=True)
-    rankings = [[rank(run, user, mask) for mask in masks] for run in runs]
-    once = np.ones((1, len(users)))
-    aucs = np.array([[ranking.auc(once)[0] for ranking in of_run] for of_run in rankings])
+    user, n_users = number_users(runs[0].user)
+    aucs = np.empty((len(runs), len(masks)))
     resampled = np.empty((len(runs), len(masks), replicates))
-    stream = numpy_stream(seed, "bootstrap")
     size = max(1, _CHUNK_CELLS // max(1, len(user)))
-    for start in range(0, replicates, size):
-        chunk = slice(start, min(start + size, replicates))
-        weights = np.stack([_draw(stream, len(users)) for _ in range(chunk.start, chunk.stop)])
-        for r, of_run in enumerate(rankings):
-            for m, ranking in enumerate(of_run):
+    for r, run in enumerate(runs):  # one ranked run in memory at a time
+        order = rows_by_score(run.score)
+        rankings = [rank(run, user, mask, order) for mask in masks]
+        del order
+        once = np.ones((1, n_users), dtype=np.uint8)
+        aucs[r] = [ranking.auc(once)[0] for ranking in rankings]
+        stream = numpy_stream(seed, "bootstrap")  # all runs see the same resamples
+        for start in range(0, replicates, size):
+            chunk = slice(start, min(start + size, replicates))
+            weights = np.stack([_draw(stream, n_users) for _ in range(chunk.start, chunk.stop)])
+            for m, ranking in enumerate(rankings):
                 resampled[r, m, chunk] = ranking.auc(weights)
     return aucs, resampled
 
 
-def _draw(stream: np.random.Generator, n_users: int) -> Float[np.ndarray, " U"]:
+def _draw(stream: np.random.Generator, n_users: int) -> npt.NDArray[np.unsignedinteger[Any]]:
     """How often each user is drawn: multinomial with equal probabilities."""
     drawn = stream.integers(n_users, size=n_users, dtype=np.int32)
-    return np.bincount(drawn, minlength=n_users).astype(np.float64)
+    times = np.bincount(drawn, minlength=n_users)
+    # a byte in all but absurd cases: the weights of a million users then stay in the cache
+    return times.astype(np.min_scalar_type(times.max(initial=0)))
 
 
 def resample_seeds(aucs: Float[np.ndarray, "S masks R"], seed: int) -> Float[np.ndarray, "masks R"]:

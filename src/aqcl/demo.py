@@ -7,8 +7,9 @@ from typing import Any, Literal
 from rich.text import Text
 
 from aqcl.assessment import compare_runs
+from aqcl.comparison import ComparisonRow
 from aqcl.dataset import Dataset
-from aqcl.evaluate import ALL, ComparisonRow
+from aqcl.evaluate import ALL
 from aqcl.experiment import resolve
 from aqcl.preparation import prepare_source
 from aqcl.progress import training_bar

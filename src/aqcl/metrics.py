@@ -4,19 +4,23 @@ All are computed over the rows given, never averaged over batches, and need the 
 particular order. A measure that the rows do not define (one class only) is NaN.
 """
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from aqcl.errors import DataError
+from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 UserWeight = Literal["impressions", "positives", "users"]
 
 _SMALLEST_PROBABILITY = 1e-7
+_CHUNK_ROWS = 65_536
 UNDEFINED = float("nan")
 
 
@@ -45,7 +49,7 @@ def auc(
     weights = np.ones(len(score)) if weight is None else np.asarray(weight, dtype=np.float64)
     starts = _run_starts(score[order])
     positives = np.add.reduceat((weights * positive)[order], starts)
-    negatives = np.add.reduceat((weights * (1 - positive))[order], starts)
+    negatives = np.add.reduceat((weights * ~positive)[order], starts)
     pairs = positives.sum() * negatives.sum()
     if pairs == 0:
         return UNDEFINED
@@ -65,8 +69,13 @@ def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N
     positive = _checked(label, probability)
     if len(positive) == 0:
         return UNDEFINED
-    p = np.clip(probability.astype(np.float64), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-    return float(-np.mean(positive * np.log(p) + (1 - positive) * np.log1p(-p)))
+    losses = np.empty(len(positive))
+    for start in range(0, len(positive), _CHUNK_ROWS):  # few rows at a time: little memory
+        chunk = slice(start, start + _CHUNK_ROWS)
+        p = probability[chunk].astype(np.float64)
+        p = np.clip(p, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+        losses[chunk] = np.where(positive[chunk], np.log(p), np.log1p(-p))
+    return float(-np.mean(losses))
 
 
 def gauc(
@@ -94,28 +103,75 @@ def gauc(
     positive = _checked(label, score)
     if len(score) == 0:
         return UNDEFINED
-    order = np.lexsort((score, user))
-    users, scores, positive = user[order], score[order], positive[order]
-    user_change = _run_starts(users)
-    starts = np.union1d(user_change, _run_starts(scores))
-    positives = np.add.reduceat(positive, starts)
-    negatives = np.add.reduceat(1 - positive, starts)
-    first = np.searchsorted(starts, user_change)
-    below = np.cumsum(negatives) - negatives
-    below -= np.repeat(below[first], np.diff(first, append=len(starts)))
-    wins = np.add.reduceat(positives * (below + negatives / 2), first)
-    n_positive = np.add.reduceat(positives, first)
-    n_negative = np.add.reduceat(negatives, first)
-    pairs = n_positive * n_negative
-    both = pairs > 0
-    if not both.any():
-        return UNDEFINED
-    weights = {
-        "impressions": n_positive + n_negative,
-        "positives": n_positive,
-        "users": np.ones(len(pairs)),
-    }
-    return float(np.average(wins[both] / pairs[both], weights=weights[weight][both]))
+    number, _ = number_users(user)
+    return user_pairs(number, positive, score, rows_by_score(score)).gauc(weight)
+
+
+@dataclass(frozen=True)
+class UserPairs:
+    """Of each user, the pairs of a positive and a negative: what GAUC is made of."""
+
+    positives: Int[np.ndarray, " U"]
+    negatives: Int[np.ndarray, " U"]
+    wins: Float[np.ndarray, " U"]
+    """Pairs whose positive scores higher, ties counting one half."""
+
+    def gauc(
+        self, weight: UserWeight = "impressions", members: Bool[np.ndarray, " U"] | None = None
+    ) -> float:
+        """Mean of the users' own AUCs, as `metrics.gauc` defines it.
+
+        Args:
+            weight: what a user's AUC is weighted by.
+            members: the users who count; all if not given.
+        """
+        pairs = self.positives * self.negatives
+        counted = pairs > 0 if members is None else members & (pairs > 0)
+        if not counted.any():
+            return UNDEFINED
+        weights = {
+            "impressions": self.positives + self.negatives,
+            "positives": self.positives,
+            "users": np.ones(len(pairs)),
+        }[weight]
+        return float(np.average(self.wins[counted] / pairs[counted], weights=weights[counted]))
+
+
+def user_pairs(
+    user: Int[np.ndarray, " N"],
+    positive: Bool[np.ndarray, " N"],
+    score: Shaped[np.ndarray, " N"],
+    order: Int[np.ndarray, " N"],
+) -> UserPairs:
+    """Count the pairs of each user.
+
+    Args:
+        user: user of each row, numbered from 0 without gaps.
+        positive: whether the row's label is 1.
+        score: only its order matters.
+        order: the rows by ascending score.
+    """
+    n_users = int(user.max(initial=-1)) + 1
+    level = _levels(score[order])
+    n_levels = int(level.max(initial=0)) + 1
+    # One key in the place of two columns; below N * N, so that 64 bits hold it for any N below
+    # three billion. Sorting it sorts each user's rows by score.
+    key = user[order].astype(np.int64)
+    key *= n_levels
+    key += level
+    is_positive = positive[order]
+    ours, theirs = key[is_positive], key[~is_positive]
+    del key, level
+    ours.sort()
+    theirs.sort()
+    starts = np.searchsorted(theirs, np.arange(n_users + 1) * n_levels)
+    beaten = np.searchsorted(theirs, ours, side="left")
+    beaten += np.searchsorted(theirs, ours, side="right")
+    ours //= n_levels
+    positives = np.bincount(ours, minlength=n_users)
+    # the negatives of the users before are in `beaten` too
+    wins = np.bincount(ours, weights=beaten, minlength=n_users) / 2 - positives * starts[:-1]
+    return UserPairs(positives, np.diff(starts), wins)
 
 
 def rela_impr(auc: float, base_auc: float) -> float:
@@ -146,15 +202,31 @@ def expected_calibration_error(
         DataError: a label or probability that is not allowed.
     """
     positive = _checked(label, probability)
+    order = np.argsort(probability)
+    return calibration_error_of_sorted(positive[order], probability[order], bins)
+
+
+def calibration_error_of_sorted(
+    positive: Bool[np.ndarray, " N"], probability: Shaped[np.ndarray, " N"], bins: int = 10
+) -> float:
+    """`expected_calibration_error` of rows whose probabilities ascend.
+
+    Args:
+        positive: whether the row's label is 1.
+        probability: ascending.
+        bins: of equal mass.
+    """
     n_rows = len(positive)
     if n_rows == 0:
         return UNDEFINED
-    order = np.argsort(probability)
-    starts = _run_starts(probability[order])
-    ends = np.append(starts[1:], n_rows)
-    bin_of_run = (starts + ends) * bins // (2 * n_rows)
-    surplus = np.add.reduceat((probability - positive)[order], starts)
-    return float(np.abs(np.bincount(bin_of_run, weights=surplus)).sum() / n_rows)
+    cuts = [0]
+    for b in range(1, bins):
+        # the row where the bin would start, but for ties: they stay together
+        tied = probability[n_rows * b // bins]
+        start, end = (int(np.searchsorted(probability, tied, side)) for side in ("left", "right"))
+        cuts.append(start if (start + end) * bins >= 2 * n_rows * b else end)
+    surplus = np.subtract(probability, positive, dtype=np.float64)
+    return float(sum(abs(surplus[a:b].sum()) for a, b in pairwise([*cuts, n_rows])) / n_rows)
 
 
 def predicted_observed_ratio(
@@ -172,20 +244,27 @@ def predicted_observed_ratio(
     return float(probability.sum(dtype=np.float64) / clicks) if clicks else UNDEFINED
 
 
-def _checked(label: npt.NDArray[Any], score: npt.NDArray[Any]) -> Float[np.ndarray, " N"]:
-    """The labels as float64."""
+def _checked(label: npt.NDArray[Any], score: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which labels are 1."""
     if label.shape != score.shape:
         raise DataError(f"expected a label for each score, got {label.shape} and {score.shape}")
     finite = np.isfinite(score)
     if not finite.all():
         row = int(np.argmin(finite))
         raise DataError(f"score, row {row}: expected a finite number, got {score[row]}")
-    positive = label.astype(np.float64)
-    allowed = (positive == 0) | (positive == 1)
+    positive: npt.NDArray[np.bool_] = label == 1
+    allowed = positive | (label == 0)
     if not allowed.all():
         row = int(np.argmin(allowed))
         raise DataError(f"label, row {row}: expected 0 or 1, got {label[row]}")
     return positive
+
+
+def _levels(ascending: npt.NDArray[Any]) -> Numbers:
+    """Each value's place among the distinct values, from 0."""
+    levels = np.zeros(len(ascending), dtype=index_type(len(ascending)))
+    np.cumsum(ascending[1:] != ascending[:-1], out=levels[1:])
+    return levels
 
 
 def _run_starts(values: npt.NDArray[Any]) -> Ints:

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ _DTYPES = {
     "activity": np.int64,
     "score": np.float64,
 }
+ROW_COLUMNS = tuple(name for name in _DTYPES if name != "score")
+"""The columns that say which row it is; they are the same for every run on a split."""
+
 _IS_PROBABILITY = "aqcl.is_probability"
 
 _log = logging.getLogger(__name__)
@@ -71,6 +74,14 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.label)
 
+    def sharing(self, other: "Predictions") -> "Predictions":
+        """The same predictions without a copy of their own of the columns that `other` has too."""
+        columns = {name: (getattr(self, name), getattr(other, name)) for name in ROW_COLUMNS}
+        return replace(
+            self,
+            **{name: b for name, (a, b) in columns.items() if np.array_equal(a, b)},
+        )
+
     def write(self, path: Path) -> None:
         """Write the columns as a Parquet file, whole or not at all."""
         buffer = io.BytesIO()
@@ -89,30 +100,32 @@ def read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         raise StorageError(f"{path}: no such file; write the predictions of this split first")
     try:
-        table = pl.read_parquet(path)
+        found = pl.read_parquet_schema(path)
         metadata = pl.read_parquet_metadata(path)
+        missing = [name for name in _DTYPES if name not in found]
+        if missing:
+            raise StorageError(
+                f"{path}: expected columns {', '.join(_DTYPES)}, got {', '.join(found)}: "
+                f"{', '.join(missing)} missing; give a file of predictions"
+            )
+        # one after the other, so that no two are held in a second copy
+        columns = {name: _read_column(path, name) for name in _DTYPES}
     except (pl.exceptions.PolarsError, OSError) as error:
         raise StorageError(f"{path}: not a readable Parquet file: {error}; make it again") from None
-    missing = [name for name in _DTYPES if name not in table.columns]
-    if missing:
-        raise StorageError(
-            f"{path}: expected columns {', '.join(_DTYPES)}, got {', '.join(table.columns)}: "
-            f"{', '.join(missing)} missing; give a file of predictions"
-        )
-    for name in _DTYPES:
-        column = table[name]
-        if not column.dtype.is_numeric() or column.null_count():
-            raise StorageError(
-                f"{path}: column {name}: expected numbers without nulls, got {column.dtype} "
-                f"with {column.null_count()} nulls; make the file again"
-            )
     try:
-        return Predictions(
-            **{name: table[name].to_numpy() for name in _DTYPES},
-            is_probability=metadata.get(_IS_PROBABILITY) != "false",
-        )
+        return Predictions(**columns, is_probability=metadata.get(_IS_PROBABILITY) != "false")
     except DataError as error:
         raise StorageError(f"{path}: {error}") from None
+
+
+def _read_column(path: Path, name: str) -> Column:
+    column = pl.read_parquet(path, columns=[name])[name]
+    if not column.dtype.is_numeric() or column.null_count():
+        raise StorageError(
+            f"{path}: column {name}: expected numbers without nulls, got {column.dtype} "
+            f"with {column.null_count()} nulls; make the file again"
+        )
+    return column.to_numpy()
 
 
 def _check(holds: Column, column: str, expected: str, values: Column) -> None:

@@ -107,16 +107,18 @@ def score(model: nn.Module, split: Split, max_history: int, device: torch.device
     assert isinstance(model, Predictor)
     was_training = model.training
     model.eval()
-    scores = []
+    scores, start = np.empty(len(split)), 0
     for batch in split.batches(SCORING_BATCH_SIZE, max_history):
         embedded = model.embed(batch.to(device))
         logit = model.predict(model.encode(embedded), embedded)
-        scores.append(torch.sigmoid(logit.double()).cpu().numpy())
+        stop = start + len(logit)
+        scores[start:stop] = torch.sigmoid(logit.double()).cpu().numpy()
+        start = stop
     model.train(was_training)
     return Predictions(
-        user=split.columns["user"].astype(np.int64),
-        item=split.columns["item"].astype(np.int64),
-        label=split.columns["label"].astype(np.int8),
-        activity=split.columns["history_length"].astype(np.int64),
-        score=np.concatenate(scores) if scores else np.empty(0),
+        user=split.columns["user"],
+        item=split.columns["item"],
+        label=split.columns["label"],
+        activity=split.columns["history_length"],
+        score=scores,
     )
