@@ -33,6 +33,49 @@ def test_factored_attention_is_the_plain_network(name: Activation, sizes: tuple[
     torch.testing.assert_close(scores, attention.last(plain(inputs)).squeeze(1))
 
 
+@pytest.mark.parametrize("lengths", [(2, 0, 3, 1), (0, 0), (0, 4, 0)], ids=str)
+@pytest.mark.parametrize("sizes", [(6,), (6, 4), (6, 4, 3)])
+def test_the_unit_of_sigmoids_has_the_gradient_of_the_plain_network(
+    sizes: tuple[int, ...], lengths: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    attention = TargetAttention(5, sizes, "sigmoid").double()
+    batch = make_batch(lengths=lengths)
+    candidate = torch.randn(len(batch), 5, generator=seeded(1), dtype=torch.float64)
+    clicks = torch.randn(len(batch.segment), 5, generator=seeded(2), dtype=torch.float64)
+    weight = torch.randn(len(batch.segment), generator=seeded(3), dtype=torch.float64)
+    tensors = [candidate.requires_grad_(), clicks.requires_grad_(), *attention.parameters()]
+
+    scores = attention(candidate, clicks, batch.segment)
+    own = candidate[batch.segment]
+    inputs = torch.cat([own, clicks, own - clicks, own * clicks], dim=1)
+    plain = nn.Sequential(attention.first, attention.first_activation, attention.rest)
+    expected = attention.last(plain(inputs)).squeeze(1)
+
+    ours = torch.autograd.grad((weight * scores).sum(), tensors, retain_graph=True)
+    theirs = torch.autograd.grad((weight * expected).sum(), tensors)
+    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(ours, theirs)
+    # A second backward pass through the same graph finds everything as it was.
+    again = torch.autograd.grad((weight * scores).sum(), tensors)
+    torch.testing.assert_close(again, ours, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_unit_stays_in_fp32_under_autocast(name: Activation) -> None:
+    torch.manual_seed(0)
+    attention = TargetAttention(8, (16, 8), name)
+    batch = make_batch()
+    candidate = torch.randn(len(batch), 8, generator=seeded(1))
+    clicks = torch.randn(len(batch.segment), 8, generator=seeded(2))
+
+    exact = attention(candidate, clicks, batch.segment)
+    with torch.autocast("cpu", torch.bfloat16):
+        same = attention(candidate, clicks, batch.segment)
+
+    torch.testing.assert_close(same, exact, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_attention_over_no_clicks_at_all(name: Activation) -> None:
     attention = TargetAttention(5, (4,), name)

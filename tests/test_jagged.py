@@ -13,6 +13,7 @@ from aqcl.jagged import (
     segment_softmax,
     segment_sum,
     unpad,
+    weighted_sum,
 )
 from tests.model_inputs import make_batch
 
@@ -29,11 +30,14 @@ def test_jagged_pooling_is_a_loop_over_rows(lengths: list[int]) -> None:
     scores = torch.randn(sum(lengths), generator=seeded()) * 50
 
     sums = segment_sum(values, batch.segment, len(lengths))
+    weighted = weighted_sum(scores, values, batch.segment, len(lengths))
     means = segment_mean(values, batch.segment, len(lengths))
     weights = segment_softmax(scores, batch.segment, len(lengths))
 
     for row, (start, stop) in enumerate(zip(batch.offsets[:-1], batch.offsets[1:], strict=True)):
         torch.testing.assert_close(sums[row], values[start:stop].sum(0))
+        products = scores[start:stop, None] * values[start:stop]
+        torch.testing.assert_close(weighted[row], products.sum(0))
         torch.testing.assert_close(means[row], values[start:stop].sum(0) / max(stop - start, 1))
         torch.testing.assert_close(weights[start:stop], scores[start:stop].softmax(0))
 
@@ -44,6 +48,19 @@ def test_jagged_softmax_is_differentiated_right() -> None:
 
     assert torch.autograd.gradcheck(
         lambda x: segment_softmax(x, batch.segment, len(batch)), scores.requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("lengths", [(2, 0, 3, 1), (0, 0), (0, 4, 0)], ids=str)
+def test_jagged_sums_are_differentiated_right(lengths: tuple[int, ...]) -> None:
+    batch = make_batch(lengths=lengths)
+    n_clicks, n_rows = len(batch.segment), len(batch)
+    values = torch.randn(n_clicks, 3, generator=seeded(), dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(n_clicks, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+
+    assert torch.autograd.gradcheck(lambda v: segment_sum(v, batch.segment, n_rows), values)
+    assert torch.autograd.gradcheck(
+        lambda w, v: weighted_sum(w, v, batch.segment, n_rows), (weights, values)
     )
 
 

@@ -5,6 +5,7 @@ of T codewords, B the batch size, t a temperature, K the number of positive code
 is computed in log space.
 """
 
+import itertools
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
+
+from aqcl.precision import in_autocast
 
 Denominator = Literal["joint", "decoupled"]
 Pool = Literal["sum", "mean"]
@@ -24,8 +27,8 @@ less than 1e-17 and still must get its share."""
 
 
 def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Vectors scaled to length one, so that dot products are cosine similarities."""
-    return F.normalize(x, dim=-1, eps=NORM_FLOOR)
+    """Vectors scaled to length one, in fp32 or better: dot products are cosine similarities."""
+    return F.normalize(_precise(x), dim=-1, eps=NORM_FLOOR)
 
 
 def info_nce(
@@ -92,7 +95,15 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     Reference: arXiv 2109.13921, equation 3.
     """
     z, view, codebook = unit(z), unit(view), unit(codebook)
+    alpha = alpha.to(z.dtype)
     top_k = min(top_k, len(codebook))
+    if denominator == "joint" and pool == "sum" and not symmetric and ignore is None:
+
+        def joint(z: Tensor, views: Tensor, codewords: Tensor) -> Tensor:
+            loss: Tensor = _JointContrast.apply(z, views, codewords, alpha, top_k)  # type: ignore[no-untyped-call]
+            return loss
+
+        return in_autocast(joint, z, view / instance_temperature, codebook / cluster_temperature)
     own = (z * view).sum(1) / instance_temperature
     anchors = [(z, view), (view, z)] if symmetric else [(z, view)]
     losses = []
@@ -130,6 +141,13 @@ def _instance_mass(
     return torch.cat([across, among], dim=1).logsumexp(1)
 
 
+def blocks(n_samples: int, size: int | None) -> list[slice]:
+    """The fewest runs of at most `size` neighbours, all of nearly one length; None makes one."""
+    n_blocks = 1 if size is None else max(-(-n_samples // size), 1)
+    cuts = [n_samples * number // n_blocks for number in range(n_blocks + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
 def same_group(groups: Int[Tensor, " B"]) -> Bool[Tensor, "B B"]:
     """Which samples share a user, an item or an intent: no true negatives of each other.
 
@@ -146,27 +164,67 @@ def log_sum_exp_of_products(
     That matrix is most of the cost of a contrastive loss; here it is made once, exponentiated in
     place, and used by both products of the backward pass as it is. Not twice differentiable.
     """
-    result: Tensor = _LogSumExpOfProducts.apply(queries, keys)  # type: ignore[no-untyped-call]
-    return result
+    return in_autocast(_LogSumExpOfProducts.apply, queries, keys)
 
 
 class _LogSumExpOfProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor) -> Tensor:
-        raised = queries @ keys.T
-        top = raised.amax(dim=1, keepdim=True)
-        raised.sub_(top).exp_()
-        total = raised.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(queries, keys, raised, total)
-        return (total.log() + top).squeeze(1)
+        logits = queries @ keys.T
+        share = logits.softmax(1)
+        ctx.save_for_backward(queries, keys, share)
+        return _log_sum_exp(logits, share)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        queries, keys, raised, total = ctx.saved_tensors
-        share = gradient[:, None] / total
+        queries, keys, share = ctx.saved_tensors
+        of_row = gradient[:, None]
         # The second product is written this way round because BLAS is faster on it.
-        return share * (raised @ keys), ((share * queries).T @ raised).T
+        weighted = (of_row * queries).to(share.dtype)
+        return of_row * (share @ keys), (weighted.T @ share).T
+
+
+class _JointContrast(torch.autograd.Function):
+    """`aqcl` in the paper's form: one product with views and codewords stacked, and one softmax.
+
+    The loss's gradient by the logits is that softmax less the mass of the positives.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, z: Tensor, views: Tensor, codewords: Tensor, alpha: Tensor, top_k: int
+    ) -> Tensor:
+        keys = torch.cat([views, codewords])
+        logits = z @ keys.T
+        own = _precise(logits.diagonal())
+        top, places = logits[:, len(z) :].topk(top_k, dim=1, sorted=False)
+        positive = _precise(top).logsumexp(1)
+        pulls = logits.softmax(1)
+        loss = _log_sum_exp(logits, pulls) - torch.lerp(own, positive, alpha)
+        pulls.diagonal().sub_(1.0 - alpha)
+        on_nearest = _precise(top).softmax(1) * -alpha[:, None]
+        pulls[:, len(z) :].scatter_add_(1, places, on_nearest.to(pulls.dtype))
+        ctx.save_for_backward(z, keys, pulls, own - positive)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, keys, pulls, by_alpha = ctx.saved_tensors
+        of_row, (_, _, of_codewords, of_alpha, _) = gradient[:, None], ctx.needs_input_grad
+        to_z = of_row * (pulls @ keys)
+        # The transposed product is written this way round because BLAS is faster on it.
+        weighted = (of_row * z).to(pulls.dtype)
+        to_keys = (weighted.T @ (pulls if of_codewords else pulls[:, : len(z)])).T
+        to_codewords = to_keys[len(z) :] if of_codewords else None
+        to_alpha = gradient * by_alpha if of_alpha else None
+        return to_z, to_keys[: len(z)], to_codewords, to_alpha, None
+
+
+def _log_sum_exp(logits: Float[Tensor, "N M"], share: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
+    """Log-sum-exp of each row, whose softmax is known: exact at the largest element."""
+    return _precise(logits.amax(1)) - _precise(share.amax(1)).log()
 
 
 @torch.no_grad()
@@ -185,8 +243,7 @@ def sinkhorn(
     Reference: arXiv 2109.13921, equation 4, its second constraint read as A^T 1_T = 1_B / B;
     arXiv 2006.09882, section 3.1.
     """
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
+    scores = _precise(scores)
     n_samples, n_codewords = scores.shape
     # NOTE[DIFF]: equation 4 prints its second constraint as Q^T 1_T; read as A^T 1_T = 1_B / B.
     logits = scores / epsilon
@@ -226,3 +283,7 @@ def uniformity(z: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     squared = (2.0 - 2.0 * (z @ z.T)).clamp(min=0.0)
     apart = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     return (-2.0 * squared[apart]).exp().mean().log()
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

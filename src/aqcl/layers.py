@@ -23,8 +23,10 @@ def dropout_mask(like: Tensor, rate: float, generator: Generator | None = None) 
     # From the lowest to one below the highest: random_ excludes its upper bound.
     numbers = words.random_(-(2**63), None, generator=generator).view(torch.int16)
     lowest_kept = min(round(rate * 65536), 65535) - 32768
-    kept = numbers[: like.numel()].view(like.shape) >= lowest_kept
-    return kept.to(like.dtype).div_(1.0 - rate)
+    mask = torch.empty_like(like, memory_format=torch.contiguous_format)
+    # Compared straight into numbers: a mask of booleans would cost another three passes.
+    torch.ge(numbers[: like.numel()].view(like.shape), lowest_kept, out=mask)
+    return mask.div_(1.0 - rate)
 
 
 class Dropout(nn.Module):
@@ -100,7 +102,7 @@ class Dice(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
         p = torch.sigmoid(self.norm(x))
-        return x * torch.lerp(self.slope.expand_as(p), torch.ones_like(p), p)
+        return x * torch.addcmul(self.slope, 1.0 - self.slope, p)
 
 
 def activation(name: Activation, n_channels: int) -> nn.Module:

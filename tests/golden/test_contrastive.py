@@ -462,3 +462,33 @@ def test_uniformity_is_its_definition() -> None:
 def test_alpha_refuses_what_it_cannot_compute(mean_activity: float, w1: float, w2: float) -> None:
     with pytest.raises(ConfigError, match="expected a"):
         activity.alpha(torch.zeros(1), mean_activity, w1, w2)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, N_SAMPLES])
+@pytest.mark.parametrize("top_k", [1, 3, N_CODEWORDS])
+def test_the_fast_form_has_the_gradients_of_the_general_one(n_samples: int, top_k: int) -> None:
+    leaves = [*sample(5, n_samples), ALPHAS[:n_samples].clone()]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    weight = torch.linspace(0.5, 2, n_samples, dtype=torch.float64)
+    # Marks that change nothing lead past the fast form.
+    general_only = {"ignore": torch.zeros(n_samples, n_samples, dtype=torch.bool)}
+
+    fast = our_aqcl(*leaves, top_k=top_k)
+    general = our_aqcl(*leaves, top_k=top_k, **general_only)
+
+    torch.testing.assert_close(fast, general, rtol=0, atol=1e-12)
+    ours = torch.autograd.grad((weight * fast).sum(), leaves)
+    theirs = torch.autograd.grad((weight * general).sum(), leaves)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@given(st.integers(0, 40), st.integers(2, 12))
+def test_blocks_cut_the_batch_into_nearly_equal_runs(n_samples: int, size: int) -> None:
+    cut = contrastive.blocks(n_samples, size)
+    lengths = [block.stop - block.start for block in cut]
+
+    assert [i for block in cut for i in range(n_samples)[block]] == list(range(n_samples))
+    assert len(cut) == max(math.ceil(n_samples / size), 1)
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert contrastive.blocks(n_samples, None) == [slice(0, n_samples)]

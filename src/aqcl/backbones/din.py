@@ -13,7 +13,7 @@ from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
-from aqcl.jagged import segment_softmax, segment_sum
+from aqcl.jagged import segment_softmax, weighted_sum
 from aqcl.layers import Activation
 from aqcl.tower import Tower, TowerOptions
 
@@ -87,7 +87,7 @@ class DIN(nn.Module):
         assert weights is not None
         if self.options.attention_weights == "softmax":
             weights = segment_softmax(weights, segment, n_rows)
-        return segment_sum(weights[:, None] * embedded.history_vectors, segment, n_rows)
+        return weighted_sum(weights, embedded.history_vectors, segment, n_rows)
 
     def predict(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, " B"]:
         logit: Tensor = self.head(latent).squeeze(1) + embedded.linear

@@ -14,7 +14,7 @@ from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
-from aqcl.jagged import positions, segment_softmax, segment_sum
+from aqcl.jagged import positions, segment_softmax, segment_sum, weighted_sum
 from aqcl.layers import Activation, activation
 from aqcl.schema import UNKNOWN
 from aqcl.tower import Tower, TowerOptions
@@ -165,4 +165,4 @@ def attended(scores: Float[Tensor, " S"], embedded: Embedded) -> Float[Tensor, "
     """The clicks of each row, weighted by the softmax of their scores."""
     segment, n_rows = embedded.segment, embedded.item.shape[0]
     weights = segment_softmax(scores, segment, n_rows)
-    return segment_sum(weights[:, None] * embedded.history_vectors, segment, n_rows)
+    return weighted_sum(weights, embedded.history_vectors, segment, n_rows)

@@ -12,7 +12,7 @@ from aqcl.attention import TargetAttention
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
-from aqcl.jagged import segment_softmax, segment_sum
+from aqcl.jagged import segment_softmax, weighted_sum
 from aqcl.layers import activation
 from aqcl.schema import FIRST_ID
 
@@ -106,7 +106,7 @@ class DMR(nn.Module):
         segment, clicks = embedded.segment[earlier], embedded.history_vectors[earlier]
         scores = self.attention(self.query.expand(n_rows, -1), clicks, segment)
         weights = segment_softmax(scores, segment, n_rows)
-        users: Tensor = self.project(segment_sum(weights[:, None] * clicks, segment, n_rows))
+        users: Tensor = self.project(weighted_sum(weights, clicks, segment, n_rows))
         return users
 
 

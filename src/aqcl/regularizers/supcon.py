@@ -108,7 +108,7 @@ def supervised_contrast(
     sums = z.new_zeros(len(z), z.shape[1]).index_add(0, group, z)
     positive = ((z * sums[group]).sum(1) - z.square().sum(1)) / n_positives.clamp(min=1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = z / temperature @ z.T
     # Not minus infinity, whose gradient is no number where a sample is alone.
-    lowest = torch.finfo(z.dtype).min
-    others = (z / temperature @ z.T).masked_fill(itself, lowest).logsumexp(1)
+    others = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min).logsumexp(1)
     return (others - positive / temperature) * (n_positives > 0)
