@@ -7,8 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 
-from aqcl.activity import GROUPS, alpha, group_thresholds, user_groups
+from aqcl.activity import (
+    GROUPS,
+    alpha,
+    group_alpha,
+    group_thresholds,
+    spline_alpha,
+    user_groups,
+)
 from aqcl.errors import ConfigError, DataError
 
 Array = npt.NDArray[Any]
@@ -66,6 +74,49 @@ def test_alpha_refuses_parameters_out_of_range(
         alpha(torch.ones(2), mean, w1, w2)
 
 
+def test_alpha_of_a_group_is_that_of_its_bounds() -> None:
+    values = torch.tensor([0.9, 0.4, 0.1])
+    clicks = [0.0, 6.0, 6.9, 7.0, 13.0, 14.0, 900.0]
+    got = group_alpha(torch.tensor(clicks), 6.9, (1.0, 2.0), values)
+    expected = [0.9 if n <= 6.9 else 0.4 if n <= 13.8 else 0.1 for n in clicks]
+    np.testing.assert_array_equal(got.numpy(), np.array(expected, np.float32))
+    np.testing.assert_array_equal(
+        group_alpha(torch.tensor(clicks), 6.9, (), values[:1]).numpy(), np.float32(0.9)
+    )
+
+
+falling = st.lists(st.sampled_from([0.0, 0.1, 0.1, 0.35, 0.5, 0.9, 1.0]), min_size=2, max_size=7)
+
+
+@given(falling, st.data())
+def test_the_spline_is_that_of_scipy(values: list[float], data: st.DataObject) -> None:
+    values = sorted(values, reverse=True)
+    n = len(values)
+    gaps = data.draw(st.lists(st.floats(0.05, 5), min_size=n - 1, max_size=n - 1))
+    knots = [0.0, *np.cumsum(gaps).tolist()]
+    mean = 6.9
+    clicks = torch.arange(0.0, 200.0, 0.5, dtype=torch.float64)
+    got = spline_alpha(clicks, mean, knots, torch.tensor(values, dtype=torch.float64))
+
+    at = np.log1p(np.array(knots) * mean)
+    where = np.log1p(clicks.numpy()).clip(at[0], at[-1])
+    np.testing.assert_allclose(got.numpy(), PchipInterpolator(at, values)(where), atol=1e-12)
+    assert ((got >= values[-1] - 1e-15) & (got <= values[0] + 1e-15)).all()
+    assert (got.diff() <= 1e-12).all()
+
+
+def test_the_spline_has_the_gradient_of_differences() -> None:
+    clicks = torch.tensor([0.0, 1.0, 5.0, 9.0, 30.0], dtype=torch.float64)
+    values = torch.tensor([0.9, 0.5, 0.4, 0.1], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda v: spline_alpha(clicks, 6.9, (0.0, 0.5, 1.0, 3.0), v), values
+    )
+    flat = torch.full((4,), 0.5, dtype=torch.float64, requires_grad=True)
+    spline_alpha(clicks, 6.9, (0.0, 0.5, 1.0, 3.0), flat).sum().backward()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
+
+
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60))
 def test_thresholds_are_the_smallest_integers_that_reach_their_shares(activity: list[int]) -> None:
     thresholds = group_thresholds(np.array(activity))
@@ -112,3 +163,14 @@ def test_the_earliest_row_decides_wherever_it_stands() -> None:
     timestamp = np.array([30, 10, 20])
     assert user_groups(user, activity, (3, 6), timestamp).tolist() == [0, 0, 0]
     assert user_groups(user, activity, (3, 6)).tolist() == [2, 2, 2]
+
+
+def test_narrow_ids_give_the_same_groups() -> None:
+    rng = np.random.default_rng(0)
+    user, activity = rng.integers(0, 50, 300), rng.integers(0, 20, 300)
+    wide = user_groups(user * 40_000_000, activity, (5, 12))
+    narrow = user_groups(
+        user.astype(np.int32) * np.int32(40_000_000), activity.astype(np.int32), (5, 12)
+    )
+    np.testing.assert_array_equal(wide, narrow)
+    np.testing.assert_array_equal(wide, user_groups(user, activity, (5, 12)))

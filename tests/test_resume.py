@@ -18,7 +18,16 @@ from aqcl import train as train_module
 from aqcl.dataset import open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment
-from aqcl.runs import CHECKPOINT, CONFIG, LOG, Run, is_finished, open_run, save_tensors
+from aqcl.runs import (
+    CHECKPOINT,
+    CONFIG,
+    LOG,
+    Run,
+    is_finished,
+    load_tensors,
+    open_run,
+    save_tensors,
+)
 from aqcl.train import Progress, Trainer, train
 from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
 
@@ -66,6 +75,27 @@ def test_a_run_interrupted_after_a_step_ends_as_if_it_had_not_been(
         train(experiment, tmp_path / "run", listen=interrupt)
 
     assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("optimizer", ["lazy_adam", "rowwise_adagrad"])
+def test_a_run_with_a_rowwise_optimizer_ends_as_if_not_interrupted(
+    data: Path, whole: Run, tmp_path: Path, optimizer: str
+) -> None:
+    experiment = tiny_experiment(data, f"train.optimizer={optimizer}")
+    uninterrupted = train(experiment, tmp_path / "whole")
+    start(experiment, tmp_path / "run", number=10)
+
+    assert_same_run(resumed(experiment, tmp_path / "run"), uninterrupted)
+
+    tensors, _ = load_tensors(tmp_path / "run" / CHECKPOINT)
+    state = {key for key in tensors if key.startswith(f"{optimizer}.")}
+    pieces = {"lazy_adam": ["exp_avg", "exp_avg_sq", "step"], "rowwise_adagrad": ["sum"]}[optimizer]
+    tables = ("backbone.embeddings.item_table", "backbone.embeddings.user_table")
+    assert state == {f"{optimizer}.{piece}.{table}" for piece in pieces for table in tables}
+    adam = {key for key in tensors if key.startswith("adam.") and key.endswith(tables)}
+    assert not adam
+    key = "backbone.embeddings.user_table"
+    assert not torch.equal(uninterrupted.weights()[key], whole.weights()[key])
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
@@ -274,27 +304,33 @@ def test_training_on_cuda(data: Path, tmp_path: Path) -> None:
     assert train(experiment, tmp_path / "run", resume=True).manifest.content["best"] > 0.5
 
 
-def test_the_optimizer_is_restored_as_torch_would(data: Path, tmp_path: Path) -> None:
-    """Each piece of state lies where Adam puts it, on whatever device the parameter is."""
-    experiment = tiny_experiment(data)
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam", "rowwise_adagrad"])
+def test_the_optimizer_is_restored_as_torch_would(
+    data: Path, tmp_path: Path, optimizer: str
+) -> None:
+    """Each piece of state lies where the optimizer puts it, on the device of the parameter."""
+    experiment = tiny_experiment(data, f"train.optimizer={optimizer}")
     trainer = Trainer(experiment, open_dataset(data), tmp_path)
     for _ in range(5):
-        trainer.step(np.arange(64))
+        trainer.step(trainer.dataset.train.batch(np.arange(64), 50))
     trainer.save()
     again = Trainer(experiment, open_dataset(data), tmp_path)
 
     again.restore()
 
     assert dataclasses.asdict(again.progress) == dataclasses.asdict(trainer.progress)
-    pairs = zip(
-        trainer.optimizer.param_groups[0]["params"],
-        again.optimizer.param_groups[0]["params"],
-        strict=True,
-    )
-    for mine, theirs in pairs:
-        state, other = trainer.optimizer.state[mine], again.optimizer.state[theirs]
-        assert state.keys() == other.keys()
-        for key, value in state.items():
-            assert value.device == other[key].device
-            assert value.dtype == other[key].dtype
-            assert torch.equal(value, other[key])
+    assert trainer.optimizer.parts.keys() == again.optimizer.parts.keys()
+    for part, made in trainer.optimizer.parts.items():
+        remade = again.optimizer.parts[part]
+        pairs = zip(made.param_groups[0]["params"], remade.param_groups[0]["params"], strict=True)
+        for mine, theirs in pairs:
+            state, other = made.state[mine], remade.state[theirs]
+            assert state.keys() == other.keys()
+            for key, value in state.items():
+                assert type(value) is type(other[key])
+                if isinstance(value, int):
+                    assert value == other[key] == 5
+                    continue
+                assert value.device == other[key].device
+                assert value.dtype == other[key].dtype
+                assert torch.equal(value, other[key])

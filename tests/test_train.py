@@ -12,6 +12,7 @@ import torch
 
 from aqcl import dataset as dataset_module
 from aqcl import train as train_module
+from aqcl.batch import Batch
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.evaluate import Evaluation
@@ -78,6 +79,7 @@ def test_a_line_of_the_log_tells_where_the_run_is(whole: Run) -> None:
     for line in lines:
         assert {"logloss", "valid_auc", "valid_logloss", "seconds", "aqcl/value"} <= line.keys()
     assert {"aqcl/codebook", "aqcl/perplexity", "aqcl/dead_codewords"} <= lines[-1].keys()
+    assert all(0 <= line["data_wait"] <= 1 for line in lines)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
 
 
@@ -87,8 +89,8 @@ def test_the_logged_logloss_is_the_mean_over_the_steps_since_the_last_line(
     values: list[float] = []
     original = Trainer.step
 
-    def watched(self: Trainer, rows: np.ndarray) -> None:
-        original(self, rows)
+    def watched(self: Trainer, batch: Batch) -> None:
+        original(self, batch)
         values.append(float(self.latest_logs["logloss"]))
 
     monkeypatch.setattr(Trainer, "step", watched)
@@ -185,11 +187,11 @@ def test_the_explanation_names_the_part_and_what_is_kept(
 ) -> None:
     original = Trainer.step
 
-    def poisoned(self: Trainer, rows: np.ndarray) -> None:
+    def poisoned(self: Trainer, batch: Batch) -> None:
         if self.progress.number == 5:
             with torch.no_grad():
                 self.objective.get_parameter("regularizers.0.projector.0.weight").fill_(math.nan)
-        original(self, rows)
+        original(self, batch)
 
     monkeypatch.setattr(Trainer, "step", poisoned)
 
@@ -290,7 +292,7 @@ def test_the_embedding_penalty_is_the_gradient_of_half_the_sum_of_squares(
         experiment = tiny_experiment(data, f"train.embedding_l2={strength}", "train.lr=1e-9")
         trainer = Trainer(experiment, open_dataset(data), tmp_path / str(strength))
         before = {n: p.detach().clone() for n, p in trainer.objective.named_parameters()}
-        trainer.step(np.arange(64))
+        trainer.step(trainer.dataset.train.batch(np.arange(64), 50))
         named = trainer.objective.named_parameters()
         gradients.append({n: p.grad for n, p in named if p.grad is not None})
 

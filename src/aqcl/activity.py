@@ -1,5 +1,6 @@
-"""How active a user is: the three groups of the paper's tables and the alpha curve."""
+"""How active a user is: the three groups of the paper's tables, and alpha as a function of it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from aqcl.errors import ConfigError, DataError
+from aqcl.numbering import number_users
 
 GROUPS: Final = ("non-active", "slightly-active", "highly-active")
 """The groups, least active first: about 60%, 30% and 10% of the users."""
@@ -38,7 +40,95 @@ def alpha(
         if not 0 <= value < float("inf"):
             raise ConfigError(f"{name}: expected a finite number, 0 or more, got {value}")
     with torch.no_grad():
-        return torch.exp(-w1 * (activity / mean_activity) ** w2)
+        return curve_alpha(activity, mean_activity, w1, w2)
+
+
+def curve_alpha(
+    activity: Float[Tensor, " B"],
+    mean_activity: float,
+    w1: float | Float[Tensor, ""],
+    w2: float | Float[Tensor, ""],
+) -> Float[Tensor, " B"]:
+    """The same curve with gradients to `w1` and `w2`; nothing is checked."""
+    return torch.exp(-w1 * (activity / mean_activity) ** w2)
+
+
+def group_alpha(
+    activity: Float[Tensor, " B"],
+    mean_activity: float,
+    bounds: Sequence[float],
+    values: Float[Tensor, " G"],
+) -> Float[Tensor, " B"]:
+    """One alpha for each group of activities, with gradients to `values`.
+
+    Args:
+        activity: L_j, clicks of the user before the sample.
+        mean_activity: L, mean number of train clicks of a train user.
+        bounds: the largest activity of each group but the last, ascending, in multiples of L.
+        values: alpha of each group, the least active first.
+    """
+    # NOTE[DIFF]: the paper has the curve of equation 6 alone and says that the basis function does
+    # not matter; steps by group and a monotone spline are there to test that.
+    relative = activity[:, None] / mean_activity
+    group = (relative > torch.tensor(bounds, dtype=activity.dtype, device=activity.device)).sum(1)
+    return values[group]
+
+
+def spline_alpha(
+    activity: Float[Tensor, " B"],
+    mean_activity: float,
+    knots: Sequence[float],
+    values: Float[Tensor, " G"],
+) -> Float[Tensor, " B"]:
+    """Monotone cubic spline (PCHIP) in log(1 + L_j), with gradients to `values`.
+
+    It passes through all values, falls where they fall, never leaves their range, and is constant
+    beyond the last knot.
+
+    Args:
+        activity: L_j, clicks of the user before the sample.
+        mean_activity: L, mean number of train clicks of a train user.
+        knots: activities at the knots, ascending, two or more, in multiples of L.
+        values: alpha at the knots.
+
+    Reference: Fritsch and Butland, SIAM J. Sci. Stat. Comput. 5 (1984), with the end slopes of
+    SciPy's `PchipInterpolator`.
+    """
+    at = torch.log1p(mean_activity * torch.tensor(knots, dtype=values.dtype, device=values.device))
+    where = torch.log1p(activity.to(values.dtype)).clamp(at[0], at[-1])
+    steps = at.diff()
+    slopes = _pchip_slopes(steps, values.diff() / steps)
+    left = (where[:, None] >= at[1:-1]).sum(1)
+    width = steps[left]
+    t = (where - at[left]) / width
+    rest = 1 - t
+    spline = rest**2 * ((1 + 2 * t) * values[left] + t * width * slopes[left]) + t**2 * (
+        (3 - 2 * t) * values[left + 1] - rest * width * slopes[left + 1]
+    )
+    return spline.clamp(0, 1)  # rounding may leave it by an ulp
+
+
+def _pchip_slopes(steps: Float[Tensor, " I"], secants: Float[Tensor, " I"]) -> Tensor:
+    """Slope at each knot: weighted harmonic means of the secants on both sides, 0 at a turn."""
+    if len(steps) == 1:
+        return secants.expand(2)
+    before, after = secants[:-1], secants[1:]
+    same = before * after > 0
+    one = torch.ones_like(before)  # in place of a zero, whose gradient would be no number
+    near, far = 2 * steps[1:] + steps[:-1], steps[1:] + 2 * steps[:-1]
+    mean = near / torch.where(same, before, one) + far / torch.where(same, after, one)
+    inner = torch.where(same, (near + far) / mean, 0.0)
+    first = _end_slope(steps[0], steps[1], secants[0], secants[1])
+    last = _end_slope(steps[-1], steps[-2], secants[-1], secants[-2])
+    return torch.cat([first[None], inner, last[None]])
+
+
+def _end_slope(step: Tensor, next_step: Tensor, secant: Tensor, next_secant: Tensor) -> Tensor:
+    """Three-point estimate at an end, held back where it would break the monotony."""
+    slope = ((2 * step + next_step) * secant - step * next_secant) / (step + next_step)
+    steep = (secant * next_secant <= 0) & (slope.abs() > 3 * secant.abs())
+    slope = torch.where(steep, 3 * secant, slope)
+    return torch.where(slope * secant > 0, slope, 0.0)
 
 
 def group_thresholds(activity_per_user: Int[np.ndarray, " U"]) -> tuple[int, int]:
@@ -76,9 +166,10 @@ def user_groups(
     Returns:
         Indices into `GROUPS`.
     """
-    order = np.arange(len(user)) if timestamp is None else np.argsort(timestamp, kind="stable")
-    _, first, member = np.unique(user[order], return_index=True, return_inverse=True)
-    of_user = np.searchsorted(np.asarray(thresholds), activity[order][first], side="left")
-    groups = np.empty(len(user), dtype=np.int8)
-    groups[order] = of_user[member]
-    return groups
+    number, n_users = number_users(user)
+    order = None if timestamp is None else np.argsort(timestamp, kind="stable")
+    first = np.full(n_users, len(user), dtype=np.int64)
+    np.minimum.at(first, number if order is None else number[order], np.arange(len(user)))
+    rows = first if order is None else order[first]
+    of_user = np.searchsorted(np.asarray(thresholds), activity[rows], side="left")
+    return np.asarray(of_user.astype(np.int8)[number])

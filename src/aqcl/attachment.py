@@ -77,6 +77,11 @@ def make_loss(
             "readout = true changes the model's prediction, which an attachment never does: leave "
             "it out, or train a backbone of aqcl"
         )
+    if options.learn_alpha.enabled:
+        raise ConfigError(
+            "learn_alpha.enabled = true needs validation rows, which an attachment does not have: "
+            "leave it out, or train a backbone of aqcl"
+        )
     return AQCL(latent_dim, mean_activity, options)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from aqcl import negatives
 from aqcl.batch import Batch
-from aqcl.errors import StorageError
+from aqcl.errors import DataError, StorageError
 from aqcl.schema import Schema
 from aqcl.splits import SplitName
 from aqcl.storage import Manifest, read_manifest
@@ -22,6 +22,8 @@ from aqcl.vocab import Vocabulary
 
 Array = npt.NDArray[Any]
 Int64s = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+"""Numbers of samples."""
 
 COLUMNS = ("user", "item", "label", "timestamp", "history_start", "history_length")
 
@@ -48,7 +50,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.columns["user"])
 
-    def batch(self, rows: Int64s, max_history: int, epoch: int = 0, seed: int = 0) -> Batch:
+    def batch(self, rows: Rows, max_history: int, epoch: int = 0, seed: int = 0) -> Batch:
         """Cut a batch.
 
         Args:
@@ -57,6 +59,7 @@ class Split:
             epoch: of the negatives, where they are redrawn in every epoch.
             seed: of the run, for the same.
         """
+        rows = rows.astype(np.int64, copy=False)
         user = self.columns["user"][rows]
         label = self.columns["label"][rows]
         item = self.columns["item"][rows].astype(np.int64)
@@ -93,9 +96,12 @@ class Split:
         )
         return drawn.astype(np.int64)
 
-    def order(self, seed: int, epoch: int) -> Int64s:
-        """The shuffled row numbers of an epoch."""
-        return numpy_stream(seed, "order", epoch).permutation(len(self))
+    def order(self, seed: int, epoch: int) -> Rows:
+        """The shuffled row numbers of an epoch, in 32 bits where they fit."""
+        rows: Rows = np.arange(len(self), dtype=row_type(len(self)))
+        # The permutation of these numbers that numpy's `permutation` gives, which needs 64 bits.
+        numpy_stream(seed, "order", epoch).shuffle(rows)
+        return rows
 
     def batches(self, batch_size: int, max_history: int) -> Iterator[Batch]:
         """All samples in their stored order, for evaluation."""
@@ -110,6 +116,8 @@ class Dataset:
 
     path: Path
     manifest: Manifest
+    closed: tuple[SplitName, ...] = ()
+    """Splits that nobody may read: a search promises never to open the test rows."""
 
     @property
     def name(self) -> str:
@@ -192,6 +200,11 @@ class Dataset:
         return self._open("test", None)
 
     def _open(self, name: SplitName, resampling: Resampling | None) -> Split:
+        if name in self.closed:
+            raise DataError(
+                f"{self.path}: the {name} rows are closed here: a search must not see them; "
+                "`aqcl evaluate` scores them"
+            )
         folder = self.path / name
         return Split(
             name=name,
@@ -213,17 +226,23 @@ class Dataset:
         )
 
 
-def open_dataset(path: Path, verify: bool = False) -> Dataset:
+def open_dataset(path: Path, verify: bool = False, closed: tuple[SplitName, ...] = ()) -> Dataset:
     """Open a dataset directory.
 
     Args:
         path: the directory that `prepare` wrote.
         verify: compare the checksum of every file, not only its size.
+        closed: splits that must not be read; asking for one is an error.
 
     Raises:
         StorageError: the directory is missing, incomplete, damaged or of another version.
     """
-    return Dataset(path, read_manifest(path, "aqcl-dataset", verify))
+    return Dataset(path, read_manifest(path, "aqcl-dataset", verify), closed)
+
+
+def row_type(n_rows: int) -> np.dtype[Any]:
+    """The shorter type that the numbers of so many rows fit."""
+    return np.dtype(np.int32 if n_rows <= 2**31 else np.int64)
 
 
 def batch_bounds(n_rows: int, batch_size: int) -> Int64s:

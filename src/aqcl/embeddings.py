@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field as Bounds
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
@@ -42,6 +43,7 @@ class Attributes(nn.Module):
         super().__init__()
         self.fields = tuple(fields)
         self.dim = dim
+        self.sparse = False
         # Numbered, because a column may be called `type` or `a.b`, which no parameter can be.
         self.weights = nn.ParameterList()
         for number, field in enumerate(self.fields):
@@ -73,7 +75,8 @@ class Attributes(nn.Module):
             return scaled[:, None] * weight[0] + weight[1]
         values = column.long().unsqueeze(1).flatten(1)  # (N, values per row)
         present = (values > 0).to(weight.dtype)
-        total = (weight[values] * present[..., None]).sum(1)
+        vectors = F.embedding(values, weight, sparse=True) if self.sparse else weight[values]
+        total = (vectors * present[..., None]).sum(1)
         return total / present.sum(1, keepdim=True).clamp(min=1.0)
 
 
@@ -90,6 +93,7 @@ class Embeddings(nn.Module):
         schema, attributes, dim = facts.schema, facts.attributes, options.embedding_dim
         self.schema = schema
         self.options = options
+        self.sparse = False
         self.user_table = nn.Parameter(torch.empty(schema.n_users, dim))
         self.item_table = nn.Parameter(torch.empty(schema.n_items, dim))
         self.user_attributes = Attributes(schema.on("user"), dim, attributes)
@@ -172,7 +176,27 @@ class Embeddings(nn.Module):
         if self.training and rate > 0:
             dropped = torch.rand(ids.shape, device=ids.device) < rate
             known = torch.where(dropped, UNKNOWN, known)
+        if self.sparse:
+            return F.embedding(known, table, sparse=True)
         return table.index_select(0, known)
+
+
+def use_sparse_gradients(model: nn.Module) -> list[nn.Parameter]:
+    """From now on the tables of a model's embedding layers have gradients of the rows looked up.
+
+    Returns:
+        These tables. The two rows of a numeric column are not among them: every sample has both.
+    """
+    tables: list[nn.Parameter] = []
+    for module in model.modules():
+        if isinstance(module, Embeddings):
+            module.sparse = True
+            tables += [module.user_table, module.item_table]
+        if isinstance(module, Attributes):
+            module.sparse = True
+            columns = zip(module.fields, module.weights, strict=True)
+            tables += [weight for field, weight in columns if field.kind != "numeric"]
+    return tables
 
 
 class FirstOrder(nn.Module):

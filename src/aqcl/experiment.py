@@ -14,6 +14,7 @@ from aqcl.errors import ConfigError
 from aqcl.regularizers import REGULARIZERS
 
 Monitor = Literal["auc", "logloss"]
+Optimizer = Literal["adam", "lazy_adam", "rowwise_adagrad"]
 P = TypeVar("P")
 
 
@@ -27,8 +28,18 @@ class TrainOptions:
     """Rows per step; an epoch is cut into nearly equal batches of at most this many."""
     lr: Annotated[float, Bounds(gt=0)] = 1e-3
     """Learning rate of Adam."""
+    optimizer: Optimizer = "adam"
+    """What updates the id and attribute tables: `adam` all rows in every step, as in the paper;
+    `lazy_adam` and `rowwise_adagrad` only the rows of the batch, for millions of users. All other
+    parameters have Adam."""
+    table_lr: Annotated[float, Bounds(gt=0)] = 0.02
+    """Learning rate of `rowwise_adagrad`; `lazy_adam` has `lr`."""
     embedding_l2: Annotated[float, Bounds(ge=0)] = 2e-3
-    """lambda of the penalty (lambda / 2) * sum of squares of all id and attribute tables."""
+    """lambda of the penalty (lambda / 2) * sum of squares of all id and attribute tables; under
+    `lazy_adam` and `rowwise_adagrad` of the rows of the batch alone, which needs its own tuning."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the products of matrices in training; `bf16` is quicker where the processor has it, and
+    another method. Weights, losses, scores and DIN's attention are fp32 in both."""
     max_history: Annotated[int, Bounds(ge=1)] = 50
     """Latest clicks that a sample sees; its activity counts all."""
     evaluations_per_epoch: Annotated[int, Bounds(ge=1)] = 2

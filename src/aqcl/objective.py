@@ -41,6 +41,19 @@ class Losses:
     """Detached scalars: `logloss`, and `<regularizer>/<name>` for each regularizer's own."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The modules of an objective by what they promise; asking a protocol takes as long as a layer.
+
+    Beside the modules and not among them, so that no weight is listed twice.
+    """
+
+    backbone: Backbone
+    attentive: Attentive | None
+    predictor: Predictor
+    regularizers: tuple[tuple[str, Regularizer], ...]
+
+
 class Objective(nn.Module):
     """A backbone with its regularizers; a regularizer of weight 0 is not called at all."""
 
@@ -50,32 +63,30 @@ class Objective(nn.Module):
         # Names may be import paths, which a ModuleDict does not take.
         self.names = tuple(regularizers)
         self.regularizers = nn.ModuleList(regularizers.values())
+        self.parts = self._parts()
 
     def forward(self, batch: Batch, moment: Moment, *, diagnose: bool = False) -> Losses:
         """Losses of one step.
 
         The global generator is seeded before each pass, because `nn.Dropout` reads it.
         """
-        backbone = self.backbone
-        assert isinstance(backbone, Backbone)
+        backbone, attentive = self.parts.backbone, self.parts.attentive
         seed_dropout(moment.derive("primary pass"))
         embedded = backbone.embed(batch)
-        active = [pair for pair in self._parts() if pair[2] > 0]
+        active = [pair for pair in self.parts.regularizers if pair[1].weight > 0]
         generator = torch.Generator(device=batch.user.device)
-        for name, regularizer, _ in active:
+        for name, regularizer in active:
             # By name, not by position: one regularizer must not shift another's stream.
             generator.manual_seed(moment.derive("primary pass") + 1 + zlib.crc32(name.encode()))
             embedded = regularizer.perturb(embedded, generator)
-        if active and isinstance(backbone, Attentive):
-            embedded = backbone.attend(embedded)
+        if active and attentive is not None:
+            embedded = attentive.attend(embedded)
         latent = backbone.encode(embedded)
-        model = self.model()
-        assert isinstance(model, Predictor)
-        logit = model.predict(latent, embedded)
+        logit = self.parts.predictor.predict(latent, embedded).to(batch.label.dtype)
         logloss = F.binary_cross_entropy_with_logits(logit, batch.label)
         total, logs = logloss, {"logloss": logloss.detach()}
         view_seed = moment.derive("view")
-        for name, regularizer, weight in active:
+        for name, regularizer in active:
             # The same for each, so that methods of one seed see the same views.
             generator.manual_seed(view_seed)
             seed_dropout(view_seed)
@@ -93,7 +104,7 @@ class Objective(nn.Module):
                 )
             )
             if term is not None:
-                total = total + weight * term.value + term.own
+                total = total + regularizer.weight * term.value + term.own
                 logs |= {f"{name}/{key}": value for key, value in term.logs.items()}
         return Losses(total, logs)
 
@@ -101,9 +112,13 @@ class Objective(nn.Module):
         """What is scored and served: the backbone, with those regularizers that it reads."""
         return with_readers(self.backbone, self.regularizers)
 
-    def _parts(self) -> list[tuple[str, Regularizer, float]]:
-        parts: list[tuple[str, Regularizer, float]] = []
+    def _parts(self) -> Parts:
+        backbone, predictor = self.backbone, self.model()
+        assert isinstance(backbone, Backbone)
+        assert isinstance(predictor, Predictor)
+        regularizers: list[tuple[str, Regularizer]] = []
         for name, regularizer in zip(self.names, self.regularizers, strict=True):
             assert isinstance(regularizer, Regularizer)
-            parts.append((name, regularizer, regularizer.weight))
-        return parts
+            regularizers.append((name, regularizer))
+        attentive = backbone if isinstance(backbone, Attentive) else None
+        return Parts(backbone, attentive, predictor, tuple(regularizers))

@@ -129,6 +129,19 @@ def run_fingerprint(experiment: Experiment, dataset_fingerprint: str) -> str:
     return fingerprint({"experiment": values, "dataset": dataset_fingerprint})
 
 
+def append_to_log(path: Path, line: Mapping[str, Any], at: int) -> int:
+    """Write a line at byte `at` of a log and nothing behind it; returns the log's new length.
+
+    Lines beyond the checkpoint are of a session that was killed: written again here.
+    """
+    text = (json.dumps(dict(line)) + "\n").encode()
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.truncate(at)
+        file.seek(at)
+        file.write(text)
+    return at + len(text)
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():

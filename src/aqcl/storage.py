@@ -17,10 +17,15 @@ from typing import Any, Literal
 from aqcl import __version__
 from aqcl.errors import StorageError
 
-Format = Literal["aqcl-dataset", "aqcl-run", "aqcl-bundle"]
+Format = Literal["aqcl-dataset", "aqcl-run", "aqcl-bundle", "aqcl-study"]
 
 MANIFEST = "manifest.json"
-_VERSIONS: dict[Format, int] = {"aqcl-dataset": 1, "aqcl-run": 1, "aqcl-bundle": 1}
+_VERSIONS: dict[Format, int] = {
+    "aqcl-dataset": 1,
+    "aqcl-run": 1,
+    "aqcl-bundle": 1,
+    "aqcl-study": 1,
+}
 _PARTIAL = ".partial"
 _WHOLE_FILE_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 2**20
@@ -44,10 +49,16 @@ class Manifest:
     package_version: str = ""
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Checksum the files of `folder` and write its manifest; returns it completed."""
+def write_manifest(folder: Path, manifest: Manifest, files_at: str = "**/*") -> Manifest:
+    """Checksum the files of `folder` and write its manifest; returns it completed.
+
+    Args:
+        folder: the directory.
+        manifest: without `files` and versions.
+        files_at: pattern of the files that belong to it; what lies elsewhere may change later.
+    """
     ours = (MANIFEST, _PARTIAL)  # a killed `atomic_write` may have left a partial file
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.endswith(ours))
+    paths = sorted(p for p in folder.glob(files_at) if p.is_file() and not p.name.endswith(ours))
     files = {
         path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "size": path.stat().st_size}
         for path in paths

@@ -15,11 +15,13 @@ Purpose = Literal[
     "primary pass",
     "view",
     "codebook",
+    "alpha",
     "negatives",
     "order",
     "bootstrap",
     "subset",
     "simulator",
+    "search",
 ]
 
 

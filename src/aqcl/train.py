@@ -1,9 +1,8 @@
 """fit(): algorithm 1 of the paper as a loop one can read."""
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aqcl.contracts import Backbone, Facts
+from aqcl.alpha_learning import make_learner
+from aqcl.batch import Batch
+from aqcl.contracts import Facts
 from aqcl.dataset import Dataset, batch_bounds, open_dataset
 from aqcl.errors import ConfigError, DataError, TrainingError
 from aqcl.evaluate import evaluate
 from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.objective import Moment, Objective
+from aqcl.optimizers import Optimizers
+from aqcl.prefetch import prefetched_if_slow
 from aqcl.runs import (
     CHECKPOINT,
     CONFIG,
     LOG,
     WEIGHTS,
     Run,
+    append_to_log,
     check_same_experiment,
     is_finished,
     load_tensors,
@@ -43,6 +47,8 @@ from aqcl.scoring import (
 )
 from aqcl.storage import Manifest
 
+BATCHES_AHEAD = 4
+
 
 @dataclass
 class Progress:
@@ -60,6 +66,12 @@ class Progress:
     evaluations_since_best: int = 0
     seconds: float = 0.0
     """Time spent training and evaluating, over all sessions."""
+    step_seconds: float = 0.0
+    """Those of them that steps took."""
+    wait_seconds: float = 0.0
+    """Those of the steps that were spent waiting for a batch."""
+    rows: int = 0
+    """Training rows that went through the model; learning alpha adds its own passes."""
     log_bytes: int = 0
     """Length of the log that belongs to this state."""
     steps_per_epoch: int = 0
@@ -73,7 +85,12 @@ Listener = Callable[[Progress], None]
 
 
 def train(
-    experiment: Experiment, out: Path, *, resume: bool = False, listen: Listener | None = None
+    experiment: Experiment,
+    out: Path,
+    *,
+    resume: bool = False,
+    listen: Listener | None = None,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Train an experiment into a run directory and score the validation rows.
 
@@ -85,6 +102,7 @@ def train(
         out: the run directory; must not exist unless `resume`.
         resume: continue an unfinished run; a finished one is returned as it is.
         listen: called after each step.
+        dataset: the experiment's dataset, if it is open already.
 
     Raises:
         ConfigError: settings that cannot work, or that differ from the run to be resumed.
@@ -97,7 +115,7 @@ def train(
         check_same_experiment(out, experiment)
         if is_finished(out):
             return open_run(out)
-    dataset = open_dataset(Path(experiment.dataset))
+    dataset = dataset or open_dataset(Path(experiment.dataset))
     trainer = Trainer(experiment, dataset, out)
     if resume and (out / CONFIG).exists():
         trainer.restore()
@@ -119,9 +137,9 @@ class Trainer:
         torch.use_deterministic_algorithms(experiment.runtime.deterministic)
         self.facts = facts_of(dataset, experiment)
         self.objective = build_objective(experiment, self.facts).to(self.device)
-        self.optimizer = torch.optim.Adam(
-            self.objective.parameters(), lr=self.options.lr, fused=True
-        )
+        self.optimizer = Optimizers(self.objective, self.objective.backbone, self.options)
+        # None where alpha stays as it is given.
+        self.alpha = make_learner(self.objective, dataset.valid, self.options, experiment.seed)
         self.progress = Progress()
         n_rows = len(dataset.train)
         self.bounds = batch_bounds(n_rows, self.options.batch_size)
@@ -133,62 +151,77 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}
         self.steps_summed = 0
 
-    def fit(self, listen: Listener) -> None:
-        """Train until early stopping or the last epoch."""
+    def fit(self, listen: Listener, stop_at: int | None = None) -> None:
+        """Train until early stopping or the last epoch.
+
+        Args:
+            listen: called after each step.
+            stop_at: stop sooner, with an evaluation, when so many steps have been done.
+        """
         progress = self.progress
-        while progress.epoch < self.options.epochs and not self.exhausted():
-            order = self.dataset.train.order(self.experiment.seed, progress.epoch)
-            while progress.step < progress.steps_per_epoch and not self.exhausted():
-                started = time.perf_counter()
-                first, last = self.bounds[progress.step], self.bounds[progress.step + 1]
-                self.step(order[first:last])
-                if progress.step in self.evaluate_after:
-                    self.evaluate(started)
-                else:
-                    progress.seconds += time.perf_counter() - started
-                listen(progress)
-            if progress.step == progress.steps_per_epoch:
-                progress.epoch, progress.step = progress.epoch + 1, 0
+        self.objective.train()
+        with prefetched_if_slow(self.batches(), BATCHES_AHEAD) as batches:
+            while progress.epoch < self.options.epochs and not self.over(stop_at):
+                while progress.step < progress.steps_per_epoch and not self.over(stop_at):
+                    started = time.perf_counter()
+                    batch = next(batches)
+                    progress.wait_seconds += time.perf_counter() - started
+                    self.step(batch)
+                    progress.step_seconds += time.perf_counter() - started
+                    if progress.step in self.evaluate_after or progress.number == stop_at:
+                        self.evaluate(started)
+                    else:
+                        progress.seconds += time.perf_counter() - started
+                    listen(progress)
+                if progress.step == progress.steps_per_epoch:
+                    progress.epoch, progress.step = progress.epoch + 1, 0
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of all steps from where training stands now, whatever it does meanwhile."""
+        first = self.progress.step
+        for epoch in range(self.progress.epoch, self.options.epochs):
+            yield from self.batches_of(epoch, first)
+            first = 0
+
+    def batches_of(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `first` on."""
+        seed, split = self.experiment.seed, self.dataset.train
+        order = split.order(seed, epoch)
+        for step in range(first, len(self.bounds) - 1):
+            rows = order[self.bounds[step] : self.bounds[step + 1]]
+            yield split.batch(rows, self.options.max_history, epoch, seed)
 
     def exhausted(self) -> bool:
         """Whether early stopping has had enough."""
         return self.progress.evaluations_since_best >= self.options.patience
 
-    def step(self, rows: np.ndarray) -> None:
+    def over(self, stop_at: int | None) -> bool:
+        """Whether `fit` has come to its end before the last epoch."""
+        return self.exhausted() or (stop_at is not None and self.progress.number >= stop_at)
+
+    def step(self, batch: Batch) -> None:
         """One update of all parameters."""
         progress = self.progress
-        batch = self.dataset.train.batch(
-            rows, self.options.max_history, progress.epoch, self.experiment.seed
-        )
         moment = Moment(self.experiment.seed, progress.epoch, progress.step, progress.number)
         diagnose = progress.step + 1 in self.evaluate_after
-        self.objective.train()
-        losses = self.objective(batch.to(self.device), moment, diagnose=diagnose)
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, self.options.precision == "bf16"):
+            losses = self.objective(batch, moment, diagnose=diagnose)
         if not math.isfinite(float(losses.total.detach())):
             bad = [key for key, value in losses.logs.items() if not value.isfinite()]
             raise TrainingError(self._explain(f"the loss ({', '.join(bad) or 'total'})"))
         self.optimizer.zero_grad()
         losses.total.backward()
-        self.add_embedding_penalty()
+        if self.alpha is not None:
+            progress.rows += self.alpha.update(batch, moment)
         self.optimizer.step()
         progress.step += 1
         progress.number += 1
+        progress.rows += len(batch)
         for key, value in losses.logs.items():
-            self.sums[key] = self.sums.get(key, torch.zeros_like(value)) + value
+            self.sums[key] = self.sums[key] + value if key in self.sums else value.clone()
         self.steps_summed += 1
         self.latest_logs = losses.logs
-
-    def add_embedding_penalty(self) -> None:
-        """Gradient of (lambda / 2) * sum of squares over the whole of each embedding table.
-
-        Reference: arXiv 2109.13921, section 5.2.2 ("L2 regularization weight for the embedding").
-        """
-        strength = self.options.embedding_l2
-        backbone = self.objective.backbone
-        assert isinstance(backbone, Backbone)
-        for table in backbone.embedding_tables():
-            if strength > 0 and table.grad is not None:
-                table.grad.add_(table.detach(), alpha=strength)
 
     def evaluate(self, started: float) -> None:
         """Score the validation rows, log, keep the best weights, write a checkpoint."""
@@ -203,6 +236,8 @@ class Trainer:
         line: dict[str, Any] = {"epoch": progress.epoch, "step": progress.number}
         line |= {key: float(value) / self.steps_summed for key, value in self.sums.items()}
         line |= {key: float(value) for key, value in self.latest_logs.items() if "/" in key}
+        if self.alpha is not None:
+            line |= self.alpha.log()
         line["valid_auc"] = auc(predictions.label, predictions.score)
         line["valid_logloss"] = logloss(predictions.label, predictions.score)
         self.sums, self.steps_summed = {}, 0
@@ -216,28 +251,21 @@ class Trainer:
         else:
             progress.evaluations_since_best += 1
         progress.seconds += time.perf_counter() - started
+        line["rows"] = progress.rows
         line["seconds"] = round(progress.seconds, 3)
+        line["data_wait"] = round(progress.wait_seconds / max(progress.step_seconds, 1e-9), 4)
         # JSON has no NaN.
         line = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
-        self._append(line)
+        progress.log_bytes = append_to_log(self.out / LOG, line, progress.log_bytes)
         progress.last = line
         self.save()
-
-    def _append(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line) + "\n"
-        with (self.out / LOG).open("r+b" if (self.out / LOG).exists() else "wb") as file:
-            # Lines beyond the checkpoint are of a session that was killed: written again here.
-            file.truncate(self.progress.log_bytes)
-            file.seek(self.progress.log_bytes)
-            file.write(text.encode())
-        self.progress.log_bytes += len(text.encode())
 
     def save(self) -> None:
         """Write all that resuming needs as one file."""
         tensors = {f"model.{key}": value for key, value in self.objective.state_dict().items()}
-        for name, parameter in self.objective.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
+        tensors |= dict(self.optimizer.tensors(self.objective))
+        if self.alpha is not None:
+            tensors |= self.alpha.tensors()
         state = {**asdict(self.progress), "dataset": self.dataset.manifest.fingerprint}
         save_tensors(self.out / CHECKPOINT, tensors, state)
 
@@ -258,11 +286,9 @@ class Trainer:
         self.progress = Progress(**state)
         model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
         self.objective.load_state_dict(model)
-        for name, parameter in self.objective.named_parameters():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors.get(f"adam.{key}.{name}")
-                if value is not None:
-                    self.optimizer.state[parameter][key] = value.to(self.device)
+        self.optimizer.restore(self.objective, tensors)
+        if self.alpha is not None:
+            self.alpha.restore(tensors)
 
     def _explain(self, what: str) -> str:
         progress = self.progress
@@ -301,6 +327,9 @@ def finish(experiment: Experiment, dataset: Dataset, out: Path, trainer: Trainer
     backbone = load_backbone(experiment, trainer.facts, weights).to(trainer.device)
     predictions = score(backbone, dataset.valid, experiment.train.max_history, trainer.device)
     progress = trainer.progress
+    learned: dict[str, Any] = {}
+    if trainer.alpha is not None:
+        learned = {"alpha": trainer.alpha.chosen(weights), "rows": progress.rows}
     manifest = Manifest(
         format="aqcl-run",
         fingerprint=run_fingerprint(experiment, dataset.manifest.fingerprint),
@@ -314,6 +343,7 @@ def finish(experiment: Experiment, dataset: Dataset, out: Path, trainer: Trainer
             "seconds": round(progress.seconds, 3),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            **learned,
         },
     )
     # Recording writes the manifest last of all: it is what marks the run as finished.

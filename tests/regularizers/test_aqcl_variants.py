@@ -23,7 +23,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "user": {"false_negatives": "user"},
     "item": {"false_negatives": "item", "symmetric": True},
     "intent": {"false_negatives": "intent"},
+    "blocks": {"block_size": 2},
     "readout": {"readout": True},
+    "groups": {"alpha": "groups"},
+    "spline": {"alpha": "spline"},
+    "learned": {"learn_alpha": {"enabled": True}},
     "all": {"codebook": "ema", "false_negatives": "intent", "readout": True},
 }
 VARIANT = pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
@@ -40,6 +44,28 @@ def latents(seed: int = 0, n_samples: int = 40) -> tuple[Tensor, Tensor, Tensor]
     latent = torch.randn(n_samples, 7, generator=random, requires_grad=True)
     view = (latent.detach() + 0.3 * torch.randn(n_samples, 7, generator=random)).requires_grad_()
     return latent, view, torch.arange(float(n_samples))
+
+
+@pytest.mark.parametrize("false_negatives", ["keep", "user"])
+def test_blocks_are_batches_of_their_own(false_negatives: str) -> None:
+    latent, view, activity = latents(n_samples=40)
+    users = torch.arange(40) % 7
+    whole = make_aqcl(block_size=13, false_negatives=false_negatives)
+    alone = make_aqcl(false_negatives=false_negatives)
+    runs = [slice(0, 10), slice(10, 20), slice(20, 30), slice(30, 40)]
+
+    def value(aqcl: AQCL, rows: slice) -> Tensor:
+        groups = None if false_negatives == "keep" else users[rows]
+        aqcl.load_state_dict(state)
+        term = aqcl(latent[rows], view[rows], activity[rows], groups=groups)
+        assert isinstance(term, LossTerm)
+        return term.value
+
+    alone.steps += 1  # past the warm-up, whose last step sets the codebook from stored latents
+    state = {name: tensor.clone() for name, tensor in alone.state_dict().items()}
+    parts = torch.stack([value(alone, rows) for rows in runs])
+
+    torch.testing.assert_close(value(whole, slice(0, 40)), parts.mean())
 
 
 @VARIANT
@@ -73,7 +99,11 @@ def test_a_variant_starts_with_the_weights_of_the_paper(changes: dict[str, Any])
     plain, variant = make_aqcl().state_dict(), make_aqcl(**changes).state_dict()
 
     assert all(torch.equal(variant[key], value) for key, value in plain.items())
-    extra = {"sums": changes.get("codebook"), "reading.weight": changes.get("readout")}
+    extra = {
+        "sums": changes.get("codebook"),
+        "reading.weight": changes.get("readout"),
+        "free_alpha": changes.get("learn_alpha"),
+    }
     assert variant.keys() - plain.keys() == {key for key, wanted in extra.items() if wanted}
     assert not any(variant[key].any() for key in variant.keys() - plain.keys())
 

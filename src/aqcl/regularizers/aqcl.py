@@ -9,7 +9,7 @@ from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl import contrastive
-from aqcl.activity import alpha
+from aqcl.alpha_shapes import AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import diagnostics, interest_readout, moved_codebook, spread
 from aqcl.config import settings
@@ -34,6 +34,19 @@ class AQCLOptions:
     """How sharply alpha falls around the average activity; equation 6."""
     constant_alpha: Annotated[float, Bounds(ge=0, le=1)] | None = None
     """One alpha for everybody in place of the curve (figure 5, right)."""
+    alpha: Kind = "curve"
+    """`curve` of equation 6 with `w1` and `w2`, one alpha for each of several `groups` of
+    activities, or a monotone `spline` in log(1 + activity)."""
+    group_bounds: tuple[float, ...] = (1.0, 2.0)
+    """The largest activity of each group but the last, in multiples of the mean activity."""
+    group_values: tuple[float, ...] = (0.65, 0.25, 0.05)
+    """Alpha of each group, the least active first; as many as bounds, and one more."""
+    spline_knots: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
+    """Activities at which the spline is given, in multiples of the mean activity."""
+    spline_values: tuple[float, ...] = (1.0, 0.61, 0.37, 0.14, 0.02)
+    """Alpha at the knots, never rising; as many as knots."""
+    learn_alpha: AlphaLearning = field(default_factory=AlphaLearning)
+    """Whether and how alpha is learned during training."""
     n_codewords: Annotated[int, Bounds(ge=1)] = 128
     """T, the number of interests in the codebook."""
     top_k: Annotated[int, Bounds(ge=1)] = 5
@@ -70,6 +83,9 @@ class AQCLOptions:
     """Decay per step of the moving averages of `codebook = "ema"`."""
     false_negatives: Literal["keep", "user", "item", "intent"] = "keep"
     """Samples with the same `user`, `item` or nearest codeword (`intent`) are no negatives."""
+    block_size: Annotated[int, Bounds(ge=2)] | None = None
+    """Most samples that are contrasted with each other: a larger batch is cut into blocks, each
+    with its own instance negatives, which is cheaper; None contrasts the whole batch."""
     readout: bool = False
     """Whether the prediction layer sees the nearest interests, when the model is served too."""
 
@@ -79,6 +95,20 @@ class AQCLOptions:
                 "joint_codebook = true trains the codebook by gradients, but with codebook = 'ema' "
                 "it takes none: leave one of the two out"
             )
+        if self.learn_alpha.enabled and self.constant_alpha is not None:
+            raise ConfigError(
+                f"learn_alpha.enabled = true has nothing to learn with constant_alpha = "
+                f"{self.constant_alpha}: leave one of the two out"
+            )
+        self.shape()
+
+    def shape(self) -> AlphaShape:
+        """Alpha as a function of activity."""
+        if self.alpha == "groups":
+            return AlphaShape("groups", self.group_values, self.group_bounds)
+        if self.alpha == "spline":
+            return AlphaShape("spline", self.spline_values, self.spline_knots)
+        return AlphaShape("curve", (self.w1, self.w2))
 
 
 class AQCL(nn.Module):
@@ -101,6 +131,7 @@ class AQCL(nn.Module):
         self.options = options or AQCLOptions()
         self.weight = self.options.weight
         self.mean_activity = mean_activity
+        self.shape = self.options.shape()
         size, dim = self.options.n_codewords, self.options.dim
         self.projector = Projector(latent_dim, self.options.hidden_dim, dim)
         self.codebook = nn.Parameter(contrastive.unit(torch.randn(size, dim)))
@@ -116,6 +147,10 @@ class AQCL(nn.Module):
         self.codebook.requires_grad_(not averaged)
         self.sums: Tensor | None
         self.register_buffer("sums", torch.zeros(size, dim) if averaged else None)
+        learned = self.options.learn_alpha.enabled
+        self.free_alpha: Tensor | None
+        # A buffer: the loop moves it by the validation loss, the optimizer never does.
+        self.register_buffer("free_alpha", self.shape.free() if learned else None)
         self.reading: nn.Linear | None = None
         if self.options.readout:
             # From zero, so that a model starts as the one without.
@@ -221,7 +256,9 @@ class AQCL(nn.Module):
         if self.options.constant_alpha is not None:
             constant = self.options.constant_alpha
             return torch.full(activity.shape, constant, device=activity.device)
-        return alpha(activity, self.mean_activity, self.options.w1, self.options.w2)
+        if self.free_alpha is not None:
+            return self.shape.at(self.free_alpha, activity, self.mean_activity)
+        return self.shape.of(activity, self.mean_activity)
 
     @torch.no_grad()
     def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Bool[Tensor, "B B"] | None:
@@ -242,19 +279,23 @@ class AQCL(nn.Module):
         self, z: Tensor, z_view: Tensor, weight: Tensor, ignore: Tensor | None
     ) -> Float[Tensor, " B"]:
         options = self.options
-        return contrastive.aqcl(
-            z,
-            z_view,
-            self.codebook if options.joint_codebook else self.codebook.detach(),
-            weight.to(z.dtype),
-            top_k=options.top_k,
-            instance_temperature=options.instance_temperature,
-            cluster_temperature=options.cluster_temperature,
-            denominator=options.denominator,
-            pool=options.pool,
-            symmetric=options.symmetric,
-            ignore=ignore,
-        )
+        losses = [
+            contrastive.aqcl(
+                z[block],
+                z_view[block],
+                self.codebook if options.joint_codebook else self.codebook.detach(),
+                weight[block],
+                top_k=options.top_k,
+                instance_temperature=options.instance_temperature,
+                cluster_temperature=options.cluster_temperature,
+                denominator=options.denominator,
+                pool=options.pool,
+                symmetric=options.symmetric,
+                ignore=None if ignore is None else ignore[block, block],
+            )
+            for block in contrastive.blocks(len(z), options.block_size)
+        ]
+        return torch.cat(losses)
 
     @torch.no_grad()
     def _assign(self, similarity: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:

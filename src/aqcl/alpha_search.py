@@ -1,0 +1,100 @@
+"""Alpha found in about the time of one training, and what every way of finding it returns."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aqcl.config import as_values
+from aqcl.errors import ConfigError
+from aqcl.experiment import Experiment, find_regularizer, resolve
+from aqcl.regularizers.aqcl import AQCL
+from aqcl.train import Listener, train
+
+
+@dataclass(frozen=True)
+class AlphaOutcome:
+    """An alpha that was found, and what finding it took."""
+
+    options: dict[str, Any]
+    """Options for the table of the regularizer, to train with afresh."""
+    value: float
+    """The validation logloss that speaks for it: of the kept weights, or the winner's lowest."""
+    rows: int
+    """Training rows that went through the model, those for the gradient of alpha included."""
+    seconds: float
+    """Time spent training and evaluating."""
+    history: list[dict[str, Any]]
+    """What happened, in order, as plain values."""
+
+
+def learn_alpha(
+    experiment: Experiment, out: Path, *, listen: Listener | None = None
+) -> AlphaOutcome:
+    """Learn alpha during one training, from the values that the experiment has.
+
+    The run is an ordinary one in every other way; a killed one is continued by the same call.
+    Test rows are not read.
+
+    Args:
+        experiment: a resolved experiment with the regularizer `aqcl`.
+        out: the run directory.
+        listen: called after each step.
+
+    Raises:
+        ConfigError: the experiment has no alpha, a constant one, or differs from the run in `out`.
+        StorageError: `out` holds something else.
+        TrainingError: the loss is no longer finite.
+    """
+    name = alpha_owner(experiment)
+    learning = {**experiment.regularizer[name]["learn_alpha"], "enabled": True}
+    run = train(
+        with_options(experiment, name, learn_alpha=learning), out, resume=True, listen=listen
+    )
+    content, log = run.manifest.content, run.log()
+    value = next(line["valid_logloss"] for line in log if line["step"] == content["best_step"])
+    history = [
+        {
+            key.removeprefix(f"{name}/"): line[key]
+            for key in line
+            if key in ("step", "valid_auc", "valid_logloss") or _is_alpha(key, name)
+        }
+        for line in log
+    ]
+    return AlphaOutcome(content["alpha"], value, content["rows"], content["seconds"], history)
+
+
+def _is_alpha(key: str, name: str) -> bool:
+    return key.startswith((f"{name}/w1", f"{name}/w2", f"{name}/alpha_"))
+
+
+def alpha_owner(experiment: Experiment) -> str:
+    """The name of the regularizer whose alpha is looked for.
+
+    Raises:
+        ConfigError: there is none, or there are several, or its alpha is a constant.
+    """
+    owners = [
+        name
+        for name, options in experiment.regularizer.items()
+        if find_regularizer(name) is AQCL and options["weight"] > 0
+    ]
+    if len(owners) != 1:
+        raise ConfigError(
+            f"regularizer: expected one with an alpha and a weight above 0, got "
+            f"{', '.join(owners) or 'none'}; add a table [regularizer.aqcl]"
+        )
+    constant = experiment.regularizer[owners[0]].get("constant_alpha")
+    if constant is not None:
+        raise ConfigError(
+            f"regularizer.{owners[0]}.constant_alpha = {constant} leaves nothing to look for: "
+            "leave it out"
+        )
+    return owners[0]
+
+
+def with_options(experiment: Experiment, name: str, **options: Any) -> Experiment:
+    """The experiment with some options of one regularizer replaced, its dataset by full path."""
+    values = as_values(experiment)
+    values["regularizer"][name] |= options
+    changed = resolve(values)
+    return replace(changed, dataset=str(Path(changed.dataset).absolute()))
