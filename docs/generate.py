@@ -45,7 +45,7 @@ def reference() -> str:
         commands(),
         "## Training: the file for `aqcl train`\n",
         table(top_level()),
-        *(section("###", describe(kind)) for kind in ("train", "runtime")),
+        *(section("###", describe(kind)) for kind in ("train", "runtime", "search")),
         "## Backbones\n",
         *(section("###", describe("backbone", name)) for name in names("backbone")),
         "## Regularizers\n",

@@ -45,7 +45,8 @@ def main() -> None:
     spec = read_toml(arguments.specification)
     dataset = prepare_dataset(spec)
     tuning = {method["name"]: list(grid(spec, method, dataset)) for method in spec["methods"]}
-    train_all([job for jobs in tuning.values() for job in jobs], arguments.workers)
+    # A method with one setting has nothing to tune.
+    train_all([job for jobs in tuning.values() if len(jobs) > 1 for job in jobs], arguments.workers)
     winners = {name: best(jobs) for name, jobs in tuning.items()}
     finals = dict(final_cells(spec, winners))
     train_all([job for cell in finals.values() for job in cell], arguments.workers)
@@ -63,8 +64,8 @@ def prepare_dataset(spec: Mapping[str, Any]) -> Path:
 
 
 def grid(spec: Mapping[str, Any], method: Mapping[str, Any], dataset: Path) -> Iterator[Job]:
-    """The tuning runs of a method: every penalty with every option."""
-    for penalty in spec["penalty"]["grid"]:
+    """The tuning runs of a method: each penalty, of its own grid if it has one, and option."""
+    for penalty in method.get("grid", spec["penalty"].get("grid")):
         for number, options in enumerate(method["options"]):
             settings = {**spec["experiment"], **method["settings"], "dataset": str(dataset)}
             settings |= {"name": method["name"], "seed": spec["tuning_seed"]}
@@ -114,8 +115,11 @@ def train_one(job: Job) -> float:
 
 
 def best(jobs: list[Job]) -> Job:
-    """The run with the best validation score."""
+    """The run with the best validation score, or the only one, trained or not."""
     from aqcl.runs import open_run
+
+    if len(jobs) == 1:
+        return jobs[0]
 
     return max(jobs, key=lambda job: float(open_run(job.out).manifest.content["best"]))
 
@@ -130,9 +134,10 @@ def write_outcome(
     """Score the test rows of the final runs, compare the methods, write the results as data."""
     from aqcl import __version__
     from aqcl.assessment import assess
+    from aqcl.comparison import compare
     from aqcl.config import as_values
     from aqcl.dataset import open_dataset
-    from aqcl.evaluate import compare, evaluate
+    from aqcl.evaluate import evaluate
     from aqcl.runs import open_run
     from aqcl.storage import atomic_write
     from aqcl.yardsticks import yardstick_predictions
@@ -170,6 +175,7 @@ def write_outcome(
                 for job in jobs
             ]
             for method, jobs in tuning.items()
+            if len(jobs) > 1
         },
         "winners": {
             method: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}

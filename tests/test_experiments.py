@@ -32,14 +32,15 @@ def load_script(name: str) -> ModuleType:
 def test_every_specification_is_a_fair_comparison_of_valid_experiments(path: Path) -> None:
     spec = read_toml(path)
     build(PrepareSettings, spec["prepare"])
-    assert len({len(method["options"]) for method in spec["methods"]}) == 1
+    grids = {m["name"]: m.get("grid", spec["penalty"].get("grid")) for m in spec["methods"]}
+    assert len({len(grids[m["name"]]) * len(m["options"]) for m in spec["methods"]}) == 1
     assert spec["tuning_seed"] not in spec["final_seeds"]
     assert spec["base"] in {method["name"] for method in spec["methods"]}
     for method in spec["methods"]:
         for options in method["options"]:
             values = {"dataset": "data", **spec["experiment"], **method["settings"]}
             assignments = [f"{key}={value}" for key, value in options.items()]
-            assignments.append(f"{spec['penalty']['key']}={spec['penalty']['grid'][0]}")
+            assignments.append(f"{spec['penalty']['key']}={grids[method['name']][0]}")
             resolve(override(values, assignments))
 
 

@@ -9,9 +9,10 @@ from rich.console import Console, RenderableType
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
+from aqcl.comparison import Comparison, ComparisonRow, Verdict
 from aqcl.dataset import Dataset
 from aqcl.describe import Kind, describe
-from aqcl.evaluate import ALL, Comparison, ComparisonRow, Evaluation, GroupEvaluation, Verdict
+from aqcl.evaluate import ALL, Evaluation, GroupEvaluation
 from aqcl.experiment import resolve
 from aqcl.runs import Run
 from aqcl.storage import Manifest

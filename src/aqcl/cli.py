@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s"
     )
     logging.getLogger("aqcl").setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells every font
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_none")
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -136,6 +137,7 @@ def train(
     from aqcl.runtime import settle_threads
 
     values = override(read_toml(experiment), overrides)
+    values.pop("search", None)  # for `aqcl search`, which takes the same file
     runtime = values.get("runtime", {})
     if isinstance(runtime, dict):
         settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
@@ -156,6 +158,53 @@ def train(
 
     _print(evaluation_table(run, "valid"))
     _print(f"Run directory: {run.path}. Score its test rows with `aqcl evaluate {run.path}`.")
+
+
+@app.command
+def search(
+    experiment: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    trials: int | None = None,
+    workers: int = 1,
+    overrides: Set = (),
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+) -> None:
+    """Search the settings of an experiment on its validation rows; never opens test rows.
+
+    The winner of each method is written as a file for `aqcl train`.
+
+    Args:
+        experiment: TOML file of an experiment, with a table [search]; `aqcl describe search` lists
+            its settings. Without the table, the paper's space is searched.
+        out: Study directory. `aqcl describe` tells what it holds.
+        trials: Trainings of each method; short for --set search.trials.
+        workers: Processes on this machine; several have one thread each.
+        overrides: Override a setting, such as search.objective=auc or train.epochs=20.
+        resume: Continue the study in `out`, or join it from another machine.
+        as_json: Print what was found as JSON.
+    """
+    from aqcl.config import override, read_toml
+    from aqcl.runtime import settle_threads
+
+    short = () if trials is None else (f"search.trials={trials}",)
+    values = override(read_toml(experiment), (*overrides, *short))
+    runtime = values.get("runtime", {})
+    if isinstance(runtime, dict):
+        settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
+    from aqcl.search import run_search
+    from aqcl.study_bar import study_bar
+
+    with study_bar(quiet=as_json) as listen:
+        summary = run_search(values, out, workers=workers, resume=resume, listen=listen)
+    if as_json:
+        _print_json({"study": str(out), **summary})
+        return
+    from aqcl.tables import study_table
+
+    _print(study_table(out, summary))
 
 
 @app.command
@@ -224,10 +273,10 @@ def compare(
 
 @app.command
 def describe(what: str | None = None, name: str | None = None, /, *, as_json: Json = False) -> None:
-    """Explain a part and its options, or what a dataset or run directory holds.
+    """Explain a part and its options, or what a dataset, run or study directory holds.
 
     Args:
-        what: backbone, regularizer, dataset, train, runtime, prepare, or a directory.
+        what: backbone, regularizer, dataset, train, runtime, search, prepare, or a directory.
         name: Which one; without it all are listed.
         as_json: Print JSON.
     """
@@ -259,7 +308,7 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
         if listing.get(known, [known]) != [known]:
             _print(parts_table(known, [describe(known, part) for part in listing[known]]))
     if what is None:
-        _print("`aqcl describe` also explains train, runtime, prepare, and any directory.")
+        _print("`aqcl describe` also explains train, runtime, search, prepare, and any directory.")
 
 
 @app.command

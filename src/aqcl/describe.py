@@ -1,17 +1,30 @@
 """What a part of aqcl does and which options it takes, from the code itself."""
 
 import inspect
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
 
 from aqcl.config import choose
-from aqcl.errors import ConfigError
+from aqcl.errors import ConfigError, StorageError
 
-Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "prepare"]
-KINDS: tuple[Kind, ...] = ("backbone", "regularizer", "dataset", "train", "runtime", "prepare")
+Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "search", "prepare"]
+KINDS: tuple[Kind, ...] = (
+    "backbone",
+    "regularizer",
+    "dataset",
+    "train",
+    "runtime",
+    "search",
+    "prepare",
+)
+STUDY: Final = "study.toml"
+"""The resolved settings of a study, in its directory."""
+FINDINGS: Final = "study.json"
+"""What a study has found."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def describe(kind: Kind, name: str | None = None) -> Description:
     Args:
         kind: what it is.
         name: its name in the table, or an import path; not needed for `train`, `runtime`,
-            `prepare`.
+            `search`, `prepare`.
 
     Raises:
         ConfigError: there is no such part.
@@ -101,8 +114,10 @@ def _describe_section(kind: Kind) -> Description:
 
         return _described(kind, _text(PrepareSettings), PrepareSettings, "")
     from aqcl.experiment import RuntimeOptions, TrainOptions
+    from aqcl.search_space import SearchOptions
 
-    cls = TrainOptions if kind == "train" else RuntimeOptions
+    sections = {"train": TrainOptions, "runtime": RuntimeOptions, "search": SearchOptions}
+    cls: type[Any] = sections[kind]
     return _described(kind, _text(cls), cls, f"{kind}.")
 
 
@@ -111,10 +126,10 @@ def _described(name: str, summary: str, options: type[Any], prefix: str) -> Desc
 
 
 def describe_directory(path: Path) -> dict[str, Any]:
-    """What a dataset or run directory holds, as plain values.
+    """What a dataset, run or study directory holds, as plain values.
 
     Raises:
-        StorageError: it is neither, or damaged.
+        StorageError: it is none of them, unfinished or damaged.
         ConfigError: there is no such directory.
     """
     from aqcl.storage import read_manifest
@@ -128,6 +143,8 @@ def describe_directory(path: Path) -> dict[str, Any]:
         from aqcl.runs import open_run
 
         manifest = open_run(path).manifest
+    elif (path / STUDY).exists():
+        return _describe_study(path)
     else:
         manifest = read_manifest(path, "aqcl-dataset")
     return {
@@ -138,6 +155,26 @@ def describe_directory(path: Path) -> dict[str, Any]:
         "settings": manifest.settings,
         "source": manifest.source,
         **manifest.content,
+    }
+
+
+def _describe_study(path: Path) -> dict[str, Any]:
+    from aqcl.storage import MANIFEST, read_manifest
+
+    if not (path / MANIFEST).exists():
+        raise StorageError(
+            f"{path}: this study has not finished; continue it with "
+            f"`aqcl search {path / STUDY} --out {path} --resume`"
+        )
+    manifest = read_manifest(path, "aqcl-study")
+    found = json.loads((path / FINDINGS).read_text(encoding="utf-8"))
+    return {
+        "path": str(path),
+        "format": manifest.format,
+        "fingerprint": manifest.fingerprint,
+        "settings": manifest.settings,
+        "source": manifest.source,
+        **found,
     }
 
 

@@ -3,6 +3,7 @@
 Text that users chose, such as labels and paths, is never read as markup.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from rich.text import Text
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
+from aqcl.comparison import ComparisonRow
 from aqcl.describe import Description
-from aqcl.evaluate import ALL, ComparisonRow, Evaluation
+from aqcl.evaluate import ALL, Evaluation
 from aqcl.runs import Run
 
 
@@ -140,12 +142,14 @@ def evaluation_table(run: Run, split: str) -> Group:
 def options_table(description: Description) -> Group:
     """What a part is, and its options; what all keys begin with is said once."""
     prefix = description.prefix
+    keys = [option.key.removeprefix(prefix) for option in description.options]
     table = _table()
-    table.add_column("key", overflow="fold")
-    for heading in ("type", "default", "meaning"):
-        table.add_column(heading)
-    for option in description.options:
-        key = option.key.removeprefix(prefix)
+    # Long meanings must not break the keys.
+    table.add_column("key", overflow="fold", min_width=min(max(map(len, keys)), WIDEST_KEY))
+    table.add_column("type", max_width=WIDEST_TYPE)
+    table.add_column("default", overflow="fold", max_width=WIDEST_TYPE)
+    table.add_column("meaning")
+    for key, option in zip(keys, description.options, strict=True):
         table.add_row(*map(Text, (key, option.type, option.default or "required", option.meaning)))
     first = description.options[0].key
     where = f"Keys under {prefix[:-1]}, such as --set {first}=..." if prefix else ""
@@ -187,6 +191,82 @@ def dataset_table(path: Path, content: Mapping[str, Any]) -> Table:
     for name, value in facts:
         table.add_row(Text(name, style="bold"), Text(value))
     return table
+
+
+WIDEST_KEY = 28
+"""Columns that the longest key of an option has for sure."""
+WIDEST_TYPE = 14
+"""Columns of a type or a default; the meaning, whose words must be whole, has the rest."""
+N_BEST_TRIALS = 5
+"""Trials of each method that a terminal shows."""
+
+
+def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
+    """The best trials of each method, what mattered, the winner's alpha, and remarks."""
+    objective = summary["objective"]
+    parts: list[RenderableType] = []
+    for name, method in summary["methods"].items():
+        counts = Counter(trial["state"] for trial in method["trials"])
+        states = ", ".join(f"{count} {state}" for state, count in counts.items())
+        cost = f"{method['rows']:,} training rows, {method['seconds']:,.0f} s"
+        parts.append(Text(f"{name}: {states}; {cost}", style="bold underline"))
+        parts.append(_best_trials(method, objective, minimizes=summary["minimizes"]))
+        parts += [Text(line) for line in _findings(method)]
+        if method["best"] is not None:
+            command = f"aqcl train {path / method['best']['experiment']}"
+            winner = f"Winner: trial {method['best']['number']}; `{command}`."
+            parts.append(Text(winner, no_wrap=True, overflow="ignore"))
+        parts.append(Text())
+    parts += [Text(f"Note: {note}.", style="yellow") for note in summary["notes"]]
+    last = (
+        f"Study directory: {path}; objective: {objective} on validation rows. Test rows are unread."
+    )
+    return Group(*parts, Text(last, no_wrap=True, overflow="ignore"))
+
+
+def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) -> Table:
+    ended = [trial for trial in method["trials"] if trial["value"] is not None]
+    ranked = sorted(ended, key=lambda t: (t["value"] if minimizes else -t["value"], t["number"]))
+    keys = list(method["space"])
+    table = _table()
+    table.add_column("trial", justify="right")
+    table.add_column("AUC, non-active" if objective == "constrained" else objective)
+    for key in keys:
+        table.add_column(Text(key.rpartition(".")[2]), justify="right")
+    winner = (method["best"] or {}).get("number")
+    for trial in ranked[:N_BEST_TRIALS]:
+        values = trial["parameters"]
+        shown = [
+            f"{values[k]:.4g}" if _is_number(values.get(k)) else str(values.get(k, "-"))
+            for k in keys
+        ]
+        mark = "" if trial["feasible"] else " *"
+        style = "bold" if trial["number"] == winner else ""
+        number = f"{trial['number']}{mark}"
+        table.add_row(*map(Text, (number, f"{trial['value']:.5f}", *shown)), style=style)
+    return table
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _findings(method: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if any(trial["feasible"] is False for trial in method["trials"]):
+        lines.append("* the AUC of highly active users is below that of trial 0")
+    if method["importance"]:
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
+        lines.append(f"Importance: {shares}.")
+    best = method["best"]
+    if best is None:
+        return [*lines, "No trial was trained to its end."]
+    for name, values in best["alpha"].items():
+        at = ", ".join(f"{value:.3f} at {where} clicks" for where, value in values.items())
+        lines.append(f"Alpha of {name}: {at}.")
+    if best["penalty"] is not None and best["penalty"]["inside"]:
+        lines.append(f"The penalty lies inside its range, {best['penalty']['range']}.")
+    return lines
 
 
 def _table() -> Table:

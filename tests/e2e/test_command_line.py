@@ -20,7 +20,7 @@ from aqcl import __version__
 from aqcl.config import override, read_toml, to_toml
 from tests.e2e.commands import Outcome, aqcl, click_log, fails, succeeds, write_experiment
 
-COMMANDS = ("prepare", "train", "evaluate", "compare", "describe", "demo")
+COMMANDS = ("prepare", "train", "search", "evaluate", "compare", "describe", "demo")
 AQCL = ("--set", "regularizer.aqcl.weight=0.1", "--set", "regularizer.aqcl.warmup_steps=4")
 
 

@@ -1,0 +1,261 @@
+"""What a search may vary: ranges and choices of dotted keys, and when a range was too narrow."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field as Bounds
+
+from aqcl.alpha_shapes import W1_RANGE, W2_RANGE
+from aqcl.config import build, settings
+from aqcl.errors import ConfigError
+
+Sampler = Literal["tpe", "gp", "random"]
+Pruning = Literal["median", "asha", "none"]
+Objective = Literal[
+    "logloss", "auc", "auc:non-active", "auc:slightly-active", "auc:highly-active", "constrained"
+]
+Side = Literal["low", "high"]
+
+PENALTY: Final = "train.embedding_l2"
+"""The key whose winning value must lie inside its range."""
+EDGE: Final = 0.1
+"""Share of a range, at either end, in which a winner counts as touching the end."""
+FACTOR: Final = 10.0
+"""By how much a range that was touched is widened."""
+PENALTY_RANGE: Final = (1e-6, 1e-1)
+"""Where the penalty is looked for first."""
+WEIGHTS: Final = (0.01, 0.05, 0.1)
+"""Where the weight of the auxiliary loss is looked for, as in the paper."""
+RESERVED: Final = ("study", "trials", "figures", "locks")
+"""Names in a study directory that no method can have."""
+SPECIFICATION: Final = frozenset({"low", "high", "log", "step", "choices"})
+"""A table with one of these keys is a range or choices; any other holds further keys."""
+
+
+@settings
+class SearchOptions:
+    """How settings are searched; the table `[search]` of an experiment."""
+
+    method: Literal["black-box"] = "black-box"
+    """`black-box`: every trial is a training of its own."""
+    trials: Annotated[int, Bounds(ge=2)] = 24
+    """Trainings of each method."""
+    sampler: Sampler = "tpe"
+    """`tpe` prunes hopeless trials, `gp` (a Gaussian process) and `random` train all to the end."""
+    pruning: Pruning | None = None
+    """How trials are stopped early, at their evaluations: by the `median` of the others, by
+    successive halving (`asha`) or not at all (`none`). By default `median` where the sampler is
+    `tpe` and the objective is `logloss` or `auc`, which every evaluation measures."""
+    seed: Annotated[int, Bounds(ge=0)] = 0
+    """Of the sampler; that of the trainings is the experiment's."""
+    objective: Objective = "logloss"
+    """What is best on the validation rows, with the weights that `train.monitor` kept: the lowest
+    `logloss`, the highest `auc`, that of one group (`auc:non-active`), or `constrained`: the
+    highest of non-active users while that of highly active users is no lower than without the
+    auxiliary losses, which trial 0 measures."""
+    widen: Annotated[int, Bounds(ge=0)] = 2
+    """How often the range of `train.embedding_l2` is widened by a factor of 10, where a winner lies
+    in the outer tenth of it."""
+    widen_trials: Annotated[int, Bounds(ge=1)] = 8
+    """Further trainings of each method when the range was widened."""
+    space: dict[str, Any] = field(default_factory=dict)
+    """A table for each key: `{low, high, log, step}`, `{choices = [...]}`, or a fixed value. By
+    default `train.embedding_l2`, and with AQCL the paper's `w1`, `w2` and `weight`."""
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """A table for each method that is searched: settings on top of the experiment, and a `space` of
+    its own on top of the shared one. Without any, the experiment itself is searched."""
+
+
+@settings
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    """The lowest."""
+    high: float
+    """The highest."""
+    log: bool = False
+    """Whether the logarithm is searched evenly."""
+    step: float | None = None
+    """Only `low` and whole steps above it."""
+    integer: bool = False
+    """Whether only whole numbers count; follows from the key."""
+
+
+@settings
+class Choices:
+    """One of several values."""
+
+    choices: tuple[Any, ...]
+    """The values."""
+
+
+Dimension = Range | Choices
+
+
+@dataclass(frozen=True)
+class Space:
+    """The dimensions by dotted key, and values that are set without being searched."""
+
+    searched: dict[str, Dimension]
+    fixed: dict[str, Any]
+
+    def on_top_of(self, shared: "Space") -> "Space":
+        """The shared space, with what stands here in its place."""
+        keys = self.searched.keys() | self.fixed.keys()
+        searched = {k: v for k, v in shared.searched.items() if k not in keys} | self.searched
+        fixed = {k: v for k, v in shared.fixed.items() if k not in keys} | self.fixed
+        return Space(searched, fixed)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested tables as dotted keys, as `override` reads them; a range or choices stay one value."""
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        key = prefix + (f'"{name}"' if ":" in name and '"' not in name else name)
+        nested = isinstance(value, Mapping) and not SPECIFICATION & value.keys()
+        flat += flatten(value, f"{key}.") if nested else [(key, value)]
+    return flat
+
+
+def parse_space(values: Mapping[str, Any], where: str) -> Space:
+    """Read the table of a space.
+
+    Args:
+        values: dotted keys, or nested tables, of ranges, choices and fixed values.
+        where: dotted prefix named in errors.
+
+    Raises:
+        ConfigError: all that is wrong, one line each.
+    """
+    searched: dict[str, Dimension] = {}
+    fixed: dict[str, Any] = {}
+    problems = []
+    for key, value in flatten(values):
+        path = f"{where}.{key}"
+        if key in searched or key in fixed:
+            problems.append(f"{path}: stands twice, once with dots and once as a table; keep one")
+        elif not isinstance(value, Mapping):
+            fixed[key] = value
+        else:
+            try:
+                searched[key] = _dimension(value, path)
+            except ConfigError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Space(searched, fixed)
+
+
+def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
+    if "choices" in value:
+        found = build(Choices, value, path)
+        unique = {repr(choice) for choice in found.choices}
+        if len(unique) < max(len(found.choices), 2):
+            raise ConfigError(
+                f"{path}.choices: expected two or more different values, got "
+                f"{list(found.choices)}; a fixed value needs no table"
+            )
+        return found
+    made = build(Range, value, path)
+    if not (made.low < made.high and math.isfinite(made.low) and math.isfinite(made.high)):
+        raise ConfigError(f"{path}: expected low < high, got {made.low:g} and {made.high:g}")
+    if made.log and made.low <= 0:
+        raise ConfigError(f"{path}: log = true needs low > 0, got {made.low:g}")
+    if made.step is not None and (made.log or not 0 < made.step <= made.high - made.low):
+        raise ConfigError(
+            f"{path}.step: expected more than 0, no more than high - low, and not with log = true, "
+            f"got {made.step:g}"
+        )
+    return made
+
+
+def end_values(dimension: Dimension) -> tuple[Any, ...]:
+    """The values by which a dimension is checked: its ends, or all choices."""
+    if isinstance(dimension, Choices):
+        return dimension.choices
+    ends = (dimension.low, dimension.high)
+    return tuple(map(int, ends)) if dimension.integer else ends
+
+
+def shown(dimension: Dimension) -> str:
+    """A dimension in a few words."""
+    if isinstance(dimension, Choices):
+        return ", ".join(map(str, dimension.choices))
+    return f"{dimension.low:.3g} to {dimension.high:.3g}"
+
+
+def touched_side(dimension: Dimension, value: float) -> Side | None:
+    """The end of a range that a value touches: it lies in the outer tenth, or beyond."""
+    if isinstance(dimension, Choices):
+        numbers = sorted(choice for choice in dimension.choices if not isinstance(choice, str))
+        return "low" if value <= numbers[0] else "high" if value >= numbers[-1] else None
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        low, high, value = math.log(low), math.log(high), math.log(max(value, 1e-300))
+    share = (value - low) / (high - low)
+    # The outer tenth is meant as it is written: 10^-1.5 is 0.1 from the end of [10^-6, 10^-1] but
+    # for rounding.
+    return "low" if share < EDGE - 1e-12 else "high" if share > 1 - EDGE + 1e-12 else None
+
+
+def widened(dimension: Dimension, sides: Iterable[Side]) -> Dimension | None:
+    """The range ten times as far on some sides; None where there is nothing beyond.
+
+    Choices, ranges with steps and whole numbers are the user's own grid, and 0 is the lowest value
+    that a penalty can have: these stay as they are.
+    """
+    if isinstance(dimension, Choices) or dimension.step is not None or dimension.integer:
+        return None
+    made = dimension
+    for side in sides:
+        if side == "low":
+            made = replace(made, low=made.low / FACTOR)
+        else:
+            made = replace(made, high=made.high * FACTOR)
+    return None if made == dimension else made
+
+
+def contradictions(options: SearchOptions) -> list[str]:
+    """What does not go together, one line each."""
+    problems = []
+    logged = options.objective in ("logloss", "auc")
+    if options.pruning in ("median", "asha") and not logged:
+        problems.append(
+            f"search.pruning = '{options.pruning}': evaluations measure logloss and auc alone, and "
+            f"the objective is {options.objective}; leave it out"
+        )
+    if options.pruning in ("median", "asha") and options.sampler == "gp":
+        problems.append(
+            f"search.pruning = '{options.pruning}': the sampler gp learns from whole trials alone; "
+            "leave it out or take the sampler tpe"
+        )
+    for name in options.methods:
+        if not re.fullmatch(r"\w[\w.+-]*", name) or name in RESERVED:
+            problems.append(
+                f"search.methods.{name}: a method's name is a file's name: letters, digits, "
+                f"_, ., + and -, and not {', '.join(RESERVED)}"
+            )
+    return problems
+
+
+def default_space(regularizers: Iterable[str]) -> dict[str, Any]:
+    """What is searched if nothing is said: the penalty, and with AQCL what the paper searches.
+
+    Args:
+        regularizers: names of those that have an alpha.
+    """
+    space: dict[str, Any] = {PENALTY: _log_range(PENALTY_RANGE)}
+    for name in dict.fromkeys(regularizers):
+        prefix = f'regularizer."{name}"' if ":" in name else f"regularizer.{name}"
+        space[f"{prefix}.w1"] = _log_range(W1_RANGE)
+        space[f"{prefix}.w2"] = _log_range(W2_RANGE)
+        space[f"{prefix}.weight"] = {"choices": list(WEIGHTS)}
+    return space
+
+
+def _log_range(bounds: tuple[float, float]) -> dict[str, Any]:
+    return {"low": bounds[0], "high": bounds[1], "log": True}

@@ -1,0 +1,173 @@
+"""`aqcl search` as a user calls it: one command, several processes, kills, tables and JSON."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.describe import describe
+from tests.e2e.commands import click_log, fails, succeeds, write_experiment
+from tests.tiny_runs import tiny_dataset
+
+MODEL = """
+[backbone]
+name = "din"
+embedding_dim = 4
+attention_sizes = [6]
+sizes = [12, 8]
+[train]
+epochs = 1
+batch_size = 48
+lr = 0.03
+evaluations_per_epoch = 4
+[runtime]
+threads = 1
+"""
+METHODS = """
+[search]
+trials = 3
+widen = 0
+[search.methods.din]
+[search.methods."din+aqcl".regularizer.aqcl]
+weight = 0.1
+n_codewords = 8
+top_k = 2
+dim = 8
+hidden_dim = 8
+warmup_steps = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def experiment(dataset: Path) -> Path:
+    return write_experiment(dataset.parent / "experiment.toml", dataset, MODEL + METHODS)
+
+
+@pytest.fixture(scope="module")
+def study(dataset: Path, experiment: Path) -> Path:
+    out = dataset.parent / "study"
+    text = succeeds("search", experiment, "--out", out).out
+    (dataset.parent / "printed.txt").write_text(text)
+    return out
+
+
+def test_a_search_prints_trials_winners_and_alpha(study: Path) -> None:
+    lines = [
+        " ".join(line.split()) for line in (study.parent / "printed.txt").read_text().splitlines()
+    ]
+    text = " ".join(lines)
+    for name in ("din", "din+aqcl"):
+        assert any(line.startswith(f"{name}: 3 complete; ") for line in lines)
+        assert f"`aqcl train {study / f'{name}.toml'}`" in text
+    assert "trial logloss embedding_l2 w1 w2" in lines  # the method sets its weight
+    assert "Alpha of aqcl: 1.000 at 0 clicks, " in text
+    assert " at 10x mean clicks." in text
+    assert "objective: logloss on validation rows. Test rows are unread." in text
+    assert max(map(len, lines)) <= 200
+
+
+def test_a_search_prints_json_and_describe_tells_the_same(study: Path, experiment: Path) -> None:
+    told = succeeds("search", experiment, "--out", study, "--resume", "--json").json
+    assert told.pop("study") == str(study)
+    assert told == json.loads((study / "study.json").read_text())
+    described = succeeds("describe", study).json
+    assert described["format"] == "aqcl-study"
+    assert described["methods"] == told["methods"]
+    assert described["settings"]["trials"] == 3
+    assert "Test rows are unread" in succeeds("search", experiment, "-o", study, "--resume").out
+
+
+def test_a_winner_trains_and_evaluates_as_it_is(study: Path, tmp_path: Path) -> None:
+    best = json.loads((study / "study.json").read_text())["methods"]["din+aqcl"]["best"]
+    run = tmp_path / "run"
+    told = succeeds("train", study / "din+aqcl.toml", "--out", run, "--json").json
+    assert told["valid"]["groups"][0]["logloss"] == best["value"]
+    succeeds("evaluate", run)
+    # A trial is a run too, and scoring its test rows does not damage the study.
+    succeeds("evaluate", study / best["run"])
+    succeeds("describe", study)
+
+
+def test_the_file_of_a_search_is_one_for_train_too(experiment: Path, tmp_path: Path) -> None:
+    succeeds("train", experiment, "--out", tmp_path / "run", "--json")
+    assert "[search]" not in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_mistakes_are_told_before_anything_runs(experiment: Path, tmp_path: Path) -> None:
+    wrong = ("--set", "search.trails=3", "--set", "train.lr=-1")
+    message = fails("search", experiment, "--out", tmp_path / "study", *wrong)
+    assert "search.trails: unknown key; did you mean 'trials'" in message
+    assert "train.lr" in message
+    message = fails("search", experiment, "--out", tmp_path / "study", "--trials", 1)
+    assert "search.trials: " in message
+    assert not (tmp_path / "study").exists()
+
+
+def test_an_existing_study_needs_resume_and_the_same_settings(
+    study: Path, experiment: Path
+) -> None:
+    assert "continue a study with --resume" in fails("search", experiment, "--out", study)
+    message = fails("search", experiment, "--out", study, "--resume", "--trials", 5)
+    assert "search.trials: the study was started with 3, now it is 5" in message
+
+
+def test_a_constrained_search_on_users_of_all_groups(tmp_path: Path) -> None:
+    click_log().write_parquet(tmp_path / "log.parquet")
+    succeeds("prepare", tmp_path / "log.parquet", "-o", tmp_path / "data", "--label", "label")
+    file = write_experiment(tmp_path / "x.toml", tmp_path / "data", MODEL.replace("48", "512"))
+    settings = ("--set", "search.objective=constrained", "--set", "regularizer.aqcl.warmup_steps=2")
+    outcome = succeeds("search", file, "-o", tmp_path / "study", "--trials", 2, "--json", *settings)
+    trials = outcome.json["methods"]["best"]["trials"]
+    assert [trial["reference"] for trial in trials] == [True, False]
+    lost = trials[0]["measures"]["auc:highly-active"] - trials[1]["measures"]["auc:highly-active"]
+    assert trials[1]["feasible"] == (lost <= 0)
+
+
+def kill_a_worker_in_a_trial(out: Path) -> None:
+    """Kill one of the processes of a search, once a trial has a checkpoint."""
+    deadline = time.monotonic() + 60
+    while not list(out.glob("trials/*/*/checkpoint.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    victim = multiprocessing.active_children()[0].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+
+
+def test_two_workers_of_which_one_is_killed(experiment: Path, tmp_path: Path) -> None:
+    """The other takes up its trial; every trial ends, with parameters of its own."""
+    out = tmp_path / "study"
+    words = ("--workers", 2, "--json", "--trials", 4)
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_a_worker_in_a_trial, out)
+        told: dict[str, Any] = succeeds("search", experiment, "--out", out, *words).json
+        killing.result()
+    for method in told["methods"].values():
+        assert [trial["number"] for trial in method["trials"]] == [0, 1, 2, 3]
+        assert {trial["state"] for trial in method["trials"]} <= {"complete", "pruned"}
+        values = [trial["parameters"]["train.embedding_l2"] for trial in method["trials"]]
+        assert len(set(values)) == 4
+    assert told == {"study": str(out), **json.loads((out / "study.json").read_text())}
+    assert multiprocessing.active_children() == []
+
+
+def test_the_options_of_a_search_are_described() -> None:
+    options = {option.key: option for option in describe("search").options}
+    assert options["search.trials"].default == "24"
+    assert options["search.sampler"].type == "tpe | gp | random"
+    assert "search.space" in options
+    assert (
+        "search.trials" in succeeds("describe", "search").out
+        or "trials" in succeeds("describe", "search").out
+    )

@@ -1,0 +1,50 @@
+"""Searches of tiny runs, and what two equal studies have in common."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.tiny_runs import VALUES
+
+TIMES = ("seconds", "elapsed_seconds")
+DIN_AND_AQCL = {"din": {"regularizer": {"aqcl": {"weight": 0.0}}}, "din+aqcl": {}}
+
+
+def search_values(dataset: Path, **search: Any) -> dict[str, Any]:
+    """The tiny experiment with a table `search`."""
+    return {"dataset": str(dataset), **VALUES, "search": search}
+
+
+def short_search(dataset: Path, **search: Any) -> dict[str, Any]:
+    """The same with short runs: one epoch with four evaluations."""
+    values = search_values(dataset, **search)
+    return values | {"train": {**values["train"], "epochs": 1, "evaluations_per_epoch": 4}}
+
+
+class Killed(BaseException):
+    """The end of a process at some point, as seen from within."""
+
+
+def untimed(value: Any) -> Any:
+    """Plain values without durations."""
+    if isinstance(value, dict):
+        return {key: untimed(item) for key, item in value.items() if key not in TIMES}
+    return [untimed(item) for item in value] if isinstance(value, list) else value
+
+
+def findings(study: Path) -> Any:
+    """What stands in study.json, without durations."""
+    return untimed(json.loads((study / "study.json").read_text()))
+
+
+def assert_same_study(mine: Path, other: Path) -> None:
+    """The same trials, winners and predictions."""
+    assert findings(mine) == findings(other)
+    names = [
+        path.relative_to(other)
+        for pattern in ("*.toml", "trials/**/*.toml", "trials/**/*.parquet")
+        for path in sorted(other.glob(pattern))
+    ]
+    assert len(names) > 5
+    for name in names:
+        assert (mine / name).read_bytes() == (other / name).read_bytes(), name

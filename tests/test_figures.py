@@ -1,0 +1,83 @@
+"""Figures say what they show, are the same file each time, and need no window."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
+
+
+def drawn(figure: Figure, path: Path) -> str:
+    save(figure, path)
+    png = path.with_name(f"{path.name}.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    width = int.from_bytes(png[16:20], "big")
+    assert width == 960  # 6.4 inches at 150 dots
+    return path.with_name(f"{path.name}.svg").read_text()
+
+
+def bars_of(axes: Axes) -> list[Rectangle]:
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
+def alpha() -> Figure:
+    activity = np.linspace(0, 30, 301)
+    return alpha_figure(activity, np.exp(-activity / 6), np.array([1, 1, 2, 6, 60]), 6.0)
+
+
+def test_alpha_before_the_histogram_of_activities(tmp_path: Path) -> None:
+    figure = alpha()
+    curve, shares = figure.axes
+    line = curve.lines[0]
+    assert np.asarray(line.get_ydata())[0] == 1
+    heights = [bar.get_height() for bar in bars_of(shares)]
+    assert heights[1:3] == [0.4, 0.2]
+    assert sum(heights) == 0.8
+    assert curve.get_zorder() > shares.get_zorder()
+    text = drawn(figure, tmp_path / "alpha")
+    for words in (
+        "alpha: weight of the clusters",
+        "share of training users",
+        "mean: 6.0 clicks",
+        "activity: clicks of the user (20.0% of the users have more)",
+    ):
+        assert words in text
+
+
+def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
+    first, second = drawn(alpha(), tmp_path / "a"), drawn(alpha(), tmp_path / "b")
+    assert first == second
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_best_values_leave_out_what_is_not_known_yet(tmp_path: Path) -> None:
+    figure = best_so_far_figure({"din": [None, 0.7, 0.6], "none": [None]}, "validation auc")
+    (axes,) = figure.axes
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [1, 2]
+    assert np.asarray(axes.lines[1].get_xdata()).tolist() == []
+    text = drawn(figure, tmp_path / "best")
+    assert all(words in text for words in ("best validation auc", "trial", "din", "none"))
+    (alone,) = best_so_far_figure({"din": [0.7]}, "auc").axes
+    assert alone.get_legend() is None
+
+
+def test_importances_are_ordered(tmp_path: Path) -> None:
+    figure = importance_figure({"small": 0.1, "large": 0.9})
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in bars_of(axes)] == [0.1, 0.9]
+    text = drawn(figure, tmp_path / "importance")
+    assert all(words in text for words in ("small", "large", "10%", "90%"))
+
+
+def test_drawing_needs_no_window_and_no_global_state(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, aqcl.figures as f;"
+        "f.save(f.importance_figure({'a': 1.0}), pathlib.Path(sys.argv[1]) / 'a');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
