@@ -1,6 +1,6 @@
 # Every target sets itself up: `make test` and `make demo` work on a fresh machine.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test check format docs bench bench-check clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -8,6 +8,9 @@ WORKERS ?= 2
 # Options for installing torch alone, such as `--index-url ...`; see CONTRIBUTING.md.
 TORCH_FLAGS ?=
 TEST_FLAGS ?=
+# Parts of the timing suite, such as PARTS=steps; all if not given. FULL=1 for published figures.
+PARTS ?=
+FULL ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(INSTALLED)  ## Everything on a real data set, in minutes
 	$(BIN)/aqcl demo
@@ -36,6 +39,12 @@ format: $(INSTALLED)  ## Put code in order
 
 docs: $(INSTALLED)  ## Write docs/reference.md anew from the code
 	$(BIN)/python docs/generate.py
+
+bench: $(INSTALLED)  ## Measure speed, on an otherwise idle machine
+	$(BIN)/python benchmarks/run.py $(PARTS) $(if $(FULL),--full)
+
+bench-check: $(INSTALLED)  ## Measure again and name what got slower than stored
+	$(BIN)/python benchmarks/check.py $(PARTS)
 
 clean:  ## Remove the environment, caches and build output
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -99,19 +99,34 @@ def tuning_lines(results: dict[str, Any]) -> list[str]:
     return [" ".join(lines)]
 
 
-def speed(results: dict[str, Any]) -> str:
-    """The cost of a step."""
-    step, epoch = results["step_ms"], results["epoch_seconds"]
-    return (
-        f"`OMP_WAIT_POLICY={results['wait_policy']} {results['command']}` "
-        f"({results['threads']} threads, batch {results['batch_size']}, "
-        f"torch {results['torch']}): a DIN step takes {step['DIN']} ms and an epoch of "
-        f"{results['rows']:,} rows {epoch['DIN']} s; with AQCL {step['DIN+AQCL']} ms and "
-        f"{epoch['DIN+AQCL']} s, {results['ratio']} times as long (median of paired ratios)."
-    )
+def steps(results: dict[str, Any]) -> str:
+    """The cost of a step in each thread setting."""
+    outcome, machine = results["outcome"], results["machine"]
+    data = outcome["dataset"]
+    lines = [
+        f"`{results['command']}` on {data['name']} ({data['rows']:,} rows, mean history "
+        f"{data['mean_history']}); {machine['processor']}, torch {results['versions']['torch']}. "
+        "Milliseconds of a step of 1024 rows: medians, and the ratio to DIN beside it in the same "
+        "round. *Literal*: the view computes its attention anew.",
+        "",
+        "| threads | DIN | DIN + AQCL | added | times DIN | literal | rows/s, DIN | with AQCL |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for setting, found in outcome["settings"].items():
+        step, speed = found["step_ms"], found["rows_per_second"]
+        lines.append(
+            f"| {setting} | {step['DIN']:.1f} | {step['DIN+AQCL']:.1f} "
+            f"| {found['added_ms']['DIN+AQCL']:.1f} | {found['ratio']['DIN+AQCL']:.2f} "
+            f"| {found['ratio']['DIN+AQCL literal']:.2f} | {speed['DIN']:,} "
+            f"| {speed['DIN+AQCL']:,} |"
+        )
+    return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"beauty-ids": comparison, "speed": speed}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "beauty-ids": comparison,
+    "benchmarks/steps": steps,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,126 @@
+"""How time and memory of `evaluate` grow with the rows, on made predictions.
+
+Each size runs in a process of its own. A fifth of the rows are positives, there is a user for
+each eleven rows, and activities are log-normal. The number of resamples is the same for all
+sizes: the 200 that `aqcl` takes above a million rows.
+"""
+
+import itertools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.stages import KIB, run_stage
+
+if TYPE_CHECKING:
+    from aqcl.predictions import Predictions
+
+SIZES = (100_000, 1_000_000)
+FULL_SIZES = (*SIZES, 10_000_000)
+REPLICATES = 200
+THRESHOLDS = (6, 20)
+SEED = 0
+ROWS_PER_USER = 11
+RATIOS = {f"growth.{size}": "lower" for size in FULL_SIZES[1:]}
+
+
+def measure(full: bool, work: Path) -> dict[str, Any]:
+    """Time and memory of `evaluate` by number of rows."""
+    return measured(FULL_SIZES if full else SIZES)
+
+
+def measured(sizes: tuple[int, ...]) -> dict[str, Any]:
+    """The outcome for these sizes, in ascending order."""
+    found = {str(rows): _in_a_process(rows) for rows in sizes}
+    return {"replicates": REPLICATES, "sizes": found, "growth": growth(found)}
+
+
+def growth(sizes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """CPU time per row at each size over that at the size before; 1 is linear growth."""
+    pairs = itertools.pairwise(sizes.items())
+    return {
+        rows: round(now["cpu_microseconds_per_row"] / before["cpu_microseconds_per_row"], 3)
+        for (_, before), (rows, now) in pairs
+    }
+
+
+def lines(outcome: Mapping[str, Any]) -> list[str]:
+    """For the terminal."""
+    return [
+        f"  {int(rows):>11,} rows  {found['wall_seconds']:8.2f} s  cpu "
+        f"{found['cpu_seconds']:8.2f} s  {found['cpu_microseconds_per_row']:7.3f} us/row  "
+        f"{found['peak_rss_mib']:7.0f} MiB  {found['peak_bytes_per_row']:6.1f} B/row"
+        for rows, found in outcome["sizes"].items()
+    ]
+
+
+def made_predictions(n_rows: int) -> "Predictions":
+    """The same predictions whenever they are made; users differ in how well they are ranked."""
+    import numpy as np
+
+    from aqcl.predictions import Predictions
+
+    stream = np.random.default_rng(SEED)
+    n_users = max(1, n_rows // ROWS_PER_USER)
+    user = stream.integers(n_users, size=n_rows)
+    activity = stream.lognormal(1.2, 1.3, n_users).astype(np.int64)
+    label = (stream.random(n_rows, dtype=np.float32) < 0.2).astype(np.int8)
+    score = stream.normal(size=n_rows)
+    score += label
+    score += 0.3 * stream.normal(size=n_users)[user]
+    # In place, so that making the predictions takes less memory than measuring them.
+    np.negative(score, out=score)
+    np.exp(score, out=score)
+    score += 1
+    np.reciprocal(score, out=score)
+    item = stream.integers(100_000, size=n_rows)
+    return Predictions(user, item, label, activity[user], score)
+
+
+def evaluate_made(n_rows: int) -> dict[str, Any]:
+    """Time and memory of one evaluation in this process."""
+    from aqcl.evaluate import ALL, evaluate
+
+    before = _resident_bytes()
+    predictions = made_predictions(n_rows)
+    evaluate(made_predictions(1_000), THRESHOLDS, 2)  # what is done once in a process
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = evaluate(predictions, THRESHOLDS, REPLICATES)[ALL]
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return {
+        "rows": n_rows,
+        "users": found.users,
+        "auc": found.auc,
+        "wall_seconds": wall,
+        "cpu_seconds": cpu,
+        "cpu_microseconds_per_row": cpu / n_rows * 1e6,
+        "peak_rss_mib": peak / KIB**2,
+        # above what the libraries take; 33 of them are the predictions themselves
+        "peak_bytes_per_row": (peak - before) / n_rows,
+    }
+
+
+def _in_a_process(n_rows: int) -> dict[str, Any]:
+    found, _ = run_stage(["-m", "benchmarks.evaluation", str(n_rows)])
+    assert isinstance(found, dict)
+    return found
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(n_rows: str) -> None:
+    """One size, in this process; what it found is printed as JSON."""
+    sys.stdout.write(json.dumps(evaluate_made(int(n_rows))) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

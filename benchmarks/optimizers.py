@@ -1,0 +1,138 @@
+"""DIN's training step against the number of users, for each optimizer of the tables.
+
+The batches are made, so that tables of any size can be tried: what differs between the sizes is the
+number of users alone.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.part import Better
+from benchmarks.threads import SETTINGS, fresh
+
+if TYPE_CHECKING:
+    from aqcl.batch import Batch
+
+OPTIMIZERS = ("adam", "lazy_adam", "rowwise_adagrad")
+USERS = (100_000, 1_000_000, 10_000_000)
+N_ITEMS, BATCH_SIZE, MEAN_HISTORY, MAX_HISTORY = 100_000, 1024, 10, 50
+N_BATCHES = 16
+WARM_UP_STEPS = 3
+QUICK, FULL = 20, 60
+MOST_DENSE_STEPS = 10
+"""A step of dense Adam over the largest table takes half a second."""
+THREADS = "1 thread"
+RATIOS: dict[str, Better] = {"growth.lazy_adam": "lower", "growth.rowwise_adagrad": "lower"}
+
+
+def measure(full: bool, work: Path) -> dict[str, Any]:
+    """Step time and memory by optimizer and number of users, each in a process of its own."""
+    return measured(USERS, FULL if full else QUICK)
+
+
+def measured(sizes: tuple[int, ...], n_steps: int) -> dict[str, Any]:
+    """The outcome for these numbers of users, in ascending order."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in OPTIMIZERS:
+        for users in sizes:
+            steps = min(n_steps, MOST_DENSE_STEPS) if name == "adam" else n_steps
+            arguments = ["-m", "benchmarks.optimizers", name, str(users), str(steps)]
+            found.setdefault(name, {})[str(users)] = fresh(arguments, SETTINGS[THREADS])
+    first, last = str(sizes[0]), str(sizes[-1])
+    return {
+        "threads": THREADS,
+        "items": N_ITEMS,
+        "batch_size": BATCH_SIZE,
+        "mean_history": MEAN_HISTORY,
+        "optimizers": found,
+        # 1: a step takes as long with the most users as with the fewest.
+        "growth": {
+            name: round(by_users[last]["step_ms"] / by_users[first]["step_ms"], 3)
+            for name, by_users in found.items()
+        },
+    }
+
+
+def lines(outcome: Mapping[str, Any]) -> list[str]:
+    """For the terminal."""
+    return [
+        f"  {name:<16}{int(users):>12,} users {found['step_ms']:9.2f} ms a step "
+        f"{found['peak_rss_mib']:8.0f} MiB"
+        for name, by_users in outcome["optimizers"].items()
+        for users, found in by_users.items()
+    ]
+
+
+def timed(name: str, n_users: int, n_steps: int) -> dict[str, float]:
+    """Median step time of DIN with tables of that size, and the peak of memory."""
+    import torch
+
+    from aqcl.backbones.din import DIN, DINOptions
+    from aqcl.contracts import Facts
+    from aqcl.experiment import TrainOptions
+    from aqcl.objective import Moment, Objective
+    from aqcl.optimizers import Optimizers
+    from aqcl.schema import Schema
+
+    schema = Schema(n_users, N_ITEMS, n_user_entities=n_users, n_item_entities=N_ITEMS, fields=())
+    torch.manual_seed(0)
+    model = DIN.create(Facts(schema, {}, float(MEAN_HISTORY), MAX_HISTORY), DINOptions())
+    objective = Objective(model, {}).train()
+    options = {"optimizer": name}
+    optimizer = Optimizers(objective, model, TrainOptions(**options))  # type: ignore[arg-type]
+    batches = list(made_batches(n_users))
+    seconds = []
+    for number in range(WARM_UP_STEPS + n_steps):
+        started = time.perf_counter()
+        losses = objective(batches[number % len(batches)], Moment(0, 0, number, number))
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    step = statistics.median(seconds[WARM_UP_STEPS:])
+    return {"step_ms": round(step * 1e3, 3), "peak_rss_mib": round(peak, 1), "steps": n_steps}
+
+
+def made_batches(n_users: int) -> Iterator["Batch"]:
+    """Batches of random users; a few items are in many histories, as in real logs."""
+    import numpy as np
+    import torch
+
+    from aqcl.batch import Batch
+
+    random = np.random.default_rng(0)
+
+    def items(count: int) -> torch.Tensor:
+        drawn = 2 + random.random(count) ** 3 * (N_ITEMS - 2)
+        return torch.from_numpy(drawn.astype(np.int64))
+
+    for _ in range(N_BATCHES):
+        length = np.minimum(random.poisson(MEAN_HISTORY, BATCH_SIZE), MAX_HISTORY)
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        label = (random.random(BATCH_SIZE) < 0.5).astype(np.float32)
+        yield Batch(
+            user=torch.from_numpy(random.integers(2, n_users, BATCH_SIZE)),
+            item=items(BATCH_SIZE),
+            label=torch.from_numpy(label),
+            activity=torch.from_numpy(length.astype(np.float32)),
+            history=items(int(offsets[-1])),
+            offsets=torch.from_numpy(offsets),
+            segment=torch.from_numpy(np.repeat(np.arange(BATCH_SIZE), length)),
+            context={},
+        )
+
+
+def main(name: str, n_users: str, n_steps: str) -> None:
+    """One optimizer and size, in this process; what it found is printed as JSON."""
+    sys.stdout.write(json.dumps(timed(name, int(n_users), int(n_steps))) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

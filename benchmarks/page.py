@@ -1,0 +1,270 @@
+"""Writes the tables and plots of docs/performance.md from results/: `python benchmarks/page.py`.
+
+What has not been measured says so. No number of the page is typed by hand.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.extrapolation import extrapolation
+from benchmarks.part import PARTS, RESULTS, ROOT
+from benchmarks.plots import PLOTS, draw
+
+PAGE = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "figures"
+QUALITY = ("beauty-optimizers", "beauty-cheaper")
+"""Comparisons of experiments/run.py that the page shows too."""
+NOT_RUN = "*Not run.*"
+MARKED = re.compile(r"(<!-- bench:(\S+) -->\n).*?(<!-- /bench:\2 -->)", re.DOTALL)
+Records = Mapping[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Rewrite the page, draw its plots."""
+    from aqcl.storage import atomic_write
+
+    records = stored()
+    atomic_write(PAGE, rendered(PAGE.read_text(encoding="utf-8"), records))
+    draw(records, FIGURES)
+
+
+def stored(results: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """The records there are, by part; quality comparisons lie one folder above."""
+    places = {name: results / f"{name}.json" for name in PARTS}
+    places |= {name: results.parent / f"{name}.json" for name in QUALITY}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in places.items()
+        if path.exists()
+    }
+
+
+def rendered(page: str, records: Records) -> str:
+    """The page with each marked block written anew."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"{match[1]}{BLOCKS[match[2]](records)}\n{match[3]}"
+
+    return MARKED.sub(block, page)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def conditions(record: Mapping[str, Any]) -> str:
+    """How a record was made, in a line."""
+    machine = record["machine"]
+    return (
+        f"`{record['command']}`: {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, torch {record['versions']['torch']}, load before "
+        f"{record['load_before']}."
+    )
+
+
+def of(part: str, make: Callable[[dict[str, Any]], str]) -> Callable[[Records], str]:
+    """A block that needs one record and names its conditions."""
+
+    def block(records: Records) -> str:
+        if part not in records or records[part]["outcome"].get("skipped"):
+            return NOT_RUN
+        record = records[part]
+        shown = [
+            f"![{(plot.__doc__ or name).strip()}](figures/performance-{name}.svg)"
+            for name, (source, plot) in PLOTS.items()
+            if source == part
+        ]
+        return "\n\n".join([make(record["outcome"]), conditions(record), *shown])
+
+    return block
+
+
+def steps(outcome: dict[str, Any]) -> str:
+    """Time of a step in each thread setting."""
+    rows = []
+    for setting, found in outcome["settings"].items():
+        for name, step in found["step_ms"].items():
+            added, ratio = found["added_ms"].get(name), found["ratio"].get(name)
+            rows.append(
+                [
+                    setting,
+                    name,
+                    f"{step:.1f}",
+                    "" if added is None else f"{added:.1f}",
+                    "" if ratio is None else f"{ratio:.2f}",
+                    f"{found['rows_per_second'][name]:,}",
+                ]
+            )
+    data = outcome["dataset"]
+    head = ["threads", "model", "ms a step", "added", "times DIN", "rows/s"]
+    about = f"{data['name']}: {data['rows']:,} rows, mean history {data['mean_history']}."
+    return f"{table(head, rows)}\n\n{about}"
+
+
+def peers(outcome: dict[str, Any]) -> str:
+    """Rows per second beside other libraries."""
+    speeds = [found["rows_per_second"] for found in outcome["settings"].values()]
+    names = list(dict.fromkeys(name for found in speeds for name in found))
+    rows = [
+        [
+            setting,
+            *(f"{found['rows_per_second'].get(name, 0):,}" for name in names),
+            f"{found['ours_to_fastest']:.2f} ({found['fastest']})",
+        ]
+        for setting, found in outcome["settings"].items()
+    ]
+    idle = [f"{name} {state}" for name, state in outcome["state"].items() if state != "runs"]
+    versions = ", ".join(f"{name} {version}" for name, version in outcome["versions"].items())
+    about = f"Rows a second, medians of {outcome['rounds']} rounds; {versions}."
+    return "\n\n".join([table(["threads", *names, "aqcl to the fastest"], rows), about, *idle])
+
+
+def roofline(outcome: dict[str, Any]) -> str:
+    """Predicted and measured time of each item of a step."""
+    parts = []
+    for threads, models in outcome["threads"].items():
+        for model, found in models.items():
+            if model == "rates":
+                continue
+            rows = [
+                [
+                    name,
+                    f"{item['flops'] / 1e6:.0f}",
+                    f"{item['bytes'] / 1e6:.1f}",
+                    f"{item['operations']:.0f}",
+                    f"{item['predicted_ms']:.2f}",
+                    f"{item['measured_ms']:.2f}",
+                ]
+                for name, item in found["items"].items()
+            ]
+            head = ["item", "MFLOP", "MB", "operations", "predicted ms", "measured ms"]
+            plural = "thread" if threads == "1" else "threads"
+            parts.append(
+                f"{model}, {threads} {plural}: a step takes {found['step_ms']:.1f} ms, predicted "
+                f"{found['predicted_ms']:.1f}; the profiler's own cost in the last column is "
+                f"{found['profiler_ms']:.1f} ms.\n\n{table(head, rows)}"
+            )
+    return "\n\n".join(parts)
+
+
+def optimizers(outcome: dict[str, Any]) -> str:
+    """Step time by number of users."""
+    by_name = outcome["optimizers"]
+    users = list(next(iter(by_name.values())))
+    rows = [
+        [
+            f"`{name}`",
+            *(f"{found[u]['step_ms']:.1f} ({found[u]['peak_rss_mib']:,.0f} MiB)" for u in users),
+            f"{outcome['growth'][name]:.2f}",
+        ]
+        for name, found in by_name.items()
+    ]
+    return table(["optimizer", *(f"{int(u):,} users" for u in users), "last / first"], rows)
+
+
+def growth(outcome: dict[str, Any]) -> str:
+    """Time and memory of each stage by size of the log."""
+    rows = []
+    for size, stages in outcome["sizes"].items():
+        for stage, found in stages.items():
+            ratio = outcome["ratios"].get(stage, {}).get(size)
+            rows.append(
+                [
+                    f"{int(size):,}",
+                    stage,
+                    f"{found['seconds']:.1f}",
+                    f"{found['microseconds_per_row']:.2f}",
+                    "" if ratio is None else f"{ratio:.2f}",
+                    f"{found['peak_anon_mib']:,.0f}",
+                    f"{found['peak_file_mib']:,.0f}",
+                ]
+            )
+    head = ["rows of the log", "stage", "s", "µs a row", "times the size before"]
+    return table([*head, "MiB of its own", "MiB of mapped files"], rows)
+
+
+def oncold(outcome: dict[str, Any]) -> str:
+    """The stages of the paper-sized log."""
+    rows = [
+        [
+            stage,
+            f"{found['wall_seconds']:,.0f}",
+            f"{found['cpu_seconds']:,.0f}",
+            f"{found['peak_rss_mib']:,.0f}",
+            f"{found['peak_anon_mib']:,.0f}",
+        ]
+        for stage, found in outcome["stages"].items()
+    ]
+    head = ["stage", "s", "s of processor", "MiB resident at most", "of them its own"]
+    training = outcome["training"]
+    return (
+        f"{table(head, rows)}\n\n{outcome['rows']:,} samples; training: "
+        f"{outcome['counts']['splits']['train']['rows']:,} rows in {training['step']:,} steps, of "
+        f"whose time {training['data_wait']:.1%} was waiting for data; settings "
+        f"{json.dumps(outcome['train'])}, {json.dumps(outcome['regularizer'])}."
+    )
+
+
+def evaluation(outcome: dict[str, Any]) -> str:
+    """Time and memory of an evaluation by number of rows."""
+    rows = [
+        [
+            f"{int(size):,}",
+            f"{found['wall_seconds']:.1f}",
+            f"{found['cpu_seconds']:.1f}",
+            f"{found['cpu_microseconds_per_row']:.2f}",
+            f"{found['peak_rss_mib']:,.0f}",
+        ]
+        for size, found in outcome["sizes"].items()
+    ]
+    head = ["rows", "s", "s of processor", "µs of it a row", "MiB resident at most"]
+    return f"{table(head, rows)}\n\n{outcome['replicates']} resamples of the users."
+
+
+def quality(name: str) -> Callable[[Records], str]:
+    """A block for a comparison of test AUCs."""
+
+    def block(records: Records) -> str:
+        if name not in records:
+            return NOT_RUN
+        record = records[name]
+        rows = []
+        for row in record["comparisons"]["best"]["rows"]:
+            if row["group"] not in ("all", "non-active"):
+                continue
+            low, high = row["difference_low"], row["difference_high"]
+            difference = "" if row["verdict"] == "base" else f"{row['difference']:+.4f}"
+            interval = "" if row["verdict"] == "base" else f"[{low:+.4f}, {high:+.4f}]"
+            spread = f"{row['auc']:.4f} ± {row['auc_sd']:.4f}"
+            rows.append(
+                [row["configuration"], row["group"], spread, difference, interval, row["verdict"]]
+            )
+        head = ["method", "users", "test AUC", "difference", "95% interval", "verdict"]
+        return f"{table(head, rows)}\n\n`{record['command']}`, {row['seeds']} seeds."
+
+    return block
+
+
+BLOCKS: Mapping[str, Callable[[Records], str]] = {
+    "steps": of("steps", steps),
+    "peers": of("peers", peers),
+    "roofline": of("roofline", roofline),
+    "optimizers": of("optimizers", optimizers),
+    "growth": of("growth", growth),
+    "oncold": of("oncold", oncold),
+    "evaluation": of("evaluation", evaluation),
+    "extrapolation": extrapolation,
+    **{name: quality(name) for name in QUALITY},
+}
+
+
+if __name__ == "__main__":
+    main()
