@@ -15,8 +15,10 @@ def prepare(folder: Path) -> Driver:
     import torch
 
     from aqcl.contracts import Predictor
+    from aqcl.runtime import keep_freed_memory
     from benchmarks.steps import make_trainer, stepper
 
+    keep_freed_memory()  # as every command does
     given = json.loads((folder / "ours.json").read_text(encoding="utf-8"))
     # As in the other libraries, whose examples come without a penalty on the tables.
     options = {"embedding_l2": 0.0, "lr": LEARNING_RATE, "batch_size": given["batch_size"]}

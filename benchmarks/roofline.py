@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aqcl.runtime import BRIEF_SPIN, keep_freed_memory
 from benchmarks.data import dataset, described
 from benchmarks.part import Better
 from benchmarks.stages import run_stage
@@ -40,6 +41,7 @@ def measure(full: bool, work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for threads in (count for count in THREADS if count <= cores):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(BRIEF_SPIN)}
         arguments = ["-m", "benchmarks.roofline", path, str(rounds)]
         outcome, _ = run_stage(arguments, environment)
         found[str(threads)] = outcome
@@ -189,6 +191,7 @@ def _batch_seconds(trainer: "Trainer") -> float:
 
 def main(path: str, rounds: str) -> None:
     """One number of threads, in this process."""
+    keep_freed_memory()
     sys.stdout.write(json.dumps(account(Path(path), int(rounds))) + "\n")
 
 

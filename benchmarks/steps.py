@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aqcl.runtime import keep_freed_memory
 from benchmarks.data import dataset, described
 from benchmarks.machine import load
 from benchmarks.part import Better
@@ -75,6 +76,7 @@ def main() -> None:
     for name in ("--rounds", "--steps", "--warm-up"):
         parser.add_argument(name, type=int, required=True)
     given = parser.parse_args()
+    keep_freed_memory()
     found = measured(given.dataset, given.rounds, given.steps, given.warm_up)
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aqcl.runtime import BRIEF_SPIN
 from benchmarks.machine import cores
 from benchmarks.part import ROOT
 
@@ -21,12 +22,15 @@ class Threads(NamedTuple):
 
     n_threads: int
     wait_policy: str
+    spin_count: int | None = None
+    """Rounds of waiting before a sleep; None leaves it to the policy."""
 
 
 SETTINGS: Mapping[str, Threads] = {
     "1 thread": Threads(1, "PASSIVE"),
     "2 threads, spinning": Threads(2, "ACTIVE"),
     "2 threads, sleeping": Threads(2, "PASSIVE"),
+    "2 threads, brief wait": Threads(2, "PASSIVE", BRIEF_SPIN),
 }
 
 
@@ -60,6 +64,8 @@ def fresh(
     environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
     environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads.n_threads)
     environment["OMP_WAIT_POLICY"] = threads.wait_policy
+    if threads.spin_count is not None:
+        environment["GOMP_SPINCOUNT"] = str(threads.spin_count)
     command = [str(python), *map(str, arguments)]
     try:
         done = subprocess.run(

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from aqcl.runtime import settle_threads
+from aqcl.runtime import BRIEF_SPIN, settle_threads
 
 BUSY, FREE = 1000.0, 0.0
 
@@ -14,7 +14,7 @@ BUSY, FREE = 1000.0, 0.0
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """No traces in the environment or in torch."""
     n_threads = torch.get_num_threads()
-    for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+    for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(key, "")  # so that it is put back after the test
         monkeypatch.delenv(key)
     monkeypatch.setattr(os, "getloadavg", lambda: (FREE, FREE, FREE))
@@ -84,3 +84,34 @@ def test_torch_takes_the_number_when_it_is_imported_afterwards() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "spin"),
+    [("passive", None, str(BRIEF_SPIN)), ("passive", "7", "7"), ("active", None, None)],
+)
+def test_a_thread_sleeps_after_a_brief_wait(
+    policy: str, given: str | None, spin: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    if given is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    settle_threads(1, policy)
+    assert os.environ.get("GOMP_SPINCOUNT") == spin
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone can be told")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    code = (
+        "import resource, torch; from aqcl.runtime import keep_freed_memory\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def step(): torch.ones(2_000_000).exp_()\n"
+        "assert keep_freed_memory()\n"
+        "for _ in range(30): step()\n"
+        "before = faults()\n"
+        "for _ in range(20): step()\n"
+        "print(faults() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pages_of_a_step = 2_000_000 * 4 / os.sysconf("SC_PAGE_SIZE")
+    assert int(done.stdout) < pages_of_a_step

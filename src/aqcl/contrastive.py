@@ -171,9 +171,10 @@ class _LogSumExpOfProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor) -> Tensor:
         logits = queries @ keys.T
-        share = logits.softmax(1)
+        largest = logits.amax(1)
+        share = torch.softmax(logits, 1, out=logits)  # in place, as below
         ctx.save_for_backward(queries, keys, share)
-        return _log_sum_exp(logits, share)
+        return _log_sum_exp(largest, share)
 
     @staticmethod
     @once_differentiable
@@ -197,11 +198,13 @@ class _JointContrast(torch.autograd.Function):
     ) -> Tensor:
         keys = torch.cat([views, codewords])
         logits = z @ keys.T
-        own = _precise(logits.diagonal())
+        own = _precise(logits.diagonal().clone())
         top, places = logits[:, len(z) :].topk(top_k, dim=1, sorted=False)
         positive = _precise(top).logsumexp(1)
-        pulls = logits.softmax(1)
-        loss = _log_sum_exp(logits, pulls) - torch.lerp(own, positive, alpha)
+        largest = logits.amax(1)
+        # In place: the matrix is the largest of a step, and a second one would cost as much again.
+        pulls = torch.softmax(logits, 1, out=logits)
+        loss = _log_sum_exp(largest, pulls) - torch.lerp(own, positive, alpha)
         pulls.diagonal().sub_(1.0 - alpha)
         on_nearest = _precise(top).softmax(1) * -alpha[:, None]
         pulls[:, len(z) :].scatter_add_(1, places, on_nearest.to(pulls.dtype))
@@ -222,9 +225,9 @@ class _JointContrast(torch.autograd.Function):
         return to_z, to_keys[: len(z)], to_codewords, to_alpha, None
 
 
-def _log_sum_exp(logits: Float[Tensor, "N M"], share: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
-    """Log-sum-exp of each row, whose softmax is known: exact at the largest element."""
-    return _precise(logits.amax(1)) - _precise(share.amax(1)).log()
+def _log_sum_exp(largest: Float[Tensor, " N"], share: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
+    """Log-sum-exp of rows by their largest element and their softmax, which is exact there."""
+    return _precise(largest) - _precise(share.amax(1)).log()
 
 
 @torch.no_grad()

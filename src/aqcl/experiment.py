@@ -59,8 +59,8 @@ class RuntimeOptions:
     threads: Annotated[int, Bounds(ge=0)] = 0
     """CPU threads; 0 takes one per core. Results repeat bit for bit for the same number."""
     wait_policy: Literal["auto", "active", "passive"] = "auto"
-    """Whether idle threads spin (faster on a free machine) or sleep (much faster on a busy one);
-    `auto` looks at the load when the command starts."""
+    """Whether idle threads spin (a little faster on a free machine) or sleep after a brief wait
+    (much faster on a busy one); `auto` looks at the load when the command starts."""
     deterministic: bool = False
     """On CUDA: only deterministic kernels, so that runs repeat bit for bit; slower."""
 
