@@ -47,8 +47,10 @@ class Rates:
         return {
             "gemm_gflops": round(flops / sum(self.linears.values()) / 1e9, 1),
             "gemm_gflops_by_shape": {
-                f"{n} x {i} x {o}": round(Linear(n, i, o).flops / seconds / 1e9, 1)
-                for (n, i, o), seconds in self.linears.items()
+                f"{layer.n_rows} x {layer.n_in} x {layer.n_out}": round(
+                    layer.flops / seconds / 1e9, 1
+                )
+                for layer, seconds in self.linears.items()
             },
             "copy_gb_per_second": round(1e-9 / self.moved_byte, 1),
             "table_gb_per_second": round(1e-9 / self.streamed_byte, 1),
@@ -126,11 +128,8 @@ def seconds(run: Callable[[], Any]) -> float:
 def _linear_seconds(layer: Linear) -> float:
     inputs, weight = torch.rand(layer.n_rows, layer.n_in), torch.rand(layer.n_out, layer.n_in)
     gradient = torch.rand(layer.n_rows, layer.n_out)
-    return (
-        seconds(lambda: inputs @ weight.T)
-        + seconds(lambda: gradient.T @ inputs)
-        + seconds(lambda: gradient @ weight)
-    )
+    products = (lambda: inputs @ weight.T, lambda: gradient.T @ inputs, lambda: gradient @ weight)
+    return sum(seconds(product) for product in products[: layer.n_products])
 
 
 def _copy_seconds(like: Tensor) -> float:

@@ -48,6 +48,7 @@ def measured(n_rows: int, work: Path) -> dict[str, Any]:
         "evaluate": (*CLI, "evaluate", run, "--split", "test", "--json"),
     }
     found = {name: kept(folder / f"{name}.json", arguments) for name, arguments in stages.items()}
+    found = {name: usage for name, usage in found.items() if usage is not None}
     return {
         "rows": n_rows,
         "threads": THREADS,
@@ -69,8 +70,11 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def kept(path: Path, arguments: tuple[Any, ...]) -> dict[str, float]:
-    """What a stage took, run unless it has been; an interrupted one keeps what it took so far."""
+def kept(path: Path, arguments: tuple[Any, ...]) -> dict[str, float] | None:
+    """What a stage took, run unless it has been; an interrupted one keeps what it took so far.
+
+    None if what it makes was there already: its time would say nothing.
+    """
     before = json.loads(path.read_text()) if path.exists() else {}
     if before.get("done"):
         return dict(before["usage"])
@@ -82,7 +86,10 @@ def kept(path: Path, arguments: tuple[Any, ...]) -> dict[str, float]:
         return now
 
     environment = {"OMP_NUM_THREADS": str(THREADS)}
-    _, usage = run_stage(arguments, environment, lambda now: keep(now, done=False))
+    said, usage = run_stage(arguments, environment, lambda now: keep(now, done=False))
+    if isinstance(said, dict) and not said.get("made", True):
+        path.unlink(missing_ok=True)
+        return None
     return keep(usage, done=True)
 
 

@@ -132,8 +132,6 @@ def roofline(outcome: dict[str, Any]) -> str:
     parts = []
     for threads, models in outcome["threads"].items():
         for model, found in models.items():
-            if model == "rates":
-                continue
             rows = [
                 [
                     name,

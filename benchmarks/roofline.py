@@ -30,7 +30,13 @@ WARM_UP_STEPS = 120
 """More than AQCL's own warm-up, so that the codebook takes part in every timed step."""
 ROUND = 10
 """Steps between two looks at the clock."""
+LEAST_PROFILED = 0.9
+"""Of an undisturbed step, what its items must sum to."""
 RATIOS: dict[str, Better] = {"threads.*.*.measured_over_predicted": "lower"}
+
+
+class DisturbedError(RuntimeError):
+    """Something else ran while a model was measured."""
 
 
 def measure(full: bool, work: Path) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def measure(full: bool, work: Path) -> dict[str, Any]:
     for threads in (count for count in THREADS if count <= cores):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(BRIEF_SPIN)}
-        arguments = ["-m", "benchmarks.roofline", path, str(rounds)]
+        arguments: list[str | Path] = ["-m", "benchmarks.roofline", path, str(rounds)]
         outcome, _ = run_stage(arguments, environment)
         found[str(threads)] = outcome
     return {"dataset": described(path), "threads": found}
@@ -53,8 +59,6 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     shown = []
     for threads, models in outcome["threads"].items():
         for model, found in models.items():
-            if model == "rates":
-                continue
             shown.append(f"  {model}, {threads} threads: {found['step_ms']} ms a step")
             shown += [
                 f"    {name:<26} {item['predicted_ms']:8.3f} {item['measured_ms']:8.3f} ms"
@@ -80,10 +84,10 @@ def account(path: Path, rounds: int) -> dict[str, Any]:
         shape = shape_of(trainer, batches)
         works = step_work(shape)
         rates = measure_rates(shape, works)
-        outcome["rates"] = rates.to_json()
         measured = profiled(trainer, batches[: 2 * rounds])
         outcome[model] = {
             "shape": asdict(shape),
+            "rates": rates.to_json(),
             "batch_ms": round(_batch_seconds(trainer) * 1e3, 4),
             **_table(works, rates, measured, step),
         }
@@ -113,6 +117,11 @@ def _table(works: Any, rates: Any, measured: Any, step: float) -> dict[str, Any]
         }
     predicted_ms = sum(item["predicted_ms"] for item in items.values())
     profiled_ms = sum(item["measured_ms"] for item in items.values())
+    if profiled_ms < LEAST_PROFILED * step * 1e3:
+        raise DisturbedError(
+            f"a step took {step * 1e3:.1f} ms, but {profiled_ms:.1f} ms while it was profiled, "
+            "which only makes it slower: the machine was busy; measure again"
+        )
     return {
         "items": items,
         "step_ms": round(step * 1e3, 4),

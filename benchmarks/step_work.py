@@ -31,11 +31,13 @@ class Linear(NamedTuple):
     n_rows: int
     n_in: int
     n_out: int
+    n_products: int = 3
+    """2 where one of the gradients is not needed."""
 
     @property
     def flops(self) -> int:
-        """Of all three."""
-        return 6 * self.n_rows * self.n_in * self.n_out
+        """Of all products."""
+        return 2 * self.n_products * self.n_rows * self.n_in * self.n_out
 
 
 @dataclass(frozen=True)
@@ -188,13 +190,12 @@ def view(shape: Shape, kept: float) -> Work:
 
 
 def contrast(shape: Shape) -> Work:
-    """One product with views and codewords, its softmax, two products back."""
-    n_keys = shape.rows + shape.codewords
+    """One product with views and codewords, its softmax, products back; codewords are constant."""
+    n_keys, dim = shape.rows + shape.codewords, shape.projector[-1]
     return Work(
-        (Linear(shape.rows, shape.projector[-1], n_keys),),
+        (Linear(shape.rows, dim, shape.rows), Linear(shape.rows, dim, shape.codewords, 2)),
         # Largest elements twice, K nearest codewords, unit vectors and their gradients.
-        passes=2 * shape.rows * n_keys
-        + shape.rows * (2 * shape.codewords + 24 * shape.projector[-1]),
+        passes=2 * shape.rows * n_keys + shape.rows * (2 * shape.codewords + 24 * dim),
         exponentials=shape.rows * n_keys,
     )
 
@@ -209,7 +210,7 @@ def codebook(shape: Shape) -> Work:
     """Similarities of detached latents, cross-entropy, stored latents; no gradient to latents."""
     n, dim = shape.rows * shape.codewords, shape.projector[-1]
     return Work(
-        (Linear(shape.rows, dim, shape.codewords),),
+        (Linear(shape.rows, dim, shape.codewords, 2),),
         passes=n * 8 + shape.rows * dim * 6 + 4 * shape.codewords * dim * 3,
         exponentials=2 * n,
     )

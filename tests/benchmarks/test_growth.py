@@ -42,8 +42,20 @@ def test_an_interrupted_stage_adds_its_sessions_up(tmp_path: Path) -> None:
 
     found = oncold.kept(kept, ("-c", "print('{}')"))
 
+    assert found is not None
     assert found["wall_seconds"] > 5.0
     assert found["peak_rss_mib"] == 900.0
+    assert json.loads(kept.read_text())["done"]
+
+
+def test_a_stage_that_found_its_work_done_says_nothing(tmp_path: Path) -> None:
+    kept = tmp_path / "simulate.json"
+    found = "import json; print(json.dumps({'made': False}))"
+    made = "import json; print(json.dumps({'made': True}))"
+
+    assert oncold.kept(kept, ("-c", found)) is None
+    assert not kept.exists()
+    assert oncold.kept(kept, ("-c", made)) is not None
     assert json.loads(kept.read_text())["done"]
 
 

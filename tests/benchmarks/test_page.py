@@ -29,7 +29,7 @@ OPTIMIZERS: dict[str, Any] = {
 }
 ITEM = {"flops": 2e6, "bytes": 3e6, "operations": 4, "predicted_ms": 1.0, "measured_ms": 1.5}
 MODEL = {"items": {"attention unit": ITEM}, "step_ms": 9.5, "predicted_ms": 8.0, "profiler_ms": 0.5}
-ROOFLINE: dict[str, Any] = {"threads": {"2": {"rates": {}, "DIN": MODEL, "DIN+AQCL": MODEL}}}
+ROOFLINE: dict[str, Any] = {"threads": {"2": {"DIN": MODEL, "DIN+AQCL": MODEL}}}
 
 
 def record(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line as tests call it, and small data and models for it."""
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -118,3 +119,8 @@ def write_experiment(path: Path, dataset: Path, text: str = TINY_MODEL) -> Path:
     """An experiment on a dataset, for `aqcl train`."""
     path.write_text(f"dataset = {json.dumps(str(dataset))}\n{text}")
     return path
+
+
+def digest(path: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

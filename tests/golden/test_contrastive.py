@@ -11,34 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aqcl import activity, contrastive
-from aqcl.errors import ConfigError
+from aqcl import contrastive
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
 from tests.golden import reference
+from tests.golden.samples import DIM, N_CODEWORDS, N_SAMPLES, assert_exact, sample
 
-N_SAMPLES, N_CODEWORDS, DIM = 9, 7, 5
 ALPHAS = torch.linspace(0, 1, N_SAMPLES, dtype=torch.float64)
 T1, T2 = 0.13, 0.09
-
-
-def sample(seed: int = 0, n_samples: int = N_SAMPLES) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, latents of their views and a codebook, of any lengths."""
-    random = np.random.default_rng(seed)
-    z = random.normal(size=(n_samples, DIM)) * random.uniform(0.1, 9, size=(n_samples, 1))
-    view = z + random.normal(size=z.shape)
-    codebook = random.normal(size=(N_CODEWORDS, DIM))
-    return torch.tensor(z), torch.tensor(view), torch.tensor(codebook)
 
 
 def our_aqcl(z: Tensor, view: Tensor, codebook: Tensor, alpha: Tensor, **changes: Any) -> Tensor:
     options = {"top_k": 3, "instance_temperature": T1, "cluster_temperature": T2} | changes
     return contrastive.aqcl(z, view, codebook, alpha, **options)
-
-
-def assert_exact(ours: Tensor, expected: Any) -> None:
-    assert ours.dtype == torch.float64
-    exact = torch.as_tensor(expected, dtype=torch.float64)
-    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -126,63 +110,6 @@ def test_only_what_is_not_ignored_counts(symmetric: bool) -> None:
 
     assert_exact(alone, np.zeros(N_SAMPLES))
     assert_exact(same, contrastive.info_nce(z, view, temperature=T1, symmetric=symmetric))
-
-
-@settings(max_examples=40)
-@given(
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 40),
-    st.integers(1, 8),
-    st.sampled_from([0.03, 0.05, 0.3]),
-)
-def test_sinkhorn_is_the_loop_of_swav(
-    seed: int, n_samples: int, iterations: int, epsilon: float
-) -> None:
-    z, _, codebook = sample(seed, n_samples)
-    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
-
-    ours = contrastive.sinkhorn(scores, epsilon=epsilon, iterations=iterations)
-
-    assert_exact(ours, reference.swav_sinkhorn(scores.numpy(), epsilon, iterations))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_codeword_opposite_to_every_sample_gets_its_share(dtype: torch.dtype) -> None:
-    z, _, codebook = sample(19)
-    codebook[0], z = -torch.ones(DIM), 1 + 0.1 * z / z.norm(dim=1, keepdim=True)
-    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
-    assert scores[:, 0].max() < -0.99
-
-    plan = contrastive.sinkhorn(scores.to(dtype), epsilon=0.05, iterations=10)
-
-    expected = torch.tensor(reference.swav_sinkhorn(scores.numpy(), 0.05, 10))
-    torch.testing.assert_close(plan.double(), expected, rtol=0, atol=1e-6)
-    assert float(plan[:, 0].sum()) == pytest.approx(1 / N_CODEWORDS, rel=0.05)
-
-
-def test_codebook_loss_is_equation_5() -> None:
-    z, _, codebook = sample(3)
-    codes = [3, 0, 6, 6, 1, 2, 3, 4, 5]
-    similarity = contrastive.unit(z) @ contrastive.unit(codebook).T
-
-    ours = contrastive.codebook_loss(similarity, torch.tensor(codes), temperature=0.2)
-
-    assert_exact(ours, reference.codebook_loss(z.numpy(), codebook.numpy(), codes, 0.2))
-
-
-@pytest.mark.parametrize(("w1", "w2"), [(0.05, 0.2), (1.0, 1.0), (5.0, 5.0), (0.7, 0.0)])
-def test_alpha_is_equation_6(w1: float, w2: float) -> None:
-    clicks = [0.0, 1.0, 6.9, 8.0, 300.0]
-
-    ours = activity.alpha(torch.tensor(clicks, dtype=torch.float64), 6.9, w1, w2)
-
-    assert_exact(ours, reference.alpha(clicks, 6.9, w1, w2))
-
-
-def test_alpha_of_nobody_and_of_the_average_user() -> None:
-    for w1, w2 in ((0.05, 0.2), (1.0, 1.0), (5.0, 3.0)):
-        ours = activity.alpha(torch.tensor([0.0, 6.9], dtype=torch.float64), 6.9, w1, w2)
-        assert_exact(ours, [1.0, math.exp(-w1)])
 
 
 def test_without_clusters_the_loss_is_info_nce() -> None:
@@ -307,53 +234,6 @@ def test_the_loss_is_differentiated_right(options: dict[str, Any]) -> None:
     assert torch.autograd.gradcheck(loss, tensors)
 
 
-def test_marginals_are_met_after_50_iterations() -> None:
-    random = torch.Generator().manual_seed(0)
-    z = contrastive.unit(torch.randn(64, 16, generator=random))
-    codebook = contrastive.unit(torch.randn(16, 16, generator=random))
-
-    plan = contrastive.sinkhorn(z @ codebook.T, epsilon=0.05, iterations=50)
-
-    assert (plan >= 0).all()
-    torch.testing.assert_close(plan.sum(1) * 64, torch.ones(64), rtol=0, atol=1e-3)
-    torch.testing.assert_close(plan.sum(0) * 16, torch.ones(16), rtol=0, atol=1e-3)
-
-
-def test_codes_do_not_depend_on_the_last_normalisation() -> None:
-    z, _, codebook = sample(10, 40)
-    scores = contrastive.unit(z) @ contrastive.unit(codebook).T
-
-    ours = contrastive.sinkhorn(scores, epsilon=0.05, iterations=3).argmax(1)
-
-    plan = torch.tensor(reference.swav_sinkhorn(scores.numpy(), 0.05, 2)).T
-    rows_only = plan / (plan.sum(1, keepdim=True) * len(plan))  # the third loop without columns
-    assert ours.tolist() == rows_only.argmax(0).tolist()
-    assert len(ours.unique()) > 1
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_sinkhorn_computes_half_precision_in_single(dtype: torch.dtype) -> None:
-    z, _, codebook = sample(11)
-    scores = (contrastive.unit(z) @ contrastive.unit(codebook).T).to(dtype)
-
-    ours = contrastive.sinkhorn(scores, epsilon=0.05, iterations=3)
-
-    assert ours.dtype == torch.float32
-    expected = contrastive.sinkhorn(scores.float(), epsilon=0.05, iterations=3)
-    assert torch.equal(ours, expected)
-
-
-def test_sinkhorn_has_no_gradient_and_survives_large_scores() -> None:
-    z, _, codebook = sample(12)
-    scores = (z @ codebook.T).requires_grad_()
-
-    plain = contrastive.sinkhorn(scores, epsilon=1.0, iterations=3)
-    shifted = contrastive.sinkhorn(scores + 1e6, epsilon=1.0, iterations=3)
-
-    assert not plain.requires_grad
-    torch.testing.assert_close(shifted, plain, rtol=1e-6, atol=1e-9)
-
-
 @pytest.mark.parametrize("shape", [(4, 6), (1, 1), (6, 1)])
 def test_log_sum_exp_of_products(shape: tuple[int, int]) -> None:
     random = torch.Generator().manual_seed(3)
@@ -454,14 +334,6 @@ def test_uniformity_is_its_definition() -> None:
     pairs = [math.exp(-2 * float(((a - b) ** 2).sum())) for a, b in itertools.permutations(unit, 2)]
 
     assert_exact(contrastive.uniformity(z), math.log(sum(pairs) / len(pairs)))
-
-
-@pytest.mark.parametrize(
-    ("mean_activity", "w1", "w2"), [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, math.inf)]
-)
-def test_alpha_refuses_what_it_cannot_compute(mean_activity: float, w1: float, w2: float) -> None:
-    with pytest.raises(ConfigError, match="expected a"):
-        activity.alpha(torch.zeros(1), mean_activity, w1, w2)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, N_SAMPLES])
