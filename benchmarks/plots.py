@@ -33,18 +33,18 @@ def draw(records: Records, folder: Path, kind: str = "svg") -> list[Path]:
 
 def time_by_rows(outcome: Mapping[str, Any]) -> Figure:
     """Microseconds a row of each stage against the rows of the log."""
-    figure, axes = _figure("rows of the log", "µs a row")
-    for number, stage in enumerate(STAGES):
-        _line(axes, number, stage, points(outcome["sizes"], stage, "microseconds_per_row"))
-    _logarithmic(axes)
-    return figure
+    return _by_rows(outcome, "microseconds_per_row", "µs a row")
 
 
 def memory_by_rows(outcome: Mapping[str, Any]) -> Figure:
     """Memory of its own of each stage against the rows of the log."""
-    figure, axes = _figure("rows of the log", "MiB of its own at most")
+    return _by_rows(outcome, "peak_anon_mib", "MiB of its own at most")
+
+
+def _by_rows(outcome: Mapping[str, Any], key: str, label: str) -> Figure:
+    figure, axes = _figure("rows of the log", label)
     for number, stage in enumerate(STAGES):
-        _line(axes, number, stage, points(outcome["sizes"], stage, "peak_anon_mib"))
+        _line(axes, number, stage, points(outcome["sizes"], stage, key))
     _logarithmic(axes)
     return figure
 

@@ -134,7 +134,7 @@ def halve_alpha(
             "curve; learn the values of other shapes during training"
         )
     start = _searching(experiment, name)
-    dataset = open_dataset(Path(start.dataset))
+    dataset = open_dataset(Path(start.dataset), closed=("test",))
     n_batches = len(batch_bounds(len(dataset.train), start.train.batch_size)) - 1
     plan = make_plan(options, start.train.epochs, n_batches)
     hear = listen or (lambda progress: None)
