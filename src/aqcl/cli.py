@@ -312,6 +312,59 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
 
 
 @app.command
+def reproduce(
+    *names: str,
+    dataset: tuple[str, ...] = (),
+    seeds: int | None = None,
+    trials: int | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    workers: int = 1,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    gather: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+) -> None:
+    """Make tables and figures of the paper anew, its numbers beside ours.
+
+    What has finished is not done again: repeat the command after any interruption.
+
+    Args:
+        names: table1, table2, table3, figure2, figure4, figure5, figure6, figure7 or all.
+        dataset: Only these data sets: beauty, ta-feng, oncold.
+        seeds: Runs of each method; 5 by default, 2 with --quick.
+        trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
+        quick: Small data, few trials and epochs: shows that it works, in minutes.
+        workers: Processes that train, one thread each.
+        out: Where datasets, studies, runs and outcomes go; runs/paper by default, runs/paper-quick
+            with --quick.
+        beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
+            may follow. The other data sets need none.
+        gather: Train nothing; write the outcomes of what has finished.
+        as_json: Print the outcomes as JSON.
+    """
+    from aqcl.reproduce.bar import work_bar
+    from aqcl.reproduce.cells import Scope
+    from aqcl.reproduce.paper import reproduce
+
+    place = out or Path("runs/paper-quick" if quick else "runs/paper")
+    files = {"beauty": beauty} if beauty else {}
+    scope = Scope(place, seeds or (2 if quick else 5), trials, quick, files)
+    with work_bar(quiet=as_json) as listen:
+        outcomes = reproduce(
+            names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen
+        )
+    if as_json:
+        _print_json({outcome["name"]: outcome for outcome in outcomes})
+        return
+    from aqcl.reproduce.verdicts import verdict_lines
+
+    for outcome in outcomes:
+        for line in verdict_lines(outcome):
+            _print(line)
+    _print(f"Tables, figures and data: {place / 'outcome'}")
+
+
+@app.command
 def demo(
     *,
     data: Literal["ta-feng", "oncold"] = "ta-feng",

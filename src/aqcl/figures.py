@@ -20,7 +20,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 """A second sign of each curve, for prints without colour."""
 GRAY: Final = "#6E6E6E"
 PALE: Final = "#D5D5D5"
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -48,8 +48,8 @@ def alpha_figure(
 
     Reference: arXiv 2109.13921, figures 4 and 5.
     """
-    figure, axes = _new(6.4, 3.6)
-    with matplotlib.rc_context(_STYLE):
+    figure, axes = new_figure(6.4, 3.6)
+    with matplotlib.rc_context(STYLE):
         shares = axes.twinx()
         # The curve stands before the bars.
         axes.set_zorder(shares.get_zorder() + 1)
@@ -86,8 +86,8 @@ def alpha_figure(
 
 def best_so_far_figure(curves: Mapping[str, Sequence[float | None]], objective: str) -> Figure:
     """The best value found after each trial, a line for each method."""
-    figure, axes = _new(6.4, 3.6)
-    with matplotlib.rc_context(_STYLE):
+    figure, axes = new_figure(6.4, 3.6)
+    with matplotlib.rc_context(STYLE):
         for number, (name, curve) in enumerate(curves.items()):
             known = [(trial, value) for trial, value in enumerate(curve) if value is not None]
             trials, values = zip(*known, strict=True) if known else ((), ())
@@ -115,8 +115,8 @@ def best_so_far_figure(curves: Mapping[str, Sequence[float | None]], objective: 
 def importance_figure(importance: Mapping[str, float]) -> Figure:
     """Bars of the importance of each parameter, the most important on top."""
     ordered = sorted(importance.items(), key=lambda item: item[1])
-    figure, axes = _new(6.4, 1.1 + 0.35 * len(ordered))
-    with matplotlib.rc_context(_STYLE):
+    figure, axes = new_figure(6.4, 1.1 + 0.35 * len(ordered))
+    with matplotlib.rc_context(STYLE):
         bars = axes.barh(
             [key for key, _ in ordered], [share for _, share in ordered], color=COLORS[0]
         )
@@ -131,14 +131,15 @@ def importance_figure(importance: Mapping[str, float]) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as `path`.svg and `path`.png."""
     svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(png, format="png")
         figure.savefig(svg, format="svg", metadata={"Date": None})
     atomic_write(path.with_name(f"{path.name}.svg"), svg.getvalue())
     atomic_write(path.with_name(f"{path.name}.png"), png.getvalue())
 
 
-def _new(width: float, height: float) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(_STYLE):
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches in the style of the package, and its axes."""
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=_PNG_DPI, layout="constrained")
         return figure, figure.add_subplot()

@@ -1,0 +1,1 @@
+"""The paper's tables and figures: specifications as data, runs, outcomes, pages."""

@@ -1,0 +1,241 @@
+"""Which datasets, studies and runs a table or figure needs, and where each of them lies."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aqcl.config import read_toml
+from aqcl.describe import FINDINGS
+from aqcl.errors import ConfigError
+from aqcl.experiment import Experiment, resolve
+from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
+from aqcl.search_plan import with_settings
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a user asked for: how thoroughly, on which files, and where it goes."""
+
+    out: Path
+    """Datasets, studies and runs; shared by all tables and figures."""
+    seeds: int = 5
+    """Runs of each cell, with the seeds 1, 2, ...; tuning has seed 0."""
+    trials: int | None = None
+    """Trials of each method in its study; the specification's if None."""
+    quick: bool = False
+    """Small data, few trials, few epochs: to see it work."""
+    files: Mapping[str, tuple[Path, ...]] | None = None
+    """Files of data sets by key, the log first and then its attributes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data set with certain fields and negatives."""
+
+    dataset: str
+    corner: str
+    folder: Path
+
+    @property
+    def prepared(self) -> Path:
+        """The dataset directory."""
+        return self.folder / "dataset"
+
+    def study(self, name: str) -> Path:
+        """The study directory of a backbone."""
+        return self.folder / f"tuning-{name}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method with certain settings, to be trained with several seeds."""
+
+    place: Place
+    tuned: Place
+    """Where its settings come from."""
+    method: str
+    label: str
+    settings: tuple[tuple[str, Any], ...]
+    """On top of the method's winner, by dotted key."""
+    study: str
+
+    @property
+    def carried_over(self) -> bool:
+        """Whether its settings were tuned on other rows."""
+        return self.place != self.tuned
+
+
+def place_of(scope: Scope, dataset: str, corner: str) -> Place:
+    """Where a data set and what is trained on it lies."""
+    return Place(dataset, corner, (scope.out / f"{dataset}-{corner}").absolute())
+
+
+def prepare_values(specs: Specs, scope: Scope, place: Place) -> dict[str, Any]:
+    """The settings of `prepare` for a place.
+
+    Raises:
+        ConfigError: the data set needs a file that was not named.
+    """
+    spec = specs.datasets[place.dataset]
+    values: dict[str, Any] = {"source": spec.source, **spec.prepare}
+    if scope.quick:
+        values |= spec.quick
+    corner = CORNERS[place.corner]
+    values |= {key: value for key, value in corner.items() if key != "negatives"}
+    observed = spec.source["name"] == "oncold"  # its labels are impressions: nothing is drawn
+    if not observed:
+        values["negatives"] = {**values.get("negatives", {}), **corner["negatives"]}
+    paths = (scope.files or {}).get(place.dataset, ())
+    if spec.file_option is not None and not paths:
+        raise ConfigError(
+            f"{spec.title}: no data; name its file with {spec.file_option} FILE: sequences "
+            "(.txt) or the reviews (.json.gz)"
+        )
+    if paths:
+        values["source"] = _with_files(values["source"], paths)
+    return values
+
+
+def _with_files(source: Mapping[str, Any], paths: tuple[Path, ...]) -> dict[str, Any]:
+    log, *attributes = (str(path.expanduser().absolute()) for path in paths)
+    made = {**source, "path": log}
+    if source["name"] == "sequences" and not log.endswith(".txt"):
+        made = {"name": "amazon", "path": log}
+    if attributes:
+        key = "attributes" if made["name"] == "sequences" else "metadata"
+        made[key] = attributes[0]
+    return made
+
+
+def study_values(specs: Specs, scope: Scope, place: Place, name: str) -> dict[str, Any]:
+    """The settings of `run_search` for the study of one backbone."""
+    common, study = specs.studies, specs.studies.studies[name]
+    experiment, search = dict(common.experiment), dict(common.search)
+    if scope.quick:
+        quick = common.quick
+        experiment = _merged(experiment, quick.get("experiment", {}))
+        search = _merged(search, quick.get("search", {}))
+    if scope.trials is not None:
+        search["trials"] = scope.trials
+    return {
+        "dataset": str(place.prepared),
+        **experiment,
+        "backbone": study.backbone,
+        "search": {**search, "methods": study.methods},
+    }
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def cells_of(specs: Specs, scope: Scope, comparison: ComparisonSpec, dataset: str) -> list[Cell]:
+    """The cells of a comparison on one data set."""
+    place, tuned = place_of(scope, dataset, comparison.corner), place_of(scope, dataset, TUNED)
+    shared = tuple(comparison.settings.items())
+    listed = [(name, name, shared) for name in (*comparison.methods, *comparison.beside)]
+    for variant in comparison.variants:
+        assert comparison.of is not None
+        own = (*shared, *variant.settings.items())
+        listed.append((comparison.of, variant.name, own))
+    return [
+        Cell(place, tuned, method, label, own, specs.studies.study_of(method))
+        for method, label, own in listed
+    ]
+
+
+def comparisons_of(
+    specs: Specs, scope: Scope, name: str, datasets: tuple[str, ...] = ()
+) -> Iterator[tuple[ComparisonSpec, str, list[Cell]]]:
+    """Each comparison of a table or figure with its data set and its cells."""
+    experiment = specs.experiments[name]
+    for comparison in experiment.comparisons:
+        for dataset in comparison.datasets or experiment.datasets:
+            if not datasets or dataset in datasets:
+                yield comparison, dataset, cells_of(specs, scope, comparison, dataset)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What tables and figures need, each thing once."""
+
+    places: tuple[Place, ...]
+    studies: tuple[tuple[Place, str], ...]
+    cells: tuple[Cell, ...]
+
+
+def needs_of(
+    specs: Specs, scope: Scope, names: Iterable[str], datasets: tuple[str, ...] = ()
+) -> Needs:
+    """Everything that several tables and figures need."""
+    places: dict[Place, None] = {}
+    studies: dict[tuple[Place, str], None] = {}
+    cells: dict[Cell, None] = {}
+    for name in names:
+        spec = specs.experiments[name]
+        for key in (k for k in spec.datasets if not datasets or k in datasets):
+            tuned = place_of(scope, key, TUNED)
+            places[tuned] = None
+            for method in (*spec.tunes, *spec.trains):
+                studies[tuned, specs.studies.study_of(method)] = None
+            for method in spec.trains:
+                cells[tuned_cell(specs, tuned, method)] = None
+        for _, _, found in comparisons_of(specs, scope, name, datasets):
+            cells |= dict.fromkeys(found)
+    for cell in cells:
+        places |= {cell.tuned: None, cell.place: None}
+        studies[cell.tuned, cell.study] = None
+    return Needs(tuple(places), tuple(studies), tuple(cells))
+
+
+def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
+    """A method at its best settings, on the rows that it was tuned on."""
+    return Cell(place, place, method, method, (), specs.studies.study_of(method))
+
+
+def winner_of(cell: Cell) -> Experiment | None:
+    """The settings that the study chose for a cell's method; None before it has ended."""
+    folder = cell.tuned.study(cell.study)
+    file = folder / FINDINGS
+    if not file.exists():
+        return None
+    findings = json.loads(file.read_text(encoding="utf-8"))
+    method = findings["methods"].get(cell.method)
+    if not findings["finished"] or method is None or method["best"] is None:
+        return None
+    return resolve(read_toml(folder / method["best"]["experiment"]))
+
+
+def experiment_of(cell: Cell, seed: int) -> Experiment | None:
+    """What is trained for a cell with one seed; None before its study has ended."""
+    winner = winner_of(cell)
+    if winner is None:
+        return None
+    made = with_settings(winner, [("seed", seed), *cell.settings])
+    name = ", ".join(filter(None, [cell.method, changes_of(cell, winner)]))
+    return replace(made, dataset=str(cell.place.prepared), name=name)
+
+
+def changes_of(cell: Cell, winner: Experiment) -> str:
+    """What differs from the method's winner, in short; nothing where a setting is the winner's."""
+    changed = [
+        f"{key.rpartition('.')[2]}={value}"
+        for key, value in cell.settings
+        if with_settings(winner, [(key, value)]) != winner
+    ]
+    return ",".join(changed)
+
+
+def run_folder(cell: Cell, seed: int) -> Path:
+    """Where a run lies: by method and changes, so that tables share runs."""
+    winner = winner_of(cell)
+    assert winner is not None
+    changes = changes_of(cell, winner) or "tuned"
+    return cell.place.folder / "runs" / cell.method / changes / f"seed{seed}"

@@ -1,0 +1,52 @@
+"""What figures show besides comparisons, as plain data: activity and curves of alpha."""
+
+from typing import Any
+
+import numpy as np
+
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.reproduce.cells import Scope, place_of
+from aqcl.reproduce.specs import TUNED, Specs
+from aqcl.search import read_study
+from aqcl.storage import MANIFEST
+from aqcl.study_summary import clicks_per_user
+
+SEARCHED = ("regularizer.aqcl.w1", "regularizer.aqcl.w2")
+
+
+def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
+    """How many users have how many training clicks; None where the data is not prepared."""
+    place = place_of(scope, key, TUNED)
+    if not (place.prepared / MANIFEST).exists():
+        return None
+    return _activity(open_dataset(place.prepared))
+
+
+def _activity(dataset: Dataset) -> dict[str, Any]:
+    clicks, users = np.unique(clicks_per_user(dataset), return_counts=True)
+    return {
+        "clicks": clicks.tolist(),
+        "users": users.tolist(),
+        "mean": dataset.mean_activity,
+        "thresholds": list(dataset.thresholds),
+    }
+
+
+def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
+    """The w1 and w2 that the study of AQCL met and chose; None before it has ended."""
+    place = place_of(scope, key, TUNED)
+    folder = place.study(specs.studies.study_of("AQCL"))
+    if not (folder / MANIFEST).exists():
+        return None
+    table = read_study(folder)["methods"]["AQCL"]
+    if table["best"] is None:
+        return None
+    trials = [
+        {"w1": w1, "w2": w2, "valid": trial["value"]}
+        for trial in table["trials"]
+        if trial["value"] is not None
+        for w1, w2 in [tuple(trial["parameters"][name] for name in SEARCHED)]
+    ]
+    w1, w2 = (table["best"]["parameters"][name] for name in SEARCHED)
+    activity = _activity(open_dataset(place.prepared))
+    return {"w1": w1, "w2": w2, "trials": trials, "activity": activity}

@@ -1,0 +1,242 @@
+"""What has been found: outcomes of tables and figures as plain data, from whatever has finished."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aqcl import __version__
+from aqcl.assessment import assess
+from aqcl.comparison import Comparison, compare
+from aqcl.dataset import open_dataset
+from aqcl.evaluate import ALL, evaluate
+from aqcl.predictions import Predictions
+from aqcl.reproduce.cells import Cell, Scope, comparisons_of, place_of, run_folder, winner_of
+from aqcl.reproduce.figure_data import activity_of, alphas_of
+from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
+from aqcl.runs import Run, is_finished
+from aqcl.search import read_study
+from aqcl.storage import MANIFEST
+from aqcl.yardsticks import yardstick_predictions
+
+GROUP_NAMES = (ALL, "non-active", "slightly-active", "highly-active")
+"""Of the numbers that the paper prints, in its order."""
+
+
+def gather(
+    specs: Specs, scope: Scope, name: str, datasets: tuple[str, ...], problems: Mapping[str, str]
+) -> dict[str, Any]:
+    """The outcome of a table or figure; cells that have not finished say so.
+
+    Args:
+        specs: of everything.
+        scope: of this command.
+        name: of the table or figure.
+        datasets: only these; all if empty.
+        problems: why a data set could not be had, by key.
+    """
+    spec = specs.experiments[name]
+    chosen = [key for key in spec.datasets if not datasets or key in datasets]
+    comparisons = [
+        _comparison(scope, comparison, dataset, cells)
+        for comparison, dataset, cells in comparisons_of(specs, scope, name, datasets)
+    ]
+    outcome: dict[str, Any] = {
+        "name": name,
+        "title": spec.title,
+        "kind": spec.kind,
+        "paper_says": spec.paper_says,
+        "quick": scope.quick,
+        "seeds": scope.seeds,
+        "version": __version__,
+        "torch": torch.__version__,
+        "processor": platform.machine(),
+        "datasets": {key: _dataset(specs, scope, key, problems) for key in chosen},
+        "studies": _studies(scope, comparisons_of(specs, scope, name, datasets)),
+        "comparisons": comparisons,
+    }
+    makers = {"activity": activity_of, "alpha": alphas_of}
+    if spec.kind in makers:
+        found = {key: makers[spec.kind](specs, scope, key) for key in chosen}
+        outcome[spec.kind] = {key: value for key, value in found.items() if value is not None}
+    return outcome
+
+
+def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) -> dict[str, Any]:
+    spec, place = specs.datasets[key], place_of(scope, key, TUNED)
+    facts: dict[str, Any] = {
+        "title": spec.title,
+        "paper_name": spec.paper_name,
+        "paper_counts": spec.paper_counts,
+        "note": spec.note,
+    }
+    if not (place.prepared / MANIFEST).exists():
+        return {**facts, "missing": problems.get(key, "not prepared yet")}
+    dataset = open_dataset(place.prepared)
+    return {
+        **facts,
+        "fingerprint": dataset.manifest.fingerprint,
+        "simulated": dataset.simulated,
+        "counts": dataset.manifest.content["counts"],
+        "thresholds": list(dataset.thresholds),
+        "protocol": dataset.protocol,
+    }
+
+
+def _studies(
+    scope: Scope, comparisons: Iterable[tuple[ComparisonSpec, str, list[Cell]]]
+) -> dict[str, Any]:
+    found = {}
+    for cell in (cell for _, _, cells in comparisons for cell in cells):
+        folder = cell.tuned.study(cell.study)
+        key = f"{cell.tuned.dataset}/{cell.study}"
+        if key in found or not (folder / MANIFEST).exists():
+            continue
+        summary = read_study(folder)
+        found[key] = {
+            part: summary[part] for part in ("trials", "objective", "pruning", "seed", "notes")
+        } | {
+            "methods": {
+                method: {
+                    "valid": table["best"]["value"] if table["best"] else None,
+                    "parameters": table["best"]["parameters"] if table["best"] else None,
+                    "penalty": table["best"]["penalty"] if table["best"] else None,
+                    "rows": table["rows"],
+                    "seconds": table["seconds"],
+                }
+                for method, table in summary["methods"].items()
+            }
+        }
+    return found
+
+
+def _comparison(
+    scope: Scope, spec: ComparisonSpec, dataset_key: str, cells: Sequence[Cell]
+) -> dict[str, Any]:
+    runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
+    outcome: dict[str, Any] = {
+        "id": spec.id,
+        "title": spec.title,
+        "dataset": dataset_key,
+        "corner": spec.corner,
+        "carried_over": any(cell.carried_over for cell in cells),
+        "base": spec.base,
+        "settings": spec.settings,
+        "cells": {cell.label: _state(cell, runs[cell.label], scope.seeds) for cell in cells},
+        "paper": {label: list(aucs) for label, aucs in spec.paper.get(dataset_key, {}).items()},
+        "runs": [],
+        "comparison": None,
+        "yardsticks": {},
+        "claims": [],
+    }
+    complete = {label: found for label, found in runs.items() if len(found) == scope.seeds}
+    if not complete:
+        return outcome
+    dataset = open_dataset(cells[0].place.prepared)
+    scored = {
+        label: [assess(p, "test", dataset) for p in found] for label, found in complete.items()
+    }
+    outcome["runs"] = [_run(label, run) for label, found in scored.items() for run in found]
+    predictions = _predictions(scored)
+    outcome["yardsticks"] = {
+        name: evaluate(found, dataset.thresholds).to_json()
+        for name, found in yardstick_predictions(dataset, "test").items()
+    }
+    compared: dict[str, Comparison] = {}
+
+    def against(base: str, others: Iterable[str]) -> Comparison:
+        if base not in compared:
+            compared[base] = compare(
+                {
+                    label: predictions[label]
+                    for label in dict.fromkeys((base, *others))
+                    if label in predictions
+                },
+                base,
+                dataset.thresholds,
+            )
+        return compared[base]
+
+    if spec.base in complete:
+        outcome["comparison"] = against(spec.base, complete).to_json()
+    for claim in spec.claims:
+        if {claim.method, claim.base} <= complete.keys():
+            others = [c.method for c in spec.claims if c.base == claim.base]
+            rows = against(claim.base, others).to_json()["rows"]
+            row = next(
+                r for r in rows if (r["configuration"], r["group"]) == (claim.method, claim.group)
+            )
+            outcome["claims"].append(_claim(claim, row, outcome["paper"]))
+        else:
+            outcome["claims"].append({**_named(claim), "verdict": "not run"})
+    return outcome
+
+
+def _predictions(scored: Mapping[str, Sequence[Run]]) -> dict[str, list[Predictions]]:
+    found: dict[str, list[Predictions]] = {}
+    first: Predictions | None = None
+    for label, runs in scored.items():
+        for run in runs:
+            one = run.predictions("test")
+            first = first or one
+            found.setdefault(label, []).append(one.sharing(first))
+    return found
+
+
+def finished_runs(cell: Cell, seeds: int) -> list[Path]:
+    """The run directories of a cell that have finished."""
+    if winner_of(cell) is None:
+        return []
+    folders = [run_folder(cell, seed) for seed in range(1, seeds + 1)]
+    return [folder for folder in folders if is_finished(folder)]
+
+
+def _state(cell: Cell, found: Sequence[Path], seeds: int) -> str:
+    if len(found) == seeds:
+        return "finished"
+    if winner_of(cell) is None:
+        return "not run: not tuned yet"
+    return f"not run: {len(found)} of {seeds} seeds"
+
+
+def _run(label: str, run: Run) -> dict[str, Any]:
+    content, groups = run.manifest.content, run.metrics()["test"]["groups"]
+    return {
+        "label": label,
+        "seed": run.experiment.seed,
+        "fingerprint": run.manifest.fingerprint,
+        "best_step": content["best_step"],
+        "seconds": content["seconds"],
+        "auc": {group["group"]: group["auc"] for group in groups},
+        "gauc": {group["group"]: group["gauc"] for group in groups},
+        "logloss": {group["group"]: group["logloss"] for group in groups},
+    }
+
+
+def _named(claim: Any) -> dict[str, Any]:
+    return {
+        "text": claim.text,
+        "method": claim.method,
+        "base": claim.base,
+        "group": claim.group,
+    }
+
+
+def _claim(claim: Any, row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether an interval confirms a claim; with what the paper has, where it prints numbers."""
+    words = {"better": "yes", "worse": "no, the opposite", "no difference shown": "not shown"}
+    k = GROUP_NAMES.index(claim.group)
+    printed = None
+    if all(len(paper.get(name, ())) > k for name in (claim.method, claim.base)):
+        ours, base = paper[claim.method][k], paper[claim.base][k]
+        printed = round(((ours - 0.5) / (base - 0.5) - 1) * 100, 2)
+    keys = ("difference", "rela_impr")
+    numbers = {key: row[key] for name in keys for key in (name, f"{name}_low", f"{name}_high")}
+    return {
+        **_named(claim),
+        "verdict": words.get(row["verdict"], row["verdict"]),
+        **numbers,
+        "paper_rela_impr": printed,
+    }

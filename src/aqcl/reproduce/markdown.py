@@ -1,0 +1,142 @@
+"""Outcomes as Markdown: the paper's numbers beside ours, and whether its claims hold."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aqcl.evaluate import ALL
+
+GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
+
+
+def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: str = "") -> str:
+    """The whole text of a table or figure.
+
+    Args:
+        outcome: from `gather`.
+        figures: names of its figures, without ending.
+        folder: where they lie, as the text shall name it.
+    """
+    names = list(figures)
+    parts = [f"## {outcome['title']}"]
+    if outcome["quick"]:
+        parts.append(
+            "**A quick look: small data, few trials and epochs. It shows that everything "
+            "works, not which method is better.**"
+        )
+    if outcome["paper_says"]:
+        parts.append(f"The paper: {outcome['paper_says']}")
+    if outcome["kind"] == "counts":
+        parts.append(counts_table(outcome["datasets"]))
+    parts += [_image(name, folder) for name in names if not _is_of_comparison(name, outcome)]
+    for comparison in outcome["comparisons"]:
+        parts += comparison_parts(comparison, outcome)
+        name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
+        parts += [_image(name, folder)] if name in names else []
+    parts += [f"*{d['title']}*: {d['note']}." for d in outcome["datasets"].values() if d["note"]]
+    parts += [
+        f"*{d['title']}*: not run: {d['missing']}"
+        for d in outcome["datasets"].values()
+        if "missing" in d
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _is_of_comparison(name: str, outcome: Mapping[str, Any]) -> bool:
+    return any(
+        name == f"{outcome['name']}-{c['dataset']}-{c['id']}" for c in outcome["comparisons"]
+    )
+
+
+def _image(name: str, folder: str) -> str:
+    return f"![{name.replace('-', ' ')}]({folder}{name}.svg)"
+
+
+def counts_table(datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Users, items and samples, the paper's beside ours."""
+    lines = ["| data set | users (paper) | items (paper) | samples (paper) |", "|---|---|---|---|"]
+    for facts in datasets.values():
+        paper, counts = facts["paper_counts"], facts.get("counts", {})
+        cells = [
+            f"{counts[key]:,} ({paper[name]:,})" if key in counts else f"not run ({paper[name]:,})"
+            for key, name in (("users", "users"), ("items", "items"), ("rows", "samples"))
+        ]
+        lines.append(f"| {facts['title']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
+    """Heading, table and claims of one comparison."""
+    facts = outcome["datasets"][comparison["dataset"]]
+    kind = ", simulated data" if facts.get("simulated") else ""
+    parts = [f"### {facts['title']}{kind}: {comparison['title']}"]
+    if comparison["comparison"] is None:
+        states = "; ".join(f"{label}: {state}" for label, state in comparison["cells"].items())
+        return [*parts, f"Not run ({states})."]
+    return [
+        *parts,
+        _table(comparison, outcome["seeds"]),
+        _yardsticks(comparison),
+        claims(comparison),
+    ]
+
+
+def _table(comparison: Mapping[str, Any], seeds: int) -> str:
+    rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
+    counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
+    heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
+    lines = [
+        f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
+        "paired 95% interval over users and seeds; the paper's AUC in brackets.",
+        "",
+        f"| method | {' | '.join(heads)} |",
+        "|---|" + "---|" * len(heads),
+    ]
+    for label, state in comparison["cells"].items():
+        if state != "finished":
+            lines.append(f"| {label} | {state} |" + " |" * (len(heads) - 1))
+            continue
+        paper = comparison["paper"].get(label, [])
+        cells = [_cell(rows[label, group], paper[k : k + 1]) for k, group in enumerate(GROUPS)]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
+    if row["auc"] is None:
+        return "not defined"
+    text = f"{row['auc']:.4f}" + (f" ± {row['auc_sd']:.4f}" if row["auc_sd"] is not None else "")
+    if row["verdict"] != "base" and row["rela_impr"] is not None:
+        mark = {"better": "**", "worse": "**"}.get(row["verdict"], "")
+        text += f"; {mark}{_relative(row)}{mark}"
+    return text + (f" [paper {paper[0]:.4f}]" if paper else "")
+
+
+def _relative(row: Mapping[str, Any]) -> str:
+    if row["rela_impr"] is None:
+        return f"AUC {row['difference']:+.4f}"
+    interval = ""
+    if row["rela_impr_low"] is not None:
+        interval = f" [{row['rela_impr_low']:+.2f}, {row['rela_impr_high']:+.2f}]"
+    return f"{row['rela_impr']:+.2f}%{interval}"
+
+
+def _yardsticks(comparison: Mapping[str, Any]) -> str:
+    found = []
+    for name, evaluation in comparison["yardsticks"].items():
+        auc = next(g["auc"] for g in evaluation["groups"] if g["group"] == ALL)
+        found.append(f"{name} {auc:.4f}")
+    return f"Not trained, on the same rows: {', '.join(found)}." if found else ""
+
+
+def claims(comparison: Mapping[str, Any]) -> str:
+    """One line for each claim of the paper."""
+    lines = []
+    for claim in comparison["claims"]:
+        if claim["verdict"] == "not run":
+            lines.append(f"- {claim['text']}: not run")
+            continue
+        printed = claim["paper_rela_impr"]
+        paper = f"; paper {printed:+.2f}%" if printed is not None else ""
+        ours = _relative(claim)
+        lines.append(f"- {claim['text']}: **{claim['verdict']}**, {ours} RelaImpr{paper}")
+    return "\n".join(lines)

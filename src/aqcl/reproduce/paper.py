@@ -1,0 +1,88 @@
+"""Tables and figures of the paper made anew: the work, outcomes, texts and pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aqcl.config import choose
+from aqcl.errors import ConfigError
+from aqcl.figures import save
+from aqcl.reproduce.cells import Scope, needs_of
+from aqcl.reproduce.gather import gather
+from aqcl.reproduce.markdown import markdown
+from aqcl.reproduce.pictures import figures_of
+from aqcl.reproduce.specs import Specs, load_specs
+from aqcl.reproduce.work import Listener, do_work
+from aqcl.storage import atomic_write
+
+ALL_NAMES: Final = "all"
+OUTCOME: Final = "outcome"
+"""Directory of outcomes below that of the runs."""
+
+
+def names_of(specs: Specs, asked: Sequence[str]) -> list[str]:
+    """The tables and figures that are asked for, in the order of the paper.
+
+    Raises:
+        ConfigError: one of them does not exist.
+    """
+    if not asked:
+        raise ConfigError(f"nothing to reproduce; name {', '.join(specs.experiments)} or all")
+    known = {**specs.experiments, ALL_NAMES: None}
+    for name in asked:
+        choose(known, name, "reproduce")
+    return [name for name in specs.experiments if name in asked or ALL_NAMES in asked]
+
+
+def reproduce(
+    asked: Sequence[str],
+    scope: Scope,
+    *,
+    datasets: tuple[str, ...] = (),
+    workers: int = 1,
+    train: bool = True,
+    listen: Listener | None = None,
+) -> list[dict[str, Any]]:
+    """Make tables and figures of the paper; whatever has finished before is not done again.
+
+    Args:
+        asked: `table1`, ... or `all`.
+        scope: how thoroughly, on which files, and where it goes.
+        datasets: only these; all if empty.
+        workers: processes that train, each with one thread.
+        train: whether to do the work, or only to gather what has finished.
+        listen: told how far the work has come.
+
+    Returns:
+        The outcomes, which also lie in `outcome` below `scope.out`: JSON, Markdown, figures.
+
+    Raises:
+        ConfigError: a name that does not exist, or settings that differ from what was begun.
+        TrainingError: no trial of a study could be trained, or a worker was killed.
+    """
+    specs = load_specs()
+    names = names_of(specs, asked)
+    for key in datasets:
+        choose(specs.datasets, key, "dataset")
+    if workers < 1 or scope.seeds < 1:
+        raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
+    problems: dict[str, str] = {}
+    if train:
+        needs = needs_of(specs, scope, names, datasets)
+        problems = do_work(specs, scope, needs, workers, listen or (lambda standing: None))
+    outcomes = [gather(specs, scope, name, datasets, problems) for name in names]
+    for outcome in outcomes:
+        write(outcome, scope.out / OUTCOME)
+    return outcomes
+
+
+def write(outcome: Mapping[str, Any], folder: Path) -> None:
+    """Write an outcome as JSON and Markdown, and its figures as SVG, PNG and PDF."""
+    name, figures = outcome["name"], figures_of(outcome)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    text = json.dumps(outcome, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(folder / f"{name}.json", text)
+    for key, figure in figures.items():
+        save(figure, folder / "figures" / key)
+    atomic_write(folder / f"{name}.md", markdown(outcome, figures, "figures/"))

@@ -1,0 +1,126 @@
+"""The figures of the paper, drawn from outcomes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from aqcl.activity import curve_alpha
+from aqcl.evaluate import ALL
+from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, new_figure
+
+
+def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figures of an outcome by name; those that nothing is known for are left out."""
+    made: dict[str, Figure] = {}
+    name = outcome["name"]
+    for key, found in outcome.get("activity", {}).items():
+        made[f"{name}-{key}"] = activity_figure(found, outcome["datasets"][key]["title"])
+    if outcome.get("alpha"):
+        titles = {key: outcome["datasets"][key]["title"] for key in outcome["alpha"]}
+        many = name == "figure4"
+        made[f"{name}-alpha"] = alpha_curves_figure(outcome["alpha"], titles, trials=many)
+    for comparison in outcome["comparisons"]:
+        if comparison["comparison"] is not None:
+            made[f"{name}-{comparison['dataset']}-{comparison['id']}"] = comparison_figure(
+                comparison
+            )
+    return made
+
+
+def activity_figure(activity: Mapping[str, Any], title: str) -> Figure:
+    """Clicks of the users, the most active first, with the three groups.
+
+    Reference: arXiv 2109.13921, figure 2.
+    """
+    clicks = np.repeat(activity["clicks"], activity["users"])[::-1]
+    share = np.arange(1, len(clicks) + 1) / len(clicks)
+    figure, axes = new_figure(6.4, 3.4)
+    with matplotlib.rc_context(STYLE):
+        axes.plot(share, clicks, color=COLORS[0], linewidth=2)
+        axes.set_yscale("log")
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        low, high = activity["thresholds"]
+        edges = [0.0, float((clicks > high).mean()), float((clicks > low).mean()), 1.0]
+        names = ("highly active", "slightly active", "non-active")
+        for k, name in enumerate(names):
+            axes.axvspan(edges[k], edges[k + 1], color=COLORS[k], alpha=0.08, linewidth=0)
+            middle = (edges[k] + edges[k + 1]) / 2
+            axes.text(middle, clicks.max(), name, ha="center", va="bottom", color=GRAY, fontsize=8)
+        axes.set_xlabel("users, the most active first")
+        axes.set_ylabel("training clicks")
+        axes.set_title(title, loc="left", pad=16)
+    return figure
+
+
+def alpha_curves_figure(
+    found: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], *, trials: bool
+) -> Figure:
+    """The searched curves of alpha, over activity in multiples of the mean.
+
+    Args:
+        found: by data set, `w1`, `w2` and `trials`.
+        titles: of the data sets.
+        trials: whether the curves of all trials stand behind that of the winner.
+
+    Reference: arXiv 2109.13921, figures 4 and 5 (left).
+    """
+    figure, axes = new_figure(6.4, 3.6)
+    ratio = torch.linspace(0, 5, 251)
+    with matplotlib.rc_context(STYLE):
+        for number, (key, curve) in enumerate(found.items()):
+            color = COLORS[number % len(COLORS)]
+            for trial in curve["trials"] if trials else ():
+                alpha = curve_alpha(ratio, 1.0, trial["w1"], trial["w2"])
+                axes.plot(ratio, alpha, color=color, linewidth=0.7, alpha=0.35)
+            alpha = curve_alpha(ratio, 1.0, curve["w1"], curve["w2"])
+            label = f"{titles[key]}: w1 {curve['w1']:.2g}, w2 {curve['w2']:.2g}"
+            axes.plot(ratio, alpha, color=color, linewidth=2.4, label=label)
+        axes.set_ylim(0, 1.05)
+        axes.set_xlim(0, 5)
+        axes.set_xlabel("clicks of the user, in multiples of the mean")
+        axes.set_ylabel("alpha: weight of the clusters")
+        axes.legend(loc="upper right", frameon=False)
+    return figure
+
+
+def comparison_figure(comparison: Mapping[str, Any]) -> Figure:
+    """AUC of each method with its interval, all users and each group in a panel."""
+    rows = comparison["comparison"]["rows"]
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    labels = [name for name, state in comparison["cells"].items() if state == "finished"]
+    with matplotlib.rc_context(STYLE):
+        height = 1.3 + 0.3 * len(labels)
+        figure = Figure(figsize=(9.6, height), dpi=150, layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True)
+        for axes, group in zip(np.atleast_1d(panels), groups, strict=True):
+            found = {row["configuration"]: row for row in rows if row["group"] == group}
+            _intervals(axes, labels, found, comparison["base"])
+            axes.set_title("all users" if group == ALL else group, loc="left")
+            axes.set_xlabel("AUC")
+    return figure
+
+
+def _intervals(
+    axes: Axes, labels: list[str], found: Mapping[str, Mapping[str, Any]], base: str
+) -> None:
+    for place, label in enumerate(labels):
+        row = found[label]
+        if row["auc"] is None:
+            continue
+        color = GRAY if label == base else COLORS[0]
+        if row["auc_low"] is not None:
+            axes.plot([row["auc_low"], row["auc_high"]], [place, place], color=color, linewidth=2)
+        marker = MARKERS[1] if label == base else MARKERS[0]
+        axes.plot([row["auc"]], [place], marker=marker, color=color, linestyle="none")
+    if base in found and found[base]["auc"] is not None:
+        axes.axvline(found[base]["auc"], color=PALE, linewidth=1, zorder=0)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=4)

@@ -1,0 +1,20 @@
+"""The verdicts on the paper's claims in a few lines for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aqcl.reproduce.markdown import claims
+
+
+def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
+    """Title, and for each comparison its claims or what is missing."""
+    yield f"{outcome['title']}{' (a quick look)' if outcome['quick'] else ''}"
+    for key, facts in outcome["datasets"].items():
+        if "missing" in facts:
+            yield f"  {key}: not run: {facts['missing']}"
+    for comparison in outcome["comparisons"]:
+        missing = [name for name, state in comparison["cells"].items() if state != "finished"]
+        rest = f" (not run: {', '.join(missing)})" if missing else ""
+        yield f"  {comparison['dataset']}, {comparison['title']}{rest}"
+        if comparison["claims"]:
+            yield from (f"    {line}" for line in claims(comparison).replace("**", "").splitlines())

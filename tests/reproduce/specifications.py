@@ -1,0 +1,50 @@
+"""A small world to reproduce: a simulated log, three methods, seconds instead of hours."""
+
+from dataclasses import replace
+from typing import Any
+
+from aqcl.reproduce.specs import Specs, load_specs
+
+SMALL_LOG: dict[str, Any] = {"name": "oncold", "users": 300, "items": 60, "samples": 4000}
+
+
+def small_specs() -> Specs:
+    """The package's experiments on a tiny log, with three methods in one study."""
+    specs = load_specs()
+    oncold = replace(specs.datasets["oncold"], source=SMALL_LOG)
+    din = specs.studies.studies["din"]
+    kept = {name: din.methods[name] for name in ("DIN", "ICL", "AQCL")}
+    study = replace(din, methods=kept)
+    train = {"epochs": 1, "evaluations_per_epoch": 1, "batch_size": 256}
+    studies = replace(
+        specs.studies,
+        experiment={"train": train, "runtime": {"threads": 1}},
+        search={**specs.studies.search, "trials": 2, "widen": 0},
+        studies={"din": study},
+    )
+    tuned = specs.experiments["table2"].comparisons[0]
+    table2 = replace(
+        specs.experiments["table2"],
+        comparisons=(
+            replace(
+                tuned,
+                methods=("DIN", "ICL", "AQCL"),
+                claims=tuple(c for c in tuned.claims if {c.method, c.base} <= kept.keys()),
+            ),
+        ),
+    )
+    figure5 = specs.experiments["figure5"]
+    constant = figure5.comparisons[0]
+    figure5 = replace(
+        figure5,
+        comparisons=(
+            replace(
+                constant,
+                datasets=("oncold",),
+                variants=constant.variants[:2],
+                claims=constant.claims[:1],
+            ),
+        ),
+    )
+    experiments = {**specs.experiments, "table2": table2, "figure5": figure5}
+    return replace(specs, datasets={"oncold": oncold}, studies=studies, experiments=experiments)

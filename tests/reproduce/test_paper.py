@@ -1,0 +1,157 @@
+"""Tables and figures from end to end on a tiny simulated log."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aqcl.errors import ConfigError
+from aqcl.reproduce import paper, work
+from aqcl.reproduce.cells import Scope, place_of, tuned_cell
+from aqcl.reproduce.gather import finished_runs
+from aqcl.reproduce.specs import TUNED, load_specs
+from aqcl.reproduce.work import Standing
+from tests.reproduce.specifications import small_specs
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+SEEDS = 2
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper, "load_specs", small_specs)
+        patch.setenv("AQCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Scope(tmp_path_factory.mktemp("paper"), SEEDS)
+
+
+@pytest.fixture(scope="module")
+def told() -> list[Standing]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def outcomes(world: Scope, told: list[Standing], no_fsync: None) -> dict[str, Any]:
+    names = ("table1", "table2", "figure2", "figure4", "figure5")
+    made = paper.reproduce(names, world, datasets=("oncold",), listen=told.append)
+    return {outcome["name"]: outcome for outcome in made}
+
+
+def test_a_table_has_every_cell_with_its_runs(outcomes: dict[str, Any]) -> None:
+    (comparison,) = outcomes["table2"]["comparisons"]
+    assert comparison["cells"] == dict.fromkeys(("DIN", "ICL", "AQCL"), "finished")
+    assert [(run["label"], run["seed"]) for run in comparison["runs"]] == [
+        (label, seed) for label in ("DIN", "ICL", "AQCL") for seed in (1, 2)
+    ]
+
+
+def test_the_table_follows_from_the_runs(outcomes: dict[str, Any]) -> None:
+    (comparison,) = outcomes["table2"]["comparisons"]
+    for row in comparison["comparison"]["rows"]:
+        runs = [r for r in comparison["runs"] if r["label"] == row["configuration"]]
+        aucs = [run["auc"][row["group"]] for run in runs]
+        assert row["auc"] == pytest.approx(np.mean(aucs), abs=1e-12)
+        assert row["auc_sd"] == pytest.approx(np.std(aucs, ddof=1), abs=1e-12)
+
+
+def test_claims_stand_beside_the_papers_numbers(outcomes: dict[str, Any]) -> None:
+    (comparison,) = outcomes["table2"]["comparisons"]
+    claims = {claim["text"]: claim for claim in comparison["claims"]}
+    above = claims["AQCL is above DIN"]
+    assert above["paper_rela_impr"] == pytest.approx(3.46)
+    rows = comparison["comparison"]["rows"]
+    row = next(r for r in rows if (r["configuration"], r["group"]) == ("AQCL", "all"))
+    assert above["difference"] == row["difference"]
+    over = claims["AQCL is above ICL"]
+    icl = next(r for r in rows if (r["configuration"], r["group"]) == ("ICL", "all"))
+    assert over["difference"] == pytest.approx(row["auc"] - icl["auc"], abs=1e-12)
+
+
+def test_everything_is_written_as_data_text_and_pictures(
+    outcomes: dict[str, Any], world: Scope
+) -> None:
+    folder = world.out / "outcome"
+    for name, outcome in outcomes.items():
+        assert json.loads((folder / f"{name}.json").read_text()) == json.loads(json.dumps(outcome))
+        text = (folder / f"{name}.md").read_text()
+        assert outcome["title"] in text
+        for line in text.splitlines():
+            if line.startswith("!["):
+                picture = folder / line.partition("(")[2].rstrip(")")
+                assert picture.stat().st_size > 1000
+    pictures = {path.name for path in (folder / "figures").iterdir()}
+    assert {"figure2-oncold.svg", "figure4-alpha.svg", "figure5-oncold-constant.png"} <= pictures
+    assert "908,400" in (folder / "table1.md").read_text()
+
+
+def test_tables_share_runs_and_a_second_time_nothing_is_trained(
+    outcomes: dict[str, Any], world: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, figure = outcomes["table2"]["comparisons"][0], outcomes["figure5"]["comparisons"][0]
+    aqcl = [r["fingerprint"] for r in table["runs"] if r["label"] == "AQCL"]
+    curve = [r["fingerprint"] for r in figure["runs"] if r["label"] == "searched curve"]
+    assert aqcl == curve
+    zero = [r["fingerprint"] for r in figure["runs"] if r["label"] == "alpha 0"]
+    assert not set(zero) & set(curve)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is left to do")
+
+    monkeypatch.setattr(work, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(work, "run_search", refuse)
+    again = paper.reproduce(("table2", "figure5"), world, datasets=("oncold",))
+    assert json.dumps(again[0]) == json.dumps(outcomes["table2"])
+
+
+def test_the_listener_hears_every_trial_and_run(
+    outcomes: dict[str, Any], told: list[Standing]
+) -> None:
+    last = told[-1]
+    # 3 methods x 2 trials; 3 methods and one constant alpha x 2 seeds.
+    assert (last.done, last.total) == (6 + 8, 6 + 8)
+    assert all(standing.done <= standing.total for standing in told)
+
+
+def test_a_cell_without_all_of_its_seeds_is_not_run(
+    outcomes: dict[str, Any], world: Scope, tmp_path: Path
+) -> None:
+    copy = Scope(tmp_path / "paper", SEEDS)
+    shutil.copytree(world.out, copy.out)
+    specs = small_specs()
+    cell = tuned_cell(specs, place_of(copy, "oncold", TUNED), "ICL")
+    shutil.rmtree(finished_runs(cell, SEEDS)[1])
+    (outcome,) = paper.reproduce(("table2",), copy, datasets=("oncold",), train=False)
+    (comparison,) = outcome["comparisons"]
+    assert comparison["cells"]["ICL"] == "not run: 1 of 2 seeds"
+    shown = {row["configuration"] for row in comparison["comparison"]["rows"]}
+    assert shown == {"DIN", "AQCL"}
+    assert {c["verdict"] for c in comparison["claims"] if c["base"] == "ICL"} == {"not run"}
+    assert "not run: 1 of 2 seeds" in (copy.out / "outcome" / "table2.md").read_text()
+
+
+def test_a_data_set_without_its_file_is_not_run_and_says_why(
+    world: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "load_specs", load_specs)
+    (outcome,) = paper.reproduce(("table1",), world, datasets=("beauty",))
+    assert "--beauty FILE" in outcome["datasets"]["beauty"]["missing"]
+    assert "--beauty FILE" in (world.out / "outcome" / "table1.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ((), {}, "nothing to reproduce"),
+        (("table4",), {}, "did you mean 'table"),
+        (("table2",), {"datasets": ("oncolt",)}, "did you mean 'oncold'"),
+        (("table2",), {"workers": 0}, "expected 1 or more"),
+    ],
+)
+def test_mistakes_are_named(
+    world: Scope, names: tuple[str, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        paper.reproduce(names, world, **options)
