@@ -1,7 +1,7 @@
-"""Writes the tables of README.md from results/: between its markers, nothing else.
+"""Writes docs/results.md and the tables of README.md, between its markers, from results/.
 
 `python experiments/render.py` rewrites them; with `--check` it only compares and ends with exit
-code 1 if a table is out of date.
+code 1 if one is out of date.
 """
 
 import argparse
@@ -13,6 +13,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PAPER = ROOT / "results" / "paper"
+PAGE = ROOT / "docs" / "results.md"
+FIGURES = "figures/paper/"
+"""Of the page, seen from it."""
 
 
 def main() -> None:
@@ -22,9 +26,36 @@ def main() -> None:
     check = parser.parse_args().check
     text = README.read_text(encoding="utf-8")
     rendered = render(text)
-    if check and rendered != text:
-        sys.exit("README.md differs from results/: run python experiments/render.py")
+    page = paper_page()
+    if check:
+        if rendered != text or PAGE.read_text(encoding="utf-8") != page:
+            sys.exit("README.md or docs/results.md differs: run python experiments/render.py")
+        return
     README.write_text(rendered, encoding="utf-8")
+    PAGE.write_text(page, encoding="utf-8")
+    draw()
+
+
+def paper_page() -> str:
+    """The page of the paper's tables and figures."""
+    from aqcl.reproduce.results_page import read_outcomes, results_page
+
+    return results_page(read_outcomes(PAPER), FIGURES)
+
+
+def draw() -> None:
+    """Draw the figures of the page."""
+    from aqcl.figures import save
+    from aqcl.reproduce.pictures import figures_of
+    from aqcl.reproduce.results_page import read_outcomes
+
+    folder = PAGE.parent / FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
+    for outcome in read_outcomes(PAPER):
+        for name, figure in figures_of(outcome).items():
+            save(figure, folder / name)
+            for ending in ("png", "pdf"):  # the page shows the vectors
+                (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def render(text: str) -> str:

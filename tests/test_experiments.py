@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aqcl.config import build, override, read_toml
@@ -52,6 +53,47 @@ def test_every_experiment_is_valid(path: Path) -> None:
 def test_readme_holds_the_tables_of_the_results() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert load_script("render").render(readme) == readme
+
+
+def test_the_page_of_the_paper_holds_its_results() -> None:
+    render = load_script("render")
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == render.paper_page()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "paper").glob("*.json")), ids=str)
+def test_stored_comparisons_follow_from_their_runs(path: Path) -> None:
+    """Every mean, deviation, difference, improvement and verdict from the runs' own summaries."""
+    outcome = json.loads(path.read_text(encoding="utf-8"))
+    assert not outcome["quick"]
+    for comparison in outcome["comparisons"]:
+        if comparison["comparison"] is None:
+            continue
+        aucs: dict[tuple[str, str], list[float]] = {}
+        for run in comparison["runs"]:
+            for group, auc in run["auc"].items():
+                aucs.setdefault((run["label"], group), []).append(auc)
+        rows = comparison["comparison"]["rows"]
+        assert {(r["configuration"], r["group"]) for r in rows} == aucs.keys()
+        for one in rows:
+            own = np.array(aucs[one["configuration"], one["group"]])
+            base = np.array(aucs[comparison["base"], one["group"]])
+            assert len(own) == outcome["seeds"]
+            assert one["auc"] == pytest.approx(own.mean(), abs=1e-9)
+            assert one["auc_sd"] == pytest.approx(own.std(ddof=1), abs=1e-9)
+            assert one["difference"] == pytest.approx(own.mean() - base.mean(), abs=1e-9)
+            ratio = ((own.mean() - 0.5) / (base.mean() - 0.5) - 1) * 100
+            assert one["rela_impr"] == pytest.approx(ratio, abs=1e-6)
+            if one["verdict"] == "better":
+                assert one["difference_low"] > 0
+            if one["verdict"] == "worse":
+                assert one["difference_high"] < 0
+        for claim in comparison["claims"]:
+            if claim["verdict"] != "not run":
+                pair = [
+                    np.mean(aucs[name, claim["group"]]) for name in (claim["method"], claim["base"])
+                ]
+                assert claim["difference"] == pytest.approx(pair[0] - pair[1], abs=1e-9)
+                assert (claim["verdict"] == "yes") == (claim["difference_low"] > 0)
 
 
 def row(configuration: str, auc: float, **more: Any) -> dict[str, Any]:

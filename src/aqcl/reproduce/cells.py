@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aqcl.config import read_toml
+from aqcl.config import as_values, read_toml
 from aqcl.describe import FINDINGS
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, resolve
 from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
 from aqcl.search_plan import with_settings
+from aqcl.storage import fingerprint
 
 
 @dataclass(frozen=True)
@@ -234,8 +235,12 @@ def changes_of(cell: Cell, winner: Experiment) -> str:
 
 
 def run_folder(cell: Cell, seed: int) -> Path:
-    """Where a run lies: by method and changes, so that tables share runs."""
-    winner = winner_of(cell)
+    """Where a run lies: by method, changes and all settings, so that tables share runs."""
+    winner, experiment = winner_of(cell), experiment_of(cell, seed)
     assert winner is not None
+    assert experiment is not None
+    # Other settings, such as those of a study with more trials, have a directory of their own.
+    settings = {**as_values(experiment), "seed": 0, "dataset": "", "name": ""}
     changes = changes_of(cell, winner) or "tuned"
-    return cell.place.folder / "runs" / cell.method / changes / f"seed{seed}"
+    name = f"{changes}-{fingerprint(settings)[:8]}"
+    return cell.place.folder / "runs" / cell.method / name / f"seed{seed}"

@@ -129,7 +129,7 @@ def _comparison(
         "runs": [],
         "comparison": None,
         "yardsticks": {},
-        "claims": [],
+        "claims": [{**_named(claim), "verdict": "not run"} for claim in spec.claims],
     }
     complete = {label: found for label, found in runs.items() if len(found) == scope.seeds}
     if not complete:
@@ -161,6 +161,7 @@ def _comparison(
 
     if spec.base in complete:
         outcome["comparison"] = against(spec.base, complete).to_json()
+    outcome["claims"] = []
     for claim in spec.claims:
         if {claim.method, claim.base} <= complete.keys():
             others = [c.method for c in spec.claims if c.base == claim.base]

@@ -140,3 +140,20 @@ def claims(comparison: Mapping[str, Any]) -> str:
         ours = _relative(claim)
         lines.append(f"- {claim['text']}: **{claim['verdict']}**, {ours} RelaImpr{paper}")
     return "\n".join(lines)
+
+
+def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:
+    """Every claim of the paper with its verdict; those that are not run too."""
+    lines = ["| claim | data, setting | ours | the paper | holds |", "|---|---|---|---|---|"]
+    for outcome in outcomes:
+        for comparison in outcome["comparisons"]:
+            where = f"{outcome['datasets'][comparison['dataset']]['title']}, {comparison['title']}"
+            for claim in comparison["claims"]:
+                known = claim["verdict"] != "not run"
+                printed = claim["paper_rela_impr"] if known else None
+                paper = f"{printed:+.2f}%" if printed is not None else "-"
+                ours = _relative(claim) if known else "-"
+                lines.append(
+                    f"| {claim['text']} | {where} | {ours} | {paper} | {claim['verdict']} |"
+                )
+    return "\n".join(lines)

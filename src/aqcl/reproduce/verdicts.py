@@ -16,5 +16,5 @@ def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
         missing = [name for name, state in comparison["cells"].items() if state != "finished"]
         rest = f" (not run: {', '.join(missing)})" if missing else ""
         yield f"  {comparison['dataset']}, {comparison['title']}{rest}"
-        if comparison["claims"]:
+        if comparison["comparison"] is not None:
             yield from (f"    {line}" for line in claims(comparison).replace("**", "").splitlines())

@@ -1,0 +1,40 @@
+"""All outcomes as one Markdown page: verdicts first, then every table and figure."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aqcl.reproduce.markdown import markdown, verdict_table
+from aqcl.reproduce.pictures import figures_of
+from aqcl.reproduce.specs import load_specs
+
+INTRODUCTION: Final = """# The paper's tables and figures
+
+What `aqcl reproduce` found, beside what the paper prints
+([arXiv 2109.13921](https://arxiv.org/abs/2109.13921)). The paper does not say how its negatives
+were drawn or how its baseline was tuned, so its AUCs and ours cannot be compared as numbers;
+whether one method is above another can. How to make this page:
+[reproduce](how-to/reproduce.md); what a number means: [protocol](protocol.md).
+
+A claim is *yes* where the 95% interval of the difference lies above zero, *no, the opposite* where
+it lies below, and *not shown* where it holds zero. *Not run* is not run yet."""
+
+
+def read_outcomes(folder: Path) -> list[dict[str, Any]]:
+    """The outcomes in a directory, in the order of the paper."""
+    files = [folder / f"{name}.json" for name in load_specs().experiments]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
+def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str) -> str:
+    """The page.
+
+    Args:
+        outcomes: as `gather` made them.
+        figures: where their figures lie, as the page shall name it.
+    """
+    outcomes = list(outcomes)
+    parts = [INTRODUCTION, "## Claims", verdict_table(outcomes)]
+    parts += [markdown(outcome, figures_of(outcome), figures).rstrip("\n") for outcome in outcomes]
+    return "\n\n".join(parts) + "\n"
