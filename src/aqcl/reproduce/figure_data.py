@@ -4,30 +4,30 @@ from typing import Any
 
 import numpy as np
 
-from aqcl.dataset import Dataset, open_dataset
+from aqcl.dataset import open_dataset
 from aqcl.reproduce.cells import Scope, place_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import read_study
 from aqcl.storage import MANIFEST
-from aqcl.study_summary import clicks_per_user
 
 SEARCHED = ("regularizer.aqcl.w1", "regularizer.aqcl.w2")
 
 
 def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
-    """How many users have how many training clicks; None where the data is not prepared."""
+    """How many users have how many clicks at their first test row, by which they are grouped.
+
+    None where the data is not prepared.
+    """
     place = place_of(scope, key, TUNED)
     if not (place.prepared / MANIFEST).exists():
         return None
-    return _activity(open_dataset(place.prepared))
-
-
-def _activity(dataset: Dataset) -> dict[str, Any]:
-    clicks, users = np.unique(clicks_per_user(dataset), return_counts=True)
+    dataset = open_dataset(place.prepared)
+    columns = dataset.test.columns
+    _, first = np.unique(columns["user"], return_index=True)
+    clicks, users = np.unique(columns["activity"][first], return_counts=True)
     return {
         "clicks": clicks.tolist(),
         "users": users.tolist(),
-        "mean": dataset.mean_activity,
         "thresholds": list(dataset.thresholds),
     }
 
@@ -48,5 +48,4 @@ def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
         for w1, w2 in [tuple(trial["parameters"][name] for name in SEARCHED)]
     ]
     w1, w2 = (table["best"]["parameters"][name] for name in SEARCHED)
-    activity = _activity(open_dataset(place.prepared))
-    return {"w1": w1, "w2": w2, "trials": trials, "activity": activity}
+    return {"w1": w1, "w2": w2, "trials": trials}

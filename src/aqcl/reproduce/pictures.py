@@ -43,19 +43,21 @@ def activity_figure(activity: Mapping[str, Any], title: str) -> Figure:
     figure, axes = new_figure(6.4, 3.4)
     with matplotlib.rc_context(STYLE):
         axes.plot(share, clicks, color=COLORS[0], linewidth=2)
-        axes.set_yscale("log")
+        axes.set_yscale("symlog", linthresh=1)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         low, high = activity["thresholds"]
         edges = [0.0, float((clicks > high).mean()), float((clicks > low).mean()), 1.0]
         names = ("highly active", "slightly active", "non-active")
         for k, name in enumerate(names):
-            axes.axvspan(edges[k], edges[k + 1], color=COLORS[k], alpha=0.08, linewidth=0)
-            middle = (edges[k] + edges[k + 1]) / 2
-            axes.text(middle, clicks.max(), name, ha="center", va="bottom", color=GRAY, fontsize=8)
+            label = f"{name}: {edges[k + 1] - edges[k]:.0%} of the users"
+            axes.axvspan(
+                edges[k], edges[k + 1], color=COLORS[k], alpha=0.12, linewidth=0, label=label
+            )
+        axes.legend(loc="upper right", frameon=False)
         axes.set_xlabel("users, the most active first")
-        axes.set_ylabel("training clicks")
-        axes.set_title(title, loc="left", pad=16)
+        axes.set_ylabel("clicks before the test rows")
+        axes.set_title(title, loc="left")
     return figure
 
 
