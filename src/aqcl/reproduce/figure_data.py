@@ -24,7 +24,7 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     dataset = open_dataset(place.prepared)
     columns = dataset.test.columns
     _, first = np.unique(columns["user"], return_index=True)
-    clicks, users = np.unique(columns["activity"][first], return_counts=True)
+    clicks, users = np.unique(columns["history_length"][first], return_counts=True)
     return {
         "clicks": clicks.tolist(),
         "users": users.tolist(),
