@@ -1,4 +1,4 @@
-"""Writes docs/results.md and the tables of README.md, between its markers, from results/.
+"""Writes docs/results.md, and between markers README.md and docs/alpha.md, from results/.
 
 `python experiments/render.py` rewrites them; with `--check` it only compares and ends with exit
 code 1 if one is out of date.
@@ -11,8 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import alpha_page
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+ALPHA = ROOT / "docs" / "alpha.md"
 PAPER = ROOT / "results" / "paper"
 PAGE = ROOT / "docs" / "results.md"
 FIGURES = "figures/paper/"
@@ -24,16 +29,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    rendered = render(text)
-    page = paper_page()
+    pages = {page: render(page.read_text(encoding="utf-8")) for page in (README, ALPHA)}
+    pages[PAGE] = paper_page()
     if check:
-        if rendered != text or PAGE.read_text(encoding="utf-8") != page:
-            sys.exit("README.md or docs/results.md differs: run python experiments/render.py")
+        old = [page.name for page, text in pages.items() if page.read_text("utf-8") != text]
+        if old:
+            sys.exit(f"{', '.join(old)} differs: run python experiments/render.py")
         return
-    README.write_text(rendered, encoding="utf-8")
-    PAGE.write_text(page, encoding="utf-8")
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
     draw()
+    draw_alphas()
 
 
 def paper_page() -> str:
@@ -154,9 +160,35 @@ def steps(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def alpha(results: dict[str, Any]) -> str:
+    """Constant alpha against the searched curve, and what each search cost."""
+    return alpha_page.block(results, f"figures/{alpha_name(results)}.svg")
+
+
+def alpha_name(results: dict[str, Any]) -> str:
+    """Of the specification, which results and figure share."""
+    return Path(results["command"].split()[-1]).stem
+
+
+def draw_alphas() -> None:
+    """The figure of each outcome of experiments/alpha.py."""
+    from aqcl.figures import save
+
+    for name, make in TABLES.items():
+        file = ROOT / "results" / f"{name}.json"
+        if make is alpha and file.exists():
+            results = json.loads(file.read_text(encoding="utf-8"))
+            out = ALPHA.parent / "figures" / alpha_name(results)
+            out.parent.mkdir(exist_ok=True)
+            save(alpha_page.picture(results), out)
+            out.with_name(f"{out.name}.png").unlink()  # the page shows the vectors
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "beauty-ids": comparison,
     "benchmarks/steps": steps,
+    "beauty-alpha": alpha,
+    "ta-feng-alpha": alpha,
 }
 
 if __name__ == "__main__":

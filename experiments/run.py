@@ -17,7 +17,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aqcl.dataset import Dataset
+    from aqcl.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +62,9 @@ def prepare_dataset(spec: Mapping[str, Any]) -> Path:
     """The dataset directory of the specification, made if it is not there."""
     from aqcl.preparation import prepare_source
 
-    source = {**spec["source"], "path": str((ROOT / spec["source"]["path"]).resolve())}
+    source = dict(spec["source"])
+    if "path" in source:
+        source["path"] = str((ROOT / source["path"]).resolve())
     values = {**spec["prepare"], "source": source}
     return prepare_source(values, ROOT / spec["out"] / "dataset").path
 
@@ -137,10 +143,7 @@ def write_outcome(
     from aqcl.comparison import compare
     from aqcl.config import as_values
     from aqcl.dataset import open_dataset
-    from aqcl.evaluate import evaluate
     from aqcl.runs import open_run
-    from aqcl.storage import atomic_write
-    from aqcl.yardsticks import yardstick_predictions
 
     dataset = open_dataset(ROOT / spec["out"] / "dataset")
     runs = {key: [assess(job.out, "test") for job in jobs] for key, jobs in finals.items()}
@@ -156,15 +159,7 @@ def write_outcome(
         "command": command,
         "version": __version__,
         "specification": dict(spec),
-        "dataset": {
-            "fingerprint": dataset.manifest.fingerprint,
-            "protocol": dataset.protocol,
-            "counts": dataset.manifest.content["counts"],
-        },
-        "yardsticks": {
-            name: evaluate(predictions, dataset.thresholds).to_json()
-            for name, predictions in yardstick_predictions(dataset, "test").items()
-        },
+        **dataset_facts(dataset),
         "tuning": {
             method: [
                 {
@@ -183,22 +178,45 @@ def write_outcome(
             if label == "best"
         },
         "runs": [
-            {
-                "method": method,
-                "cell": label,
-                "seed": run.experiment.seed,
-                "fingerprint": run.manifest.fingerprint,
-                "best_step": run.manifest.content["best_step"],
-                "seconds": run.manifest.content["seconds"],
-                "threads": run.manifest.content["threads"],
-                "torch": run.manifest.content["torch"],
-                "test": run.metrics()["test"],
-            }
+            {"method": method, "cell": label, **run_facts(run)}
             for (method, label), cell in runs.items()
             for run in cell
         ],
         "comparisons": comparisons,
     }
+    write_results(name, outcome)
+
+
+def dataset_facts(dataset: "Dataset") -> dict[str, Any]:
+    """What the numbers were measured on, and what needs no training there."""
+    from aqcl.evaluate import evaluate
+    from aqcl.yardsticks import yardstick_predictions
+
+    return {
+        "dataset": {
+            "fingerprint": dataset.manifest.fingerprint,
+            "protocol": dataset.protocol,
+            "counts": dataset.manifest.content["counts"],
+        },
+        "yardsticks": {
+            name: evaluate(predictions, dataset.thresholds).to_json()
+            for name, predictions in yardstick_predictions(dataset, "test").items()
+        },
+    }
+
+
+def run_facts(run: "Run") -> dict[str, Any]:
+    """A run of the outcome."""
+    content = run.manifest.content
+    facts = {"seed": run.experiment.seed, "fingerprint": run.manifest.fingerprint}
+    facts |= {key: content[key] for key in ("best_step", "seconds", "threads", "torch")}
+    return facts | {"test": run.metrics()["test"]}
+
+
+def write_results(name: str, outcome: Mapping[str, Any]) -> None:
+    """Write an outcome as results/<name>.json."""
+    from aqcl.storage import atomic_write
+
     out = ROOT / "results" / f"{name}.json"
     out.parent.mkdir(exist_ok=True)
     atomic_write(out, json.dumps(outcome, indent=1) + "\n")

@@ -45,7 +45,8 @@ def test_every_part_and_command_is_on_the_page(generator: dict[str, Any]) -> Non
     page = generator["reference"]()
     parts = [*BACKBONES, *REGULARIZERS, *SOURCES]
     assert [name for name in parts if f"\n### `{name}`\n" not in page] == []
-    commands = ["prepare", "train", "search", "evaluate", "compare", "describe", "demo"]
+    commands = ["prepare", "train", "search", "evaluate", "compare", "describe"]
+    commands += ["report", "reproduce", "demo"]
     assert [name for name in commands if f"\n| `aqcl {name}` | " not in page] == []
 
 

@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SPECIFICATIONS = sorted(
     path for path in (ROOT / "experiments").glob("*.toml") if "methods" in read_toml(path)
 )
-EXPERIMENTS = sorted(set((ROOT / "experiments").glob("*.toml")) - set(SPECIFICATIONS))
+EXPERIMENTS = sorted(
+    path
+    for path in set((ROOT / "experiments").glob("*.toml")) - set(SPECIFICATIONS)
+    if "searches" not in read_toml(path)  # those of experiments/alpha.py
+)
 
 
 def load_script(name: str) -> ModuleType:
@@ -151,3 +155,24 @@ def test_the_tuned_baseline_is_sound_and_its_penalty_inside_the_grid() -> None:
     for winner in results["winners"].values():
         assert min(grid) < winner["train"]["embedding_l2"] < max(grid)
     assert {len(runs) for runs in results["tuning"].values()} == {12}
+
+
+def test_the_median_stops_what_starts_slowly_and_ends_best() -> None:
+    replay = load_script("pruning").replay
+    fast, slow = [0.7, 0.72, 0.72, 0.72], [0.6, 0.65, 0.7, 0.8]
+    whole = replay([fast] * 4 + [slow], warm_up=4)
+    assert whole == {"best_valid_auc": 0.8, "trials_ended": 5, "evaluations": 20}
+    judged = replay([fast] * 4 + [slow], warm_up=1)
+    assert judged == {"best_valid_auc": 0.72, "trials_ended": 4, "evaluations": 18}
+
+
+def test_the_guide_tells_what_the_replay_found() -> None:
+    found = json.loads((ROOT / "results" / "pruning.json").read_text(encoding="utf-8"))
+    assert (
+        load_script("pruning").replay([t["valid_auc"] for t in found["trials"]], 99)
+        == found["whole"]
+    )
+    guide = (ROOT / "docs" / "how-to" / "search.md").read_text(encoding="utf-8")
+    assert f"{found['whole']['best_valid_auc']:.4f}" in guide
+    reached = [one["best_valid_auc"] for one in found["median"].values()]
+    assert f"{min(reached):.4f} to {max(reached):.4f} would have won" in guide

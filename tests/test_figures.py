@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
+from aqcl.figures import (
+    alpha_figure,
+    best_so_far_figure,
+    importance_figure,
+    rungs_figure,
+    save,
+    trajectory_figure,
+)
 
 
 def drawn(figure: Figure, path: Path) -> str:
@@ -64,6 +71,29 @@ def test_best_values_leave_out_what_is_not_known_yet(tmp_path: Path) -> None:
     assert all(words in text for words in ("best validation auc", "trial", "din", "none"))
     (alone,) = best_so_far_figure({"din": [0.7]}, "auc").axes
     assert alone.get_legend() is None
+
+
+def test_what_alpha_was_during_a_training(tmp_path: Path) -> None:
+    values = {"w1": [1.0, 0.8], "w2": [1.0, 1.2]}
+    figure = trajectory_figure([4, 8], values, 8, log=True)
+    (axes,) = figure.axes
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.lines[:2]] == [*values.values()]
+    assert axes.get_yscale() == "log"
+    text = drawn(figure, tmp_path / "curve")
+    assert all(words in text for words in (">w1<", ">w2<", ">kept<", ">step<", ">w1, w2<"))
+    (axes,) = trajectory_figure([4, 8], {"beyond": [0.1, 0.2]}, 4, log=False).axes
+    assert axes.get_ylim() == (0, 1.02)
+
+
+def test_rungs_with_their_winner_in_colour(tmp_path: Path) -> None:
+    candidates = {"0: w1 1": [(9, 0.7)], "1: w1 2": [(9, 0.6), (15, 0.5)]}
+    figure = rungs_figure(candidates, "1: w1 2")
+    (axes,) = figure.axes
+    assert [np.asarray(line.get_xdata()).tolist() for line in axes.lines] == [[9], [9, 15]]
+    assert axes.lines[0].get_color() != axes.lines[1].get_color()
+    text = drawn(figure, tmp_path / "rungs")
+    assert "1: w1 2" in text
+    assert "0: w1 1" not in text
 
 
 def test_importances_are_ordered(tmp_path: Path) -> None:

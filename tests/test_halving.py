@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from aqcl.alpha_search import AlphaOutcome, alpha_owner, learn_alpha, with_options
-from aqcl.alpha_shapes import W1_RANGE, W2_RANGE
+from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, HalvingOptions
 from aqcl.config import build
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment
-from aqcl.halving import HalvingOptions, Plan, candidates, halve_alpha, make_plan
+from aqcl.halving import Plan, candidates, halve_alpha, make_plan
 from aqcl.train import Progress, Trainer
 from tests.tiny_runs import AQCL, tiny_dataset, tiny_experiment
 
@@ -203,7 +203,9 @@ def test_learning_is_one_training_and_can_be_continued(
 
     assert learn_alpha(given, tmp_path / "run") == outcome
     assert [line["step"] for line in outcome.history] == [4, 8, 12, 16]
-    assert outcome.history[0].keys() == {"step", "w1", "w2", "valid_auc", "valid_logloss"}
+    measured = {"step", "rows", "valid_auc", "valid_logloss"}
+    assert outcome.history[0].keys() == {"w1", "w2", *measured}
+    assert outcome.history[-1]["rows"] == outcome.rows
     best = max(outcome.history, key=lambda line: float(line["valid_auc"]))
     assert outcome.value == best["valid_logloss"]
     assert outcome.options == pytest.approx({"alpha": "curve", "w1": best["w1"], "w2": best["w2"]})

@@ -81,10 +81,9 @@ def test_a_winner_is_trained_as_it_is(whole: Path, tmp_path: Path) -> None:
 def test_figures_of_a_study(whole: Path) -> None:
     names = {path.name for path in (whole / "figures").iterdir()}
     assert names == {
-        "best-so-far.svg",
-        "best-so-far.png",
-        "din+aqcl-alpha.svg",
-        "din+aqcl-alpha.png",
+        f"{figure}.{ending}"
+        for figure in ("best-so-far", "din+aqcl-alpha")
+        for ending in ("svg", "png", "pdf")
     }
 
 

@@ -145,23 +145,10 @@ def test_a_search_needs_something_to_search() -> None:
         planned(space={"train.lr": 0.1})
 
 
-@pytest.mark.parametrize(
-    ("search", "pruning"),
-    [
-        ({}, "median"),
-        ({"objective": "auc"}, "median"),
-        ({"objective": "auc:non-active"}, "none"),
-        ({"objective": "constrained"}, "none"),
-        ({"sampler": "gp"}, "none"),
-        ({"sampler": "random"}, "none"),
-        ({"sampler": "random", "pruning": "asha"}, "asha"),
-        ({"pruning": "none"}, "none"),
-    ],
-)
-def test_hopeless_trials_are_stopped_where_that_can_be_told(
-    search: dict[str, Any], pruning: str
-) -> None:
-    assert planned(**search).pruning == pruning
+def test_no_trial_is_stopped_early_unless_that_is_asked_for() -> None:
+    assert planned().options.pruning == "none"
+    assert planned(sampler="gp").options.pruning == "none"
+    assert planned(sampler="random", pruning="asha").options.pruning == "asha"
 
 
 @pytest.mark.parametrize(

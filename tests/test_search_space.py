@@ -1,12 +1,14 @@
 """Ranges and choices as they are read, and when a range was too narrow."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqcl.config import build
 from aqcl.errors import ConfigError
 from aqcl.search_space import (
     FACTOR,
@@ -18,6 +20,7 @@ from aqcl.search_space import (
     default_space,
     end_values,
     flatten,
+    misplaced,
     parse_space,
     touched_side,
     widened,
@@ -187,3 +190,29 @@ def test_what_does_not_go_together(settings: dict[str, Any], problem: str | None
     found = contradictions(SearchOptions(**settings))
     assert len(found) == (problem is not None)
     assert problem is None or problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problems"),
+    [
+        ({"method": "one-run"}, []),
+        ({"method": "one-run", "objective": "logloss"}, []),
+        ({"method": "halving", "halving": {"n_candidates": 4}}, []),
+        ({"trials": 4, "space": {"train.lr": 0.1}}, []),
+        ({"method": "one-run", "trials": 24}, ["search.trials: the method one-run has no such"]),
+        ({"method": "one-run", "halving": {}}, ['search.halving: .*search.method = "halving"']),
+        ({"halving": {}}, ["search.halving: the method black-box has no such setting"]),
+        (
+            {"method": "halving", "methods": {"din": {}}, "space": {"train.lr": 0.1}},
+            ["search.methods: the method halving", "search.space: .*search.method = .black-box"],
+        ),
+        (
+            {"method": "halving", "objective": "auc"},
+            ["search.objective = 'auc': the method halving lowers the validation logloss"],
+        ),
+    ],
+)
+def test_what_a_method_does_not_take(settings: dict[str, Any], problems: list[str]) -> None:
+    found = misplaced(build(SearchOptions, settings), settings)
+    assert len(found) == len(problems)
+    assert all(re.search(*pair) for pair in zip(problems, found, strict=True))

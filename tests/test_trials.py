@@ -100,7 +100,7 @@ def test_a_constrained_trial_is_held_against_trial_0(
 
 def test_a_hopeless_trial_is_stopped(dataset: Dataset, tmp_path: Path) -> None:
     space = {"train.lr": {"choices": [0.03, 1e-7]}, "train.epochs": 4, "train.patience": 20}
-    journal = study(tmp_path, dataset, space=space, trials=20, widen=0)
+    journal = study(tmp_path, dataset, space=space, trials=20, widen=0, pruning="median")
     ended: list[Any] = []
     while not any(trial.state == TrialState.PRUNED for trial in ended):
         ended.append(run(journal, dataset))

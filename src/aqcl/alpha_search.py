@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aqcl.config import as_values
+from aqcl.dataset import open_dataset
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL
@@ -33,7 +34,7 @@ def learn_alpha(
     """Learn alpha during one training, from the values that the experiment has.
 
     The run is an ordinary one in every other way; a killed one is continued by the same call.
-    Test rows are not read.
+    Test rows are closed.
 
     Args:
         experiment: a resolved experiment with the regularizer `aqcl`.
@@ -47,16 +48,16 @@ def learn_alpha(
     """
     name = alpha_owner(experiment)
     learning = {**experiment.regularizer[name]["learn_alpha"], "enabled": True}
-    run = train(
-        with_options(experiment, name, learn_alpha=learning), out, resume=True, listen=listen
-    )
+    learner = with_options(experiment, name, learn_alpha=learning)
+    dataset = open_dataset(Path(learner.dataset), closed=("test",))
+    run = train(learner, out, resume=True, listen=listen, dataset=dataset)
     content, log = run.manifest.content, run.log()
     value = next(line["valid_logloss"] for line in log if line["step"] == content["best_step"])
     history = [
         {
             key.removeprefix(f"{name}/"): line[key]
             for key in line
-            if key in ("step", "valid_auc", "valid_logloss") or _is_alpha(key, name)
+            if key in ("step", "rows", "valid_auc", "valid_logloss") or _is_alpha(key, name)
         }
         for line in log
     ]

@@ -1,4 +1,4 @@
-"""Shapes of alpha, and the free parameters by which a gradient can move each of them."""
+"""Shapes of alpha, the free parameters by which a gradient can move each, how they are sought."""
 
 import dataclasses
 import itertools
@@ -36,6 +36,20 @@ class AlphaLearning:
     """Training steps between two updates of alpha; each costs about three passes."""
     lr: Annotated[float, Bounds(gt=0)] = 0.02
     """Learning rate of Adam on the free parameters: log w1 and log w2, or logits."""
+
+
+@settings
+class HalvingOptions:
+    """How candidates for w1 and w2 are halved."""
+
+    n_candidates: Annotated[int, Bounds(ge=2)] = 8
+    """The w1 and w2 of the experiment, and quasi-random points of the space for the rest."""
+    budget: Annotated[float, Bounds(gt=1)] = 2.0
+    """Training rows of the search and of one training with its winner, in trainings."""
+    training_epochs: Annotated[int, Bounds(ge=1)] = 12
+    """Epochs that one training counts as; no more than `train.epochs` do."""
+    warm_share: Annotated[float, Bounds(ge=0, lt=1)] = 0.2
+    """Share of the search that the common start takes, with the w1 and w2 of the experiment."""
 
 
 @dataclass(frozen=True)

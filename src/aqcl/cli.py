@@ -1,6 +1,5 @@
 """The command line: thin commands that import what they need when they run."""
 
-import json
 import logging
 import os
 import sys
@@ -8,22 +7,18 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from aqcl.errors import AqclError, ConfigError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+from aqcl import cli_results
+from aqcl.console import Json, Set, show, show_json
+from aqcl.errors import AqclError
 
 USER_ERROR = 2
 """Exit code of a user's mistake."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
-PIPED_WIDTH = 100
-"""Columns of output that goes to no terminal, unless the environment says COLUMNS."""
 
 app = App(
     name="aqcl",
@@ -31,13 +26,6 @@ app = App(
     "Errors are one message with exit code 2; --debug shows where they come from.",
     version_flags=["--version"],
 )
-
-Set = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", negative=(), help="Override a setting, such as train.lr=0.01."),
-]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
-Split = Literal["train", "valid", "test"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,11 +94,11 @@ def prepare(
     manifest = prepare_source(values, out, overwrite=overwrite).manifest
     if as_json:
         facts = {"dataset": str(out), "fingerprint": manifest.fingerprint}
-        _print_json({**facts, **manifest.content})
+        show_json({**facts, **manifest.content})
         return
     from aqcl.tables import dataset_table
 
-    _print(dataset_table(out, manifest.content))
+    show(dataset_table(out, manifest.content))
 
 
 @app.command
@@ -152,12 +140,12 @@ def train(
         run = train(resolved, place, resume=resume, listen=listen)
     if as_json:
         summary = {"run": str(run.path), **run.manifest.content, "valid": run.metrics()["valid"]}
-        _print_json(summary)
+        show_json(summary)
         return
     from aqcl.tables import evaluation_table
 
-    _print(evaluation_table(run, "valid"))
-    _print(f"Run directory: {run.path}. Score its test rows with `aqcl evaluate {run.path}`.")
+    show(evaluation_table(run, "valid"))
+    show(f"Run directory: {run.path}. Score its test rows with `aqcl evaluate {run.path}`.")
 
 
 @app.command
@@ -200,75 +188,11 @@ def search(
     with study_bar(quiet=as_json) as listen:
         summary = run_search(values, out, workers=workers, resume=resume, listen=listen)
     if as_json:
-        _print_json({"study": str(out), **summary})
+        show_json({"study": str(out), **summary})
         return
     from aqcl.tables import study_table
 
-    _print(study_table(out, summary))
-
-
-@app.command
-def evaluate(*runs: Path, split: Split = "test", as_json: Json = False) -> None:
-    """Measure runs on a split: AUC, GAUC, logloss and calibration by activity group.
-
-    Args:
-        runs: Run directories.
-        split: Which rows; predictions and metrics are kept in the run directory.
-        as_json: Print the metrics as JSON.
-    """
-    if not runs:
-        raise ConfigError("aqcl evaluate needs at least one run directory, such as runs/mine")
-    from aqcl.runtime import settle_threads
-
-    settle_threads()
-    from aqcl.assessment import assess
-
-    assessed = [assess(path, split) for path in runs]
-    if as_json:
-        _print_json({str(run.path): run.metrics()[split] for run in assessed})
-        return
-    from aqcl.tables import evaluation_table
-
-    for run in assessed:
-        _print(evaluation_table(run, split))
-
-
-@app.command
-def compare(
-    *runs: Path,
-    base: str | None = None,
-    split: Split = "test",
-    replicates: int = 1000,
-    as_json: Json = False,
-) -> None:
-    """Compare runs on the same rows: AUC and RelaImpr by activity group, with intervals.
-
-    Runs that differ only by seed are one row. Training-free yardsticks stand beside them.
-
-    Args:
-        runs: Run directories.
-        base: Label of the method to compare with; the first run's by default.
-        split: Which rows.
-        replicates: Resamples of the users for the intervals.
-        as_json: Print the comparison as JSON.
-    """
-    from aqcl.runtime import settle_threads
-
-    settle_threads()
-    from aqcl.assessment import compare_runs
-
-    result = compare_runs(runs, split, base, replicates)
-    if as_json:
-        runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
-        facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
-        facts["runs"] = runs_of
-        facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
-        facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
-        _print_json({**facts, **result.comparison.to_json()})
-        return
-    from aqcl.tables import comparison_table
-
-    _print(comparison_table(result))
+    show(study_table(out, summary))
 
 
 @app.command
@@ -286,114 +210,36 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
     if what is None:
         listing = {known: names(known) for known in KINDS}
     elif kind is None:
-        _print_json(describe_directory(Path(what)))
+        show_json(describe_directory(Path(what)))
         return
     elif name is None and names(kind) != [kind]:
         listing = {kind: names(kind)}
     else:
         found = describe(kind, name)
         if as_json:
-            _print_json(asdict(found))
+            show_json(asdict(found))
             return
         from aqcl.tables import options_table
 
-        _print(options_table(found))
+        show(options_table(found))
         return
     if as_json:
-        _print_json(listing)
+        show_json(listing)
         return
     from aqcl.tables import parts_table
 
     for known in KINDS:
         if listing.get(known, [known]) != [known]:
-            _print(parts_table(known, [describe(known, part) for part in listing[known]]))
+            show(parts_table(known, [describe(known, part) for part in listing[known]]))
     if what is None:
-        _print("`aqcl describe` also explains train, runtime, search, prepare, and any directory.")
+        show("`aqcl describe` also explains train, runtime, search, prepare, and any directory.")
 
 
-@app.command
-def reproduce(
-    *names: str,
-    dataset: tuple[str, ...] = (),
-    seeds: int | None = None,
-    trials: int | None = None,
-    quick: Annotated[bool, Parameter(negative=())] = False,
-    workers: int = 1,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-    beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
-    gather: Annotated[bool, Parameter(negative=())] = False,
-    as_json: Json = False,
-) -> None:
-    """Make tables and figures of the paper anew, its numbers beside ours.
-
-    What has finished is not done again: repeat the command after any interruption.
-
-    Args:
-        names: table1, table2, table3, figure2, figure4, figure5, figure6, figure7 or all.
-        dataset: Only these data sets: beauty, ta-feng, oncold.
-        seeds: Runs of each method; 5 by default, 2 with --quick.
-        trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
-        quick: Small data, few trials and epochs: shows that it works, in minutes.
-        workers: Processes that train, one thread each.
-        out: Where datasets, studies, runs and outcomes go; runs/paper by default, runs/paper-quick
-            with --quick.
-        beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
-            may follow. The other data sets need none.
-        gather: Train nothing; write the outcomes of what has finished.
-        as_json: Print the outcomes as JSON.
-    """
-    from aqcl.reproduce.bar import work_bar
-    from aqcl.reproduce.cells import Scope
-    from aqcl.reproduce.paper import reproduce
-
-    place = out or Path("runs/paper-quick" if quick else "runs/paper")
-    files = {"beauty": beauty} if beauty else {}
-    scope = Scope(place, seeds or (2 if quick else 5), trials, quick, files)
-    with work_bar(quiet=as_json) as listen:
-        outcomes = reproduce(
-            names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen
-        )
-    if as_json:
-        _print_json({outcome["name"]: outcome for outcome in outcomes})
-        return
-    from aqcl.reproduce.verdicts import verdict_lines
-
-    for outcome in outcomes:
-        for line in verdict_lines(outcome):
-            _print(line)
-    _print(f"Tables, figures and data: {place / 'outcome'}")
-
-
-@app.command
-def demo(
-    *,
-    data: Literal["ta-feng", "oncold"] = "ta-feng",
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
-    path: Path | None = None,
-) -> None:
-    """Prepare a data set, train DIN with and without AQCL, compare them by activity group.
-
-    Args:
-        data: ta-feng is fetched once; oncold is simulated and needs no network.
-        out: Where the dataset and the runs go; a repeated demo continues there.
-        path: A Ta Feng file that you have, in place of fetching it.
-    """
-    from aqcl.runtime import settle_threads
-
-    settle_threads()
-    from aqcl.demo import run_demo
-
-    run_demo(data, out, path, _print)
-
-
-def _print(what: "RenderableType") -> None:
-    from rich.console import Console
-
-    fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if fixed else PIPED_WIDTH, markup=False, emoji=False)
-    # Paths and commands stay whole, so that they can be copied.
-    console.print(what, soft_wrap=isinstance(what, str), crop=False)
-
-
-def _print_json(values: object) -> None:
-    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False, default=str) + "\n")
+for _command in (
+    cli_results.evaluate,
+    cli_results.compare,
+    cli_results.report,
+    cli_results.reproduce,
+    cli_results.demo,
+):
+    app.command(_command)

@@ -1,4 +1,4 @@
-"""Figures as SVG and PNG, drawn without a window and without global state."""
+"""Figures as SVG, PNG and PDF, drawn without a window and without global state."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -84,8 +84,10 @@ def alpha_figure(
     return figure
 
 
-def best_so_far_figure(curves: Mapping[str, Sequence[float | None]], objective: str) -> Figure:
-    """The best value found after each trial, a line for each method."""
+def best_so_far_figure(
+    curves: Mapping[str, Sequence[float | None]], objective: str, unit: str = "trial"
+) -> Figure:
+    """The best value found after each trial, or other unit, a line for each method."""
     figure, axes = new_figure(6.4, 3.6)
     with matplotlib.rc_context(STYLE):
         for number, (name, curve) in enumerate(curves.items()):
@@ -100,7 +102,7 @@ def best_so_far_figure(curves: Mapping[str, Sequence[float | None]], objective: 
                 markersize=4,
                 drawstyle="steps-post",
             )
-        axes.set_xlabel("trial")
+        axes.set_xlabel(unit)
         axes.set_ylabel(f"best {objective}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.ticklabel_format(axis="y", useOffset=False)
@@ -109,6 +111,73 @@ def best_so_far_figure(curves: Mapping[str, Sequence[float | None]], objective: 
             # Above, where no curve is.
             columns = min(len(curves), 4)
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
+    return figure
+
+
+def trajectory_figure(
+    steps: Sequence[int], values: Mapping[str, Sequence[float]], kept: int, *, log: bool
+) -> Figure:
+    """How the values of alpha moved during a training.
+
+    Args:
+        steps: at which they were logged, ascending.
+        values: a line for each, by its name.
+        kept: the step whose weights, and whose alpha, were kept.
+        log: whether magnitudes are shown; else values from 0 to 1.
+    """
+    figure, axes = new_figure(6.4, 3.6)
+    with matplotlib.rc_context(STYLE):
+        for number, (name, line) in enumerate(values.items()):
+            axes.plot(
+                steps,
+                line,
+                label=name,
+                color=COLORS[number % len(COLORS)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=4,
+            )
+        axes.axvline(kept, color=GRAY, linewidth=1, linestyle="--")
+        axes.annotate(
+            "kept", (kept, 0.94), (-4, 0), ("data", "axes fraction"), "offset points",
+            color=GRAY, ha="right",
+        )  # fmt: skip
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:.3g}")
+            axes.yaxis.set_minor_formatter("{x:.3g}")
+        else:
+            axes.set_ylim(0, 1.02)
+        axes.set_xlabel("step")
+        axes.set_ylabel("w1, w2" if log else "alpha")
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=8)
+    return figure
+
+
+def rungs_figure(candidates: Mapping[str, Sequence[tuple[int, float]]], winner: str) -> Figure:
+    """What each candidate reached in each rung of successive halving, the winner in colour.
+
+    Args:
+        candidates: step and lowest validation logloss at the end of each of its rungs, by name.
+        winner: one of the names.
+    """
+    figure, axes = new_figure(6.4, 3.6)
+    with matplotlib.rc_context(STYLE):
+        for name, rungs in candidates.items():
+            steps, values = zip(*rungs, strict=True)
+            color, front = (COLORS[0], 3) if name == winner else (GRAY, 2)
+            axes.plot(steps, values, color=color, marker="o", markersize=4, zorder=front)
+        step, value = candidates[winner][-1]
+        axes.annotate(
+            winner, (step, value), xytext=(0, -6), textcoords="offset points",
+            color=COLORS[0], ha="right", va="top",
+        )  # fmt: skip
+        axes.margins(y=0.15)
+        axes.set_xlabel("step of the candidate, its common start included")
+        axes.set_ylabel("lowest validation logloss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
     return figure
 
 
@@ -128,14 +197,16 @@ def importance_figure(importance: Mapping[str, float]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as `path`.svg and `path`.png."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(png, format="png")
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    atomic_write(path.with_name(f"{path.name}.svg"), svg.getvalue())
-    atomic_write(path.with_name(f"{path.name}.png"), png.getvalue())
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as `path`.svg, `path`.png and `path`.pdf; returns the files."""
+    files = []
+    for ending, metadata in (("svg", {"Date": None}), ("png", {}), ("pdf", {"CreationDate": None})):
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(buffer, format=ending, metadata=metadata)
+        files.append(path.with_name(f"{path.name}.{ending}"))
+        atomic_write(files[-1], buffer.getvalue())
+    return files
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

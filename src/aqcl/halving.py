@@ -10,14 +10,13 @@ import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Final
 
-from pydantic import Field as Bounds
 from torch.quasirandom import SobolEngine
 
 from aqcl.alpha_search import AlphaOutcome, alpha_owner, with_options
-from aqcl.alpha_shapes import W1_RANGE, W2_RANGE
-from aqcl.config import as_values, settings, to_toml
+from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, HalvingOptions
+from aqcl.config import as_values, to_toml
 from aqcl.dataset import Dataset, batch_bounds, open_dataset
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.experiment import Experiment
@@ -28,19 +27,8 @@ from aqcl.train import Listener, Trainer
 
 logger = logging.getLogger(__name__)
 
-
-@settings
-class HalvingOptions:
-    """How candidates for w1 and w2 are halved."""
-
-    n_candidates: Annotated[int, Bounds(ge=2)] = 8
-    """The w1 and w2 of the experiment, and quasi-random points of the space for the rest."""
-    budget: Annotated[float, Bounds(gt=1)] = 2.0
-    """Training rows of the search and of one training with its winner, in trainings."""
-    training_epochs: Annotated[int, Bounds(ge=1)] = 12
-    """Epochs that one training counts as; no more than `train.epochs` do."""
-    warm_share: Annotated[float, Bounds(ge=0, lt=1)] = 0.2
-    """Share of the search that the common start takes, with the w1 and w2 of the experiment."""
+WARM: Final = "warm"
+"""Directory of the common start."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +71,23 @@ def make_plan(options: HalvingOptions, epochs: int, steps_per_epoch: int) -> Pla
             "n_candidates"
         )
     return Plan(warm, rungs)
+
+
+def plan_halving(experiment: Experiment, options: HalvingOptions, dataset: Dataset) -> Plan:
+    """Check that there is a curve to look for, and plan its search.
+
+    Raises:
+        ConfigError: there is none, or the budget is too small.
+    """
+    name = alpha_owner(experiment)
+    shape = experiment.regularizer[name]["alpha"]
+    if shape != "curve":
+        raise ConfigError(
+            f"regularizer.{name}.alpha = '{shape}': halving looks for w1 and w2 of the curve; "
+            "learn the values of other shapes during training"
+        )
+    n_batches = len(batch_bounds(len(dataset.train), experiment.train.batch_size)) - 1
+    return make_plan(options, experiment.train.epochs, n_batches)
 
 
 def candidates(first: tuple[float, float], count: int, seed: int) -> list[tuple[float, float]]:
@@ -128,18 +133,12 @@ def halve_alpha(
     options = options or HalvingOptions()
     name = alpha_owner(experiment)
     table = experiment.regularizer[name]
-    if table["alpha"] != "curve":
-        raise ConfigError(
-            f"regularizer.{name}.alpha = '{table['alpha']}': halving looks for w1 and w2 of the "
-            "curve; learn the values of other shapes during training"
-        )
     start = _searching(experiment, name)
     dataset = open_dataset(Path(start.dataset), closed=("test",))
-    n_batches = len(batch_bounds(len(dataset.train), start.train.batch_size)) - 1
-    plan = make_plan(options, start.train.epochs, n_batches)
+    plan = plan_halving(start, options, dataset)
     hear = listen or (lambda progress: None)
     own = (table["w1"], table["w2"])
-    warm = Branch(start, out / "warm", *own)
+    warm = Branch(start, out / WARM, *own)
     _open(warm, None)
     _advance(warm, dataset, plan.warm, hear)
     branches = [
@@ -232,7 +231,8 @@ def _halve(
         n_kept = plan.rungs[number + 1][0] if number + 1 < len(plan.rungs) else 1
         kept = ranked[:n_kept]
         for branch in staying:
-            line = {"rung": number + 1, "w1": branch.w1, "w2": branch.w2, "step": branch.steps}
+            line = {"run": branch.folder.name, "rung": number + 1, "step": branch.steps}
+            line |= {"w1": branch.w1, "w2": branch.w2}
             line |= {"valid_logloss": branch.value, "rows": branch.rows, "kept": branch in kept}
             history.append(line)
             logger.info("%s", line)

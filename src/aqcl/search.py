@@ -12,14 +12,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
+from aqcl.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.config import read_toml, to_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.describe import FINDINGS, STUDY
 from aqcl.errors import AqclError, ConfigError, StorageError
+from aqcl.file_locks import lock_file
 from aqcl.search_plan import SearchPlan, plan_search
 from aqcl.search_space import flatten
 from aqcl.storage import MANIFEST, atomic_write, read_manifest
-from aqcl.study import Journal, Standing, Task
+from aqcl.study import LOCKS, Journal, Standing, Task
 from aqcl.study_bar import Listener, progress_of
 from aqcl.study_summary import conclude, write_summary
 from aqcl.train import Progress
@@ -62,13 +64,45 @@ def run_search(
     if workers < 1:
         raise ConfigError(f"workers: expected 1 or more, got {workers}")
     plan = plan_search(values)
+    alone = plan.options.method != "black-box"
+    if alone and workers > 1:
+        raise ConfigError(
+            f"workers: expected 1 with search.method = '{plan.options.method}', which is one "
+            f"training after the other, got {workers}"
+        )
     if resume and (out / MANIFEST).exists():
         start_study(out, plan, resume=True)
         return read_study(out)
     # Before anything is written: a dataset that is not there leaves nothing behind.
     dataset = open_closed(plan)
+    if alone:
+        check_alpha_search(plan, dataset)
     start_study(out, plan, resume=resume)
-    return run_black_box(plan, dataset, out, workers, listen or (lambda progress: None))
+    hear = listen or (lambda progress: None)
+    if alone:
+        return run_alone(plan, dataset, out, hear)
+    return run_black_box(plan, dataset, out, workers, hear)
+
+
+def run_alone(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> dict[str, Any]:
+    """Find alpha by this process alone; returns the summary.
+
+    Raises:
+        StorageError: another one works on the study.
+    """
+    (out / LOCKS).mkdir(exist_ok=True)
+    lock = lock_file(out / LOCKS / "study", wait=False)
+    if lock is None:
+        raise StorageError(
+            f"{out}: another process works on this study, and the method {plan.options.method} "
+            "has one alone; wait for it or choose another --out"
+        )
+    try:
+        if (out / MANIFEST).exists():  # it has just ended
+            return read_study(out)
+        return run_alpha_search(plan, dataset, out, listen)
+    finally:
+        os.close(lock)
 
 
 def run_black_box(

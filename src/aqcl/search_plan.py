@@ -14,7 +14,6 @@ from aqcl.regularizers.aqcl import AQCL
 from aqcl.search_space import (
     FACTOR,
     PENALTY,
-    Pruning,
     Range,
     SearchOptions,
     Side,
@@ -23,8 +22,10 @@ from aqcl.search_space import (
     default_space,
     end_values,
     flatten,
+    misplaced,
     parse_space,
     shown,
+    taken_keys,
     touched_side,
     widened,
 )
@@ -50,18 +51,12 @@ class SearchPlan:
     experiment: Experiment
     options: SearchOptions
     methods: tuple[Method, ...]
+    """Those of the black-box search; the others have the experiment alone."""
 
     @property
     def minimizes(self) -> bool:
         """Whether a lower objective is better."""
         return self.options.objective == "logloss"
-
-    @property
-    def pruning(self) -> Pruning:
-        """How trials are stopped early."""
-        logged = self.options.objective in ("logloss", "auc")
-        default: Pruning = "median" if logged and self.options.sampler == "tpe" else "none"
-        return self.options.pruning or default
 
     @property
     def has_reference(self) -> bool:
@@ -70,7 +65,9 @@ class SearchPlan:
 
     def to_values(self) -> dict[str, Any]:
         """The plain values that give this plan again."""
-        return {**as_values(self.experiment), "search": as_values(self.options)}
+        takes = taken_keys(self.options.method)
+        search = {key: value for key, value in as_values(self.options).items() if key in takes}
+        return {**as_values(self.experiment), "search": search}
 
     def wider(self, sides: Iterable[Side]) -> "SearchPlan":
         """The plan with a wider range for the penalty in every method that has a range for it."""
@@ -101,12 +98,17 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
     except ConfigError as error:
         problems.append(str(error))
     try:
-        options = build(SearchOptions, values.get("search", {}), "search")
-        problems += contradictions(options)
+        search = values.get("search", {})
+        options = build(SearchOptions, search, "search")
+        problems += [*misplaced(options, search), *contradictions(options)]
     except ConfigError as error:
         problems.append(str(error))
     if experiment is None or options is None:
         raise ConfigError("\n".join(problems))
+    if options.method != "black-box":
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return SearchPlan(experiment, options, ())
     bare = _bare_methods(experiment, options, problems)
     if not options.space and not any(m.get("space") for m in options.methods.values()):
         options = replace(

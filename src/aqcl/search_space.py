@@ -3,12 +3,12 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field as Bounds
 
-from aqcl.alpha_shapes import W1_RANGE, W2_RANGE
+from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, HalvingOptions
 from aqcl.config import build, settings
 from aqcl.errors import ConfigError
 
@@ -18,6 +18,7 @@ Objective = Literal[
     "logloss", "auc", "auc:non-active", "auc:slightly-active", "auc:highly-active", "constrained"
 ]
 Side = Literal["low", "high"]
+Method = Literal["black-box", "one-run", "halving"]
 
 PENALTY: Final = "train.embedding_l2"
 """The key whose winning value must lie inside its range."""
@@ -39,16 +40,20 @@ SPECIFICATION: Final = frozenset({"low", "high", "log", "step", "choices"})
 class SearchOptions:
     """How settings are searched; the table `[search]` of an experiment."""
 
-    method: Literal["black-box"] = "black-box"
-    """`black-box`: every trial is a training of its own."""
+    method: Method = "black-box"
+    """`black-box`: every trial is a training, of any settings. For alpha alone, by validation
+    logloss: `one-run` learns it during one training, as `learn_alpha` of the regularizer says, and
+    `halving` has many short trainings of which the better half goes on."""
+    halving: HalvingOptions = field(default_factory=HalvingOptions)
+    """How the method `halving` spends its budget."""
     trials: Annotated[int, Bounds(ge=2)] = 24
     """Trainings of each method."""
     sampler: Sampler = "tpe"
-    """`tpe` prunes hopeless trials, `gp` (a Gaussian process) and `random` train all to the end."""
-    pruning: Pruning | None = None
-    """How trials are stopped early, at their evaluations: by the `median` of the others, by
-    successive halving (`asha`) or not at all (`none`). By default `median` where the sampler is
-    `tpe` and the objective is `logloss` or `auc`, which every evaluation measures."""
+    """`tpe` models good and bad trials, `gp` all of them by a Gaussian process, `random` none."""
+    pruning: Pruning = "none"
+    """How trials of `tpe` and `random` are stopped early: by the `median` of the others at the same
+    evaluation, by successive halving (`asha`), or not at all (`none`). A strong penalty learns
+    slowly and ends best: what stops trials by their first evaluations favours weak ones."""
     seed: Annotated[int, Bounds(ge=0)] = 0
     """Of the sampler; that of the trainings is the experiment's."""
     objective: Objective = "logloss"
@@ -219,6 +224,35 @@ def widened(dimension: Dimension, sides: Iterable[Side]) -> Dimension | None:
     return None if made == dimension else made
 
 
+def taken_keys(method: Method) -> frozenset[str]:
+    """The keys of `[search]` that a method takes."""
+    if method == "black-box":
+        return frozenset(entry.name for entry in fields(SearchOptions)) - {"halving"}
+    return frozenset({"method", "objective", *(["halving"] if method == "halving" else [])})
+
+
+def misplaced(options: SearchOptions, given: Iterable[str]) -> list[str]:
+    """Keys that the method does not take, one line each.
+
+    Args:
+        options: of the search.
+        given: the keys that were set.
+    """
+    takes = taken_keys(options.method)
+    problems = [
+        f"search.{key}: the method {options.method} has no such setting; leave it out or take "
+        f'search.method = "{"halving" if key == "halving" else "black-box"}"'
+        for key in given
+        if key not in takes
+    ]
+    if options.method != "black-box" and options.objective != "logloss":
+        problems.append(
+            f"search.objective = '{options.objective}': the method {options.method} lowers the "
+            'validation logloss; leave it out or take search.method = "black-box"'
+        )
+    return problems
+
+
 def contradictions(options: SearchOptions) -> list[str]:
     """What does not go together, one line each."""
     problems = []
@@ -250,11 +284,16 @@ def default_space(regularizers: Iterable[str]) -> dict[str, Any]:
     """
     space: dict[str, Any] = {PENALTY: _log_range(PENALTY_RANGE)}
     for name in dict.fromkeys(regularizers):
-        prefix = f'regularizer."{name}"' if ":" in name else f"regularizer.{name}"
+        prefix = regularizer_key(name)
         space[f"{prefix}.w1"] = _log_range(W1_RANGE)
         space[f"{prefix}.w2"] = _log_range(W2_RANGE)
         space[f"{prefix}.weight"] = {"choices": list(WEIGHTS)}
     return space
+
+
+def regularizer_key(name: str) -> str:
+    """The dotted key of a regularizer's table; an import path stands in quotes."""
+    return f'regularizer."{name}"' if ":" in name else f"regularizer.{name}"
 
 
 def _log_range(bounds: tuple[float, float]) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Journal:
 
     def trial(self, task: Task) -> optuna.Trial:
         """The handle by which a trial reports and is told its end; the caller holds the lock."""
-        study = self.study(task.study, make_pruner(self.plan.pruning))
+        study = self.study(task.study, make_pruner(self.plan.options.pruning))
         return optuna.Trial(study, study.trials[task.number]._trial_id)
 
     def folder_of(self, method: str, slot: int) -> Path:

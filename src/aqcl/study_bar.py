@@ -15,12 +15,15 @@ class SearchProgress:
     """What a terminal shows of a search."""
 
     done: int
-    """Trials that have ended, of all methods."""
+    """Trials that have ended, of all methods; steps where alpha is searched in one training."""
     total: int
+    """Of them, as far as is known."""
     best: dict[str, float | None]
     """Of each method."""
     running: str = ""
     """What this process trains."""
+    unit: str = "trials"
+    """What is counted."""
 
 
 Listener = Callable[[SearchProgress], None]
@@ -45,7 +48,7 @@ def progress_of(standing: Standing, running: str = "") -> SearchProgress:
 def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterator[Listener]:
     """Shows trials done and remaining, the best so far of each method, and what is trained."""
     bar = Progress(
-        TextColumn("{task.completed}/{task.total} trials"),
+        TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         BarColumn(bar_width=16),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
@@ -53,7 +56,7 @@ def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterato
         disable=quiet,
         refresh_per_second=2,
     )
-    task = bar.add_task("", total=None)
+    task = bar.add_task("", total=None, unit="trials")
 
     def listen(progress: SearchProgress) -> None:
         bar.start()  # not before: an error that precedes the first trial stands alone
@@ -65,6 +68,7 @@ def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterato
             task,
             total=progress.total,
             completed=progress.done,
+            unit=progress.unit,
             description="; ".join(filter(None, words)),
         )
 

@@ -19,7 +19,13 @@ from aqcl.errors import TrainingError
 from aqcl.experiment import Experiment
 from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
 from aqcl.regularizers.aqcl import AQCLOptions
-from aqcl.search_plan import Method, alpha_names, with_settings, without_auxiliary_losses
+from aqcl.search_plan import (
+    Method,
+    SearchPlan,
+    alpha_names,
+    with_settings,
+    without_auxiliary_losses,
+)
 from aqcl.search_space import PENALTY, shown, touched_side
 from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
 from aqcl.study import JOURNAL, Journal, Record, Standing
@@ -42,15 +48,12 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
     return {
         "finished": standing.is_over,
         "package_version": __version__,
-        "dataset": {
-            "path": str(dataset.path),
-            "name": dataset.name,
-            "simulated": dataset.simulated,
-        },
+        "dataset": dataset_facts(dataset),
+        "method": plan.options.method,
         "objective": plan.options.objective,
         "minimizes": plan.minimizes,
         "sampler": plan.options.sampler,
-        "pruning": plan.pruning,
+        "pruning": plan.options.pruning,
         "seed": plan.options.seed,
         "trials": standing.target,
         "rows": sum(method["rows"] for method in methods.values()),
@@ -61,6 +64,11 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
         "notes": [*standing.notes, *_remarks(methods)],
         "methods": methods,
     }
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Where the rows of a study are from."""
+    return {"path": str(dataset.path), "name": dataset.name, "simulated": dataset.simulated}
 
 
 def _method_summary(
@@ -85,7 +93,7 @@ def _method_summary(
         summary["best"] = {
             **_trial_row(journal, method, best),
             "penalty": _penalty(method, winner),
-            "alpha": _alpha_values(winner, dataset.mean_activity),
+            "alpha": alpha_values(winner, dataset.mean_activity),
             "experiment": f"{method.name}.toml",
         }
     return summary
@@ -187,7 +195,8 @@ def shapes_of(experiment: Experiment) -> dict[str, AlphaShape]:
     return shapes
 
 
-def _alpha_values(experiment: Experiment, mean_activity: float) -> dict[str, dict[str, float]]:
+def alpha_values(experiment: Experiment, mean_activity: float) -> dict[str, dict[str, float]]:
+    """Alpha of each regularizer that has one, at a few activities."""
     activity = torch.tensor([times * mean_activity for times in ACTIVITIES.values()])
     return {
         name: dict(zip(ACTIVITIES, shape.of(activity, mean_activity).tolist(), strict=True))
@@ -203,9 +212,14 @@ def write_summary(journal: Journal, standing: Standing, dataset: Dataset) -> dic
         if best is not None:
             text = to_toml(as_values(winner_of(method, best)))
             atomic_write(journal.folder / f"{method.name}.toml", text)
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(journal.folder / FINDINGS, text)
+    write_findings(journal.folder, summary)
     return summary
+
+
+def write_findings(out: Path, summary: dict[str, Any]) -> None:
+    """Write study.json."""
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(out / FINDINGS, text)
 
 
 def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str, Any]:
@@ -222,18 +236,24 @@ def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str
         for record in standing.records[method.name]:
             clean_up(journal.folder_of(method.name, record.slot))
     draw_figures(journal.folder / FIGURES, standing, summary, dataset)
-    values = standing.plan.to_values()
+    content = {"journal": JOURNAL, "methods": list(summary["methods"])}
+    seal(journal.folder, standing.plan, dataset, content)
+    return summary
+
+
+def seal(out: Path, plan: SearchPlan, dataset: Dataset, content: dict[str, Any]) -> None:
+    """Write the manifest of a study, which marks it as finished."""
+    values = plan.to_values()
     source = {"dataset": dataset.manifest.fingerprint, "name": dataset.name}
     manifest = Manifest(
         format="aqcl-study",
         fingerprint=fingerprint({"study": {**values, "dataset": ""}, **source}),
         settings=values["search"],
         source=source,
-        content={"journal": JOURNAL, "methods": list(summary["methods"])},
+        content=content,
     )
     # The runs of trials are not listed: `aqcl evaluate` may add to them.
-    write_manifest(journal.folder, manifest, files_at="*")
-    return summary
+    write_manifest(out, manifest, files_at="*")
 
 
 def draw_figures(
@@ -244,21 +264,26 @@ def draw_figures(
     curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
     objective = f"validation {summary['objective'].replace(':', ', ')}"
     save(best_so_far_figure(curves, objective), folder / "best-so-far")
-    activity = clicks_per_user(dataset)
     for method in standing.plan.methods:
         importance = summary["methods"][method.name]["importance"]
         if importance:
             save(importance_figure(importance), folder / f"{method.name}-importance")
         best = standing.best(method.name)
         winner = winner_of(method, best) if best is not None else method.experiment
-        for number, (name, shape) in enumerate(shapes_of(winner).items()):
-            end = "alpha" if number == 0 else f"alpha-{number + 1}"
-            end_of_axis = max(5 * dataset.mean_activity, float(np.quantile(activity, 0.99)))
-            grid = torch.linspace(0, end_of_axis, 401)
-            curve = shape.of(grid, dataset.mean_activity).numpy()
-            made = alpha_figure(grid.numpy(), curve, activity, dataset.mean_activity)
-            made.axes[0].set_title(f"{name} in {method.name}", loc="left")
-            save(made, folder / f"{method.name}-{end}")
+        draw_alpha(folder, method.name, winner, dataset)
+
+
+def draw_alpha(folder: Path, method: str, winner: Experiment, dataset: Dataset) -> None:
+    """The alpha of each regularizer that has one, before the histogram of the activities."""
+    activity = clicks_per_user(dataset)
+    for number, (name, shape) in enumerate(shapes_of(winner).items()):
+        end = "alpha" if number == 0 else f"alpha-{number + 1}"
+        end_of_axis = max(5 * dataset.mean_activity, float(np.quantile(activity, 0.99)))
+        grid = torch.linspace(0, end_of_axis, 401)
+        curve = shape.of(grid, dataset.mean_activity).numpy()
+        made = alpha_figure(grid.numpy(), curve, activity, dataset.mean_activity)
+        made.axes[0].set_title(f"{name} in {method}", loc="left")
+        save(made, folder / f"{method}-{end}")
 
 
 def clicks_per_user(dataset: Dataset) -> np.ndarray:

@@ -209,7 +209,9 @@ def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
         counts = Counter(trial["state"] for trial in method["trials"])
         states = ", ".join(f"{count} {state}" for state, count in counts.items())
         cost = f"{method['rows']:,} training rows, {method['seconds']:,.0f} s"
-        parts.append(Text(f"{name}: {states}; {cost}", style="bold underline"))
+        how = summary.get("method", "black-box")
+        heading = f"{name}: {states}" if how == "black-box" else f"{name}, {how}: {states}"
+        parts.append(Text(f"{heading}; {cost}", style="bold underline"))
         parts.append(_best_trials(method, objective, minimizes=summary["minimizes"]))
         parts += [Text(line) for line in _findings(method)]
         if method["best"] is not None:
@@ -236,10 +238,7 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
     winner = (method["best"] or {}).get("number")
     for trial in ranked[:N_BEST_TRIALS]:
         values = trial["parameters"]
-        shown = [
-            f"{values[k]:.4g}" if _is_number(values.get(k)) else str(values.get(k, "-"))
-            for k in keys
-        ]
+        shown = [_setting(values.get(k, "-")) for k in keys]
         mark = "" if trial["feasible"] else " *"
         style = "bold" if trial["number"] == winner else ""
         number = f"{trial['number']}{mark}"
@@ -247,8 +246,11 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
     return table
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _setting(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.4g}" if is_number else str(value)
 
 
 def _findings(method: Mapping[str, Any]) -> list[str]:
@@ -258,6 +260,11 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
     if method["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
         lines.append(f"Importance: {shares}.")
+    steps = {rung["rung"]: rung["step"] for t in method["trials"] for rung in t.get("rungs", ())}
+    if steps:
+        counts = Counter(rung["rung"] for t in method["trials"] for rung in t["rungs"])
+        told = ", ".join(f"{counts[n]} candidates to step {step}" for n, step in steps.items())
+        lines.append(f"Rungs: {told}.")
     best = method["best"]
     if best is None:
         return [*lines, "No trial was trained to its end."]

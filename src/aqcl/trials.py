@@ -130,8 +130,8 @@ def kept_values(text: str, monitor: Monitor, measure: str) -> list[float | None]
 def _report(task: Task, journal: Journal, folder: Path) -> None:
     """Tell the journal the evaluations that it does not have; raises if the trial is hopeless."""
     state = checkpoint_state(folder)
-    if journal.plan.pruning == "none" or not state:
-        return
+    if journal.plan.options.objective not in ("logloss", "auc") or not state:
+        return  # evaluations do not measure it
     # Lines beyond the checkpoint are written again.
     text = (folder / LOG).read_bytes()[: state["log_bytes"]].decode()
     options = experiment_of(task, journal.plan).train

@@ -162,6 +162,42 @@ def test_two_workers_of_which_one_is_killed(experiment: Path, tmp_path: Path) ->
     assert multiprocessing.active_children() == []
 
 
+ALPHA = """
+[regularizer.aqcl]
+n_codewords = 8
+top_k = 2
+dim = 8
+hidden_dim = 8
+warmup_steps = 2
+[search]
+method = "halving"
+halving = { n_candidates = 4, training_epochs = 4 }
+"""
+
+
+def test_alpha_alone_is_searched_by_halving_or_in_one_run(dataset: Path, tmp_path: Path) -> None:
+    model = MODEL.replace("epochs = 1", "epochs = 4")
+    file = write_experiment(tmp_path / "x.toml", dataset, model + ALPHA)
+    text = " ".join(succeeds("search", file, "--out", tmp_path / "halving").out.split())
+    assert "best, halving: 2 complete, 2 pruned; " in text or "2 pruned, 2 complete; " in text
+    assert "Rungs: 4 candidates to step 9, 2 candidates to step 15." in text
+    assert f"`aqcl train {tmp_path / 'halving' / 'best.toml'}`" in text
+    told = succeeds("train", tmp_path / "halving" / "best.toml", "-o", tmp_path / "run", "--json")
+    assert told.json["steps"] > 0
+    file = write_experiment(tmp_path / "y.toml", dataset, (model + ALPHA).partition("[search]")[0])
+    words = ("--set", "search.method=one-run", "--json")
+    found = succeeds("search", file, "--out", tmp_path / "one-run", *words).json
+    assert found["method"] == "one-run"
+    assert found == {
+        "study": str(tmp_path / "one-run"),
+        **json.loads((tmp_path / "one-run" / "study.json").read_text()),
+    }
+    message = fails("search", file, "--out", tmp_path / "no", *words[:2], "--trials", 3)
+    assert message.startswith("search.trials: the method one-run has no such setting")
+    message = fails("search", file, "--out", tmp_path / "no", *words[:2], "--workers", 2)
+    assert message.startswith("workers: expected 1")
+
+
 def test_the_options_of_a_search_are_described() -> None:
     options = {option.key: option for option in describe("search").options}
     assert options["search.trials"].default == "24"

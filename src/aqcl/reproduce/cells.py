@@ -202,14 +202,14 @@ def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
 
 
 def winner_of(cell: Cell) -> Experiment | None:
-    """The settings that the study chose for a cell's method; None before it has ended."""
+    """The settings that the study chose for a cell's method; None before its trials have ended."""
     folder = cell.tuned.study(cell.study)
     file = folder / FINDINGS
     if not file.exists():
         return None
     findings = json.loads(file.read_text(encoding="utf-8"))
     method = findings["methods"].get(cell.method)
-    if not findings["finished"] or method is None or method["best"] is None:
+    if method is None or not method["ended"] or method["best"] is None:
         return None
     return resolve(read_toml(folder / method["best"]["experiment"]))
 

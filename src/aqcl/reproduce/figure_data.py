@@ -1,13 +1,14 @@
 """What figures show besides comparisons, as plain data: activity and curves of alpha."""
 
+import json
 from typing import Any
 
 import numpy as np
 
 from aqcl.dataset import open_dataset
-from aqcl.reproduce.cells import Scope, place_of
+from aqcl.describe import FINDINGS
+from aqcl.reproduce.cells import Scope, place_of, tuned_cell, winner_of
 from aqcl.reproduce.specs import TUNED, Specs
-from aqcl.search import read_study
 from aqcl.storage import MANIFEST
 
 SEARCHED = ("regularizer.aqcl.w1", "regularizer.aqcl.w2")
@@ -35,12 +36,11 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
 def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     """The w1 and w2 that the study of AQCL met and chose; None before it has ended."""
     place = place_of(scope, key, TUNED)
-    folder = place.study(specs.studies.study_of("AQCL"))
-    if not (folder / MANIFEST).exists():
+    cell = tuned_cell(specs, place, "AQCL")
+    if winner_of(cell) is None:
         return None
-    table = read_study(folder)["methods"]["AQCL"]
-    if table["best"] is None:
-        return None
+    findings = place.study(cell.study) / FINDINGS
+    table = json.loads(findings.read_text(encoding="utf-8"))["methods"]["AQCL"]
     trials = [
         {"w1": w1, "w2": w2, "valid": trial["value"]}
         for trial in table["trials"]

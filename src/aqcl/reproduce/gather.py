@@ -1,5 +1,6 @@
 """What has been found: outcomes of tables and figures as plain data, from whatever has finished."""
 
+import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,13 @@ from aqcl import __version__
 from aqcl.assessment import assess
 from aqcl.comparison import Comparison, compare
 from aqcl.dataset import open_dataset
+from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
 from aqcl.predictions import Predictions
 from aqcl.reproduce.cells import Cell, Scope, comparisons_of, place_of, run_folder, winner_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.runs import Run, is_finished
-from aqcl.search import read_study
 from aqcl.storage import MANIFEST
 from aqcl.yardsticks import yardstick_predictions
 
@@ -90,23 +91,22 @@ def _studies(
 ) -> dict[str, Any]:
     found = {}
     for cell in (cell for _, _, cells in comparisons for cell in cells):
-        folder = cell.tuned.study(cell.study)
-        key = f"{cell.tuned.dataset}/{cell.study}"
-        if key in found or not (folder / MANIFEST).exists():
+        key, file = f"{cell.tuned.dataset}/{cell.study}", cell.tuned.study(cell.study) / FINDINGS
+        if key in found or not file.exists():
             continue
-        summary = read_study(folder)
-        found[key] = {
-            part: summary[part] for part in ("trials", "objective", "pruning", "seed", "notes")
-        } | {
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        parts = ("trials", "objective", "pruning", "seed")
+        found[key] = {part: summary[part] for part in parts} | {
             "methods": {
-                method: {
-                    "valid": table["best"]["value"] if table["best"] else None,
-                    "parameters": table["best"]["parameters"] if table["best"] else None,
-                    "penalty": table["best"]["penalty"] if table["best"] else None,
-                    "rows": table["rows"],
-                    "seconds": table["seconds"],
+                name: {
+                    "valid": method["best"]["value"],
+                    "parameters": method["best"]["parameters"],
+                    "penalty": method["best"]["penalty"],
+                    "rows": method["rows"],
+                    "seconds": method["seconds"],
                 }
-                for method, table in summary["methods"].items()
+                for name, method in summary["methods"].items()
+                if method["ended"] and method["best"]
             }
         }
     return found

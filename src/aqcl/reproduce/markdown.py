@@ -32,6 +32,7 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         parts += comparison_parts(comparison, outcome)
         name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
         parts += [_image(name, folder)] if name in names else []
+    parts.append(tuning_lines(outcome))
     parts += [f"*{d['title']}*: {d['note']}." for d in outcome["datasets"].values() if d["note"]]
     parts += [
         f"*{d['title']}*: not run: {d['missing']}"
@@ -39,6 +40,32 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         if "missing" in d
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tuning_lines(outcome: Mapping[str, Any]) -> str:
+    """What each study chose on the validation rows, and whether its penalty lies at an edge."""
+    lines = []
+    for key, study in outcome["studies"].items():
+        dataset, _, backbone = key.partition("/")
+        chosen = []
+        for name, method in study["methods"].items():
+            settings = ", ".join(
+                f"{setting.rpartition('.')[2]} {value:.3g}"
+                for setting, value in method["parameters"].items()
+            )
+            inside = method["penalty"] is None or method["penalty"]["inside"]
+            edge = "" if inside else ", AT THE EDGE of its range"
+            chosen.append(f"{name} {method['valid']:.4f} ({settings}{edge})")
+        if chosen:
+            lines.append(
+                f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
+            )
+    if not lines:
+        return ""
+    head = (
+        f"Tuned in {study['trials']} trials of each method; best validation {study['objective']}:"
+    )
+    return "\n".join([head, "", *lines])
 
 
 def _is_of_comparison(name: str, outcome: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from aqcl.figures import save
 from aqcl.reproduce.cells import Scope, needs_of
 from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
+from aqcl.reproduce.page import write_paper_page
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.specs import Specs, load_specs
 from aqcl.reproduce.work import Listener, do_work
@@ -74,6 +75,7 @@ def reproduce(
     outcomes = [gather(specs, scope, name, datasets, problems) for name in names]
     for outcome in outcomes:
         write(outcome, scope.out / OUTCOME)
+    write_paper_page(scope.out / OUTCOME, scope.out / OUTCOME / "report.html")
     return outcomes
 
 

@@ -1,0 +1,186 @@
+"""Searches alpha in several ways, and trains afresh with what each found and with constants.
+
+Use it as `python experiments/alpha.py experiments/beauty-alpha.toml --workers 2`.
+
+Searches read validation rows alone and have one process each; then every alpha is trained with
+fresh seeds, which are compared on test rows. Finished searches and runs are kept and killed ones
+resumed, so the command can be repeated until it is through. The outcome is written to
+`results/<name of the specification>.json`; `python experiments/render.py` puts it into
+docs/alpha.md.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from run import ROOT, Job, dataset_facts, prepare_dataset, run_facts, train_all, write_results
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search for alpha."""
+
+    name: str
+    out: Path
+    values: dict[str, Any]
+    """The experiment with its table `search`."""
+
+
+def main() -> None:
+    """Search, train the final runs, write the outcome."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("specification", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    # Workers share the cores: one thread each. Read when torch is imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    from aqcl.config import read_toml
+
+    spec = read_toml(arguments.specification)
+    dataset = prepare_dataset(spec)
+    searches = searches_of(spec, dataset)
+    search_all(searches, arguments.workers)
+    finals = final_runs(spec, dataset, searches)
+    train_all([job for jobs in finals.values() for job in jobs], arguments.workers)
+    command = shlex.join(["python", "experiments/alpha.py", str(arguments.specification)])
+    write_outcome(spec, arguments.specification.stem, command, searches, finals)
+
+
+def searches_of(spec: Mapping[str, Any], dataset: Path) -> list[Search]:
+    """The searches of a specification, all else equal."""
+    from aqcl.config import override
+
+    found = []
+    for entry in spec["searches"]:
+        values = {**spec["experiment"], "dataset": str(dataset), "seed": spec["search_seed"]}
+        dotted = [f"{k}={json.dumps(v)}" for k, v in entry.get("settings", {}).items()]
+        values = {**override(values, dotted), "name": entry["name"], "search": entry["search"]}
+        out = ROOT / spec["out"] / "searches" / entry["name"]
+        found.append(Search(entry["name"], out, values))
+    return found
+
+
+def search_all(searches: list[Search], workers: int) -> None:
+    """Search what is not searched yet, several at a time."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(search_one, search): search for search in searches}
+        for done, future in enumerate(as_completed(futures), start=1):
+            name = futures[future].name
+            print(f"{done}/{len(searches)} {name} {future.result():.5f}", file=sys.stderr)
+
+
+def search_one(search: Search) -> float:
+    """Search, or take a study as it is if it has finished; returns the best validation logloss."""
+    import torch
+
+    from aqcl.search import run_search
+
+    torch.set_num_threads(1)
+    summary = run_search(search.values, search.out, resume=True)
+    return float(summary["methods"]["best"]["best"]["value"])
+
+
+def final_runs(
+    spec: Mapping[str, Any], dataset: Path, searches: list[Search]
+) -> dict[str, list[Job]]:
+    """Fresh seeds of each constant, of the curve as it is given, and of what was searched."""
+    from aqcl.config import read_toml
+
+    given = {**spec["experiment"], "dataset": str(dataset)}
+    arms: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+        constant_name(value): (given, (f"regularizer.aqcl.constant_alpha={value}",))
+        for value in spec["constants"]
+    }
+    arms[spec["given"]] = (given, ())
+    arms |= {search.name: (read_toml(search.out / "best.toml"), ()) for search in searches}
+    return {
+        name: [
+            Job(
+                out=ROOT / spec["out"] / "final" / name / f"seed{seed}",
+                assignments=(*assignments, f"seed={seed}", f"name={json.dumps(name)}"),
+                settings=settings,
+            )
+            for seed in spec["final_seeds"]
+        ]
+        for name, (settings, assignments) in arms.items()
+    }
+
+
+def constant_name(value: float) -> str:
+    """How the arm with a constant alpha is called."""
+    return f"alpha {value:g}"
+
+
+def write_outcome(
+    spec: Mapping[str, Any],
+    name: str,
+    command: str,
+    searches: list[Search],
+    finals: Mapping[str, list[Job]],
+) -> None:
+    """Score the test rows of the final runs, compare them, write the results as data."""
+    import optuna
+    import torch
+
+    from aqcl import __version__
+    from aqcl.assessment import assess
+    from aqcl.comparison import compare
+    from aqcl.config import as_values
+    from aqcl.dataset import open_dataset
+
+    dataset = open_dataset(ROOT / spec["out"] / "dataset")
+    runs = {arm: [assess(job.out, "test") for job in jobs] for arm, jobs in finals.items()}
+    predictions = {arm: [run.predictions("test") for run in cell] for arm, cell in runs.items()}
+    outcome = {
+        "command": command,
+        "version": __version__,
+        "versions": {"torch": torch.__version__, "optuna": optuna.__version__},
+        "specification": dict(spec),
+        **dataset_facts(dataset),
+        "searches": {search.name: search_facts(search) for search in searches},
+        "winners": {
+            arm: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}
+            for arm, cell in runs.items()
+        },
+        "runs": [
+            {
+                "method": arm,
+                **run_facts(run),
+                "rows": run.log()[-1]["rows"],
+                "valid": run.metrics()["valid"]["groups"][0],
+            }
+            for arm, cell in runs.items()
+            for run in cell
+        ],
+        "comparisons": {"test": compare(predictions, spec["base"], dataset.thresholds).to_json()},
+    }
+    write_results(name, outcome)
+
+
+def search_facts(search: Search) -> dict[str, Any]:
+    """What a search cost and has found."""
+    from aqcl.search import read_study
+
+    summary = read_study(search.out)
+    method = summary["methods"]["best"]
+    facts = {key: summary[key] for key in ("method", "rows", "seconds", "elapsed_seconds", "notes")}
+    facts |= {key: method[key] for key in ("space", "best_so_far", "importance")}
+    best = method["best"]
+    facts["states"] = [trial["state"] for trial in method["trials"]]
+    facts["best"] = {key: best[key] for key in ("value", "parameters", "measures", "alpha")}
+    return facts
+
+
+if __name__ == "__main__":
+    main()

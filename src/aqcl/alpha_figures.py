@@ -1,0 +1,76 @@
+"""The figures of a search for alpha alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aqcl.alpha_search import alpha_owner
+from aqcl.dataset import Dataset
+from aqcl.experiment import Experiment
+from aqcl.figures import best_so_far_figure, rungs_figure, save, trajectory_figure
+from aqcl.search_plan import ONLY, SearchPlan
+from aqcl.study_summary import draw_alpha
+
+
+def draw_alpha_search(
+    folder: Path,
+    plan: SearchPlan,
+    summary: Mapping[str, Any],
+    winner: Experiment,
+    dataset: Dataset,
+) -> None:
+    """Alpha, the best value over the evaluations, and the rungs or how alpha moved.
+
+    Args:
+        folder: of the figures.
+        plan: of the search.
+        summary: what it has found.
+        winner: the experiment with the alpha that was found.
+        dataset: whose users stand behind alpha.
+    """
+    folder.mkdir(exist_ok=True)
+    method = summary["methods"][ONLY]
+    curves = {ONLY: method["best_so_far"]}
+    unit = "rung of a candidate" if plan.options.method == "halving" else "evaluation"
+    made = best_so_far_figure(curves, "validation logloss", unit)
+    save(made, folder / "best-so-far")
+    draw_alpha(folder, ONLY, winner, dataset)
+    if plan.options.method == "halving":
+        rungs = {_named(trial): _points(trial) for trial in method["trials"] if _points(trial)}
+        save(rungs_figure(rungs, _named(method["best"])), folder / f"{ONLY}-rungs")
+    else:
+        options = plan.experiment.regularizer[alpha_owner(plan.experiment)]
+        _draw_trajectory(folder, method, options)
+
+
+def _draw_trajectory(folder: Path, method: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    history = method["history"]
+    names = [key for key in history[0] if key.startswith(("w1", "w2", "alpha_"))]
+    labels = _labels(options) or names
+    values = {
+        label: [line[key] for line in history] for key, label in zip(names, labels, strict=True)
+    }
+    steps, kept = [line["step"] for line in history], method["best"]["best_step"]
+    figure = trajectory_figure(steps, values, kept, log=options["alpha"] == "curve")
+    save(figure, folder / f"{ONLY}-trajectory")
+
+
+def _labels(options: Mapping[str, Any]) -> list[str]:
+    """What the values of groups and splines stand for; empty for the curve."""
+    if options["alpha"] == "groups":
+        return [f"to {bound:g}x mean" for bound in options["group_bounds"]] + ["beyond"]
+    if options["alpha"] == "spline":
+        return [f"at {knot:g}x mean" for knot in options["spline_knots"]]
+    return []
+
+
+def _named(trial: Mapping[str, Any]) -> str:
+    values = ", ".join(
+        f"{key.rpartition('.')[2]} {value:.3g}" for key, value in trial["parameters"].items()
+    )
+    return f"{trial['number']}: {values}"
+
+
+def _points(trial: Mapping[str, Any]) -> list[tuple[int, float]]:
+    rungs = [(line["step"], line["valid_logloss"]) for line in trial["rungs"]]
+    return [(step, value) for step, value in rungs if value is not None]

@@ -1,0 +1,180 @@
+"""The commands that tell what was found: measures, comparisons, reports, the paper's tables."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from aqcl.console import Json, Split, show, show_json
+from aqcl.errors import ConfigError
+
+
+def evaluate(*runs: Path, split: Split = "test", as_json: Json = False) -> None:
+    """Measure runs on a split: AUC, GAUC, logloss and calibration by activity group.
+
+    Args:
+        runs: Run directories.
+        split: Which rows; predictions and metrics are kept in the run directory.
+        as_json: Print the metrics as JSON.
+    """
+    if not runs:
+        raise ConfigError("aqcl evaluate needs at least one run directory, such as runs/mine")
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
+    from aqcl.assessment import assess
+
+    assessed = [assess(path, split) for path in runs]
+    if as_json:
+        show_json({str(run.path): run.metrics()[split] for run in assessed})
+        return
+    from aqcl.tables import evaluation_table
+
+    for run in assessed:
+        show(evaluation_table(run, split))
+
+
+def compare(
+    *runs: Path,
+    base: str | None = None,
+    split: Split = "test",
+    replicates: int = 1000,
+    as_json: Json = False,
+) -> None:
+    """Compare runs on the same rows: AUC and RelaImpr by activity group, with intervals.
+
+    Runs that differ only by seed are one row. Training-free yardsticks stand beside them.
+
+    Args:
+        runs: Run directories.
+        base: Label of the method to compare with; the first run's by default.
+        split: Which rows.
+        replicates: Resamples of the users for the intervals.
+        as_json: Print the comparison as JSON.
+    """
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
+    from aqcl.assessment import compare_runs
+
+    result = compare_runs(runs, split, base, replicates)
+    if as_json:
+        runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
+        facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
+        facts["runs"] = runs_of
+        facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
+        facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
+        show_json({**facts, **result.comparison.to_json()})
+        return
+    from aqcl.tables import comparison_table
+
+    show(comparison_table(result))
+
+
+def report(
+    *paths: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("report.html"),
+    base: str | None = None,
+    split: Split = "test",
+    figures: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML page on runs, on a study, or on what `reproduce` made.
+
+    Args:
+        paths: Run directories on one dataset, or one study directory, or the `outcome` directory of
+            `aqcl reproduce`.
+        out: The page.
+        base: Label of the method to compare with; the first run's by default.
+        split: Which rows of the runs.
+        figures: Directory for the figures as SVG, PNG and PDF.
+        as_json: Print where everything lies as JSON.
+    """
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
+    from aqcl.report.write import write_report
+    from aqcl.reproduce.page import holds_outcomes, write_paper_page
+
+    if len(paths) == 1 and holds_outcomes(paths[0]):
+        written = write_paper_page(paths[0], out, figures)
+    else:
+        written = write_report(paths, out, split=split, base=base, figures=figures)
+    if as_json:
+        show_json({"page": str(out), "figures": [str(path) for path in written]})
+        return
+    show(f"Report: {out}")
+
+
+def reproduce(
+    *names: str,
+    dataset: tuple[str, ...] = (),
+    seeds: int | None = None,
+    trials: int | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    workers: int = 1,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    gather: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+) -> None:
+    """Make tables and figures of the paper anew, its numbers beside ours.
+
+    What has finished is not done again: repeat the command after any interruption.
+
+    Args:
+        names: table1, table2, table3, figure2, figure4, figure5, figure6, figure7 or all.
+        dataset: Only these data sets: beauty, ta-feng, oncold.
+        seeds: Runs of each method; 5 by default, 2 with --quick.
+        trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
+        quick: Small data, few trials and epochs: shows that it works, in minutes.
+        workers: Processes that train, one thread each.
+        out: Where datasets, studies, runs and outcomes go; runs/paper by default, runs/paper-quick
+            with --quick.
+        beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
+            may follow. The other data sets need none.
+        gather: Train nothing; write the outcomes of what has finished.
+        as_json: Print the outcomes as JSON.
+    """
+    from aqcl.reproduce.bar import work_bar
+    from aqcl.reproduce.cells import Scope
+    from aqcl.reproduce.paper import reproduce
+
+    place = out or Path("runs/paper-quick" if quick else "runs/paper")
+    files = {"beauty": beauty} if beauty else {}
+    scope = Scope(place, seeds or (2 if quick else 5), trials, quick, files)
+    with work_bar(quiet=as_json) as listen:
+        outcomes = reproduce(
+            names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen
+        )
+    if as_json:
+        show_json({outcome["name"]: outcome for outcome in outcomes})
+        return
+    from aqcl.reproduce.verdicts import verdict_lines
+
+    for outcome in outcomes:
+        for line in verdict_lines(outcome):
+            show(line)
+    show(f"Tables, figures and data: {place / 'outcome'}")
+
+
+def demo(
+    *,
+    data: Literal["ta-feng", "oncold"] = "ta-feng",
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
+    path: Path | None = None,
+) -> None:
+    """Prepare a data set, train DIN with and without AQCL, compare them by activity group.
+
+    Args:
+        data: ta-feng is fetched once; oncold is simulated and needs no network.
+        out: Where the dataset and the runs go; a repeated demo continues there.
+        path: A Ta Feng file that you have, in place of fetching it.
+    """
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
+    from aqcl.demo import run_demo
+
+    run_demo(data, out, path, show)

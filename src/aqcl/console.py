@@ -1,0 +1,35 @@
+"""What the commands share: types of their options, and how they print."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PIPED_WIDTH = 100
+"""Columns of output that goes to no terminal, unless the environment says COLUMNS."""
+
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), help="Override a setting, such as train.lr=0.01."),
+]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+Split = Literal["train", "valid", "test"]
+
+
+def show(what: "RenderableType") -> None:
+    """Print text or a table; paths and commands stay whole, so that they can be copied."""
+    from rich.console import Console
+
+    fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if fixed else PIPED_WIDTH, markup=False, emoji=False)
+    console.print(what, soft_wrap=isinstance(what, str), crop=False)
+
+
+def show_json(values: object) -> None:
+    """Print JSON."""
+    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False, default=str) + "\n")

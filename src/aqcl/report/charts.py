@@ -1,0 +1,141 @@
+"""Figures of a report of runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from aqcl.evaluate import ActivityPoint
+from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, new_figure
+from aqcl.predictions import Predictions
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def by_activity_figure(
+    curves: Mapping[str, Sequence[ActivityPoint]], yardsticks: Mapping[str, Sequence[ActivityPoint]]
+) -> Figure:
+    """AUC against the clicks of the user before the row, a curve for each method.
+
+    Args:
+        curves: of trained methods, with their intervals.
+        yardsticks: thin lines, without.
+    """
+    figure, axes = new_figure(7.2, 4.2)
+    with matplotlib.rc_context(STYLE):
+        points = next(iter(curves.values()))
+        places = range(len(points))
+        for name, found in yardsticks.items():
+            axes.plot(places, _aucs(found), color=GRAY, linewidth=0.9, linestyle=":")
+            last = found[-1].auc
+            if last is not None:
+                axes.annotate(
+                    name,
+                    (len(found) - 1, last),
+                    color=GRAY,
+                    fontsize=8,
+                    xytext=(5, 0),
+                    textcoords="offset points",
+                    va="center",
+                )
+        for number, (name, found) in enumerate(curves.items()):
+            color = COLORS[number % len(COLORS)]
+            low, high = (
+                np.array([getattr(p, end) for p in found], dtype=float)
+                for end in ("auc_low", "auc_high")
+            )
+            axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
+            marker = MARKERS[number % len(MARKERS)]
+            axes.plot(places, _aucs(found), color=color, marker=marker, markersize=4, label=name)
+        axes.set_xticks(places, [_range(point) for point in points])
+        axes.set_xlabel("clicks of the user before the row")
+        axes.set_ylabel("AUC of the rows")
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
+        _legend(axes, len(curves))
+    return figure
+
+
+def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
+    """Curves of runs, those of one method in one colour.
+
+    Args:
+        curves: by method, and by seed, points (x, y).
+        x: label of the axis.
+        y: label of the axis.
+    """
+    figure, axes = new_figure(7.2, 3.8)
+    with matplotlib.rc_context(STYLE):
+        for number, (name, runs) in enumerate(curves.items()):
+            color = COLORS[number % len(COLORS)]
+            for k, points in enumerate(runs.values()):
+                xs, ys = zip(*points, strict=True) if points else ((), ())
+                label = name if k == 0 else None
+                axes.plot(xs, ys, color=color, linewidth=1.3, alpha=0.85, label=label)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
+        _legend(axes, len(curves))
+    return figure
+
+
+def calibration_figure(predictions: Mapping[str, Predictions], bins: int = 10) -> Figure:
+    """Observed against predicted share of clicks, in bins of equally many rows."""
+    figure, axes = new_figure(4.8, 4.4)
+    with matplotlib.rc_context(STYLE):
+        ends = [1.0, 0.0]
+        for number, (name, found) in enumerate(predictions.items()):
+            expected, observed = reliability(found, bins)
+            ends = [min(ends[0], *expected, *observed), max(ends[1], *expected, *observed)]
+            axes.plot(
+                expected,
+                observed,
+                color=COLORS[number % len(COLORS)],
+                label=name,
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=4,
+            )
+        axes.plot(ends, ends, color=GRAY, linewidth=0.9, linestyle=":", zorder=0)
+        axes.set_xlabel("mean prediction")
+        axes.set_ylabel("share of clicks")
+        _legend(axes, 2)
+    return figure
+
+
+def reliability(predictions: Predictions, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean prediction and share of clicks of `bins` parts of equally many rows, by score."""
+    order = np.argsort(predictions.score, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    means = [(predictions.score[part].mean(), predictions.label[part].mean()) for part in parts]
+    return np.array([a for a, _ in means]), np.array([b for _, b in means])
+
+
+def activity_edges(predictions: Predictions, positives: int = 200, most: int = 10) -> list[int]:
+    """Lowest activities of bins that hold at least so many positives each, if there are so many."""
+    activity = np.sort(predictions.activity[predictions.label == 1])
+    edges = [int(predictions.activity.min())]
+    below = 0  # positives below the latest edge
+    for k in range(1, most):
+        edge = int(activity[k * len(activity) // most])
+        rank = int(np.searchsorted(activity, edge))
+        if rank - below >= positives and len(activity) - rank >= positives:
+            edges.append(edge)
+            below = rank
+    return edges
+
+
+def _aucs(points: Sequence[ActivityPoint]) -> np.ndarray:
+    return np.array([np.nan if p.auc is None else p.auc for p in points], dtype=float)
+
+
+def _range(point: ActivityPoint) -> str:
+    if point.highest is None:
+        return f"{point.lowest}+"
+    same = point.lowest == point.highest
+    return str(point.lowest) if same else f"{point.lowest}-{point.highest}"
+
+
+def _legend(axes: Any, count: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(max(count, 1), 4), frameon=False)

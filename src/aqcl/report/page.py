@@ -1,0 +1,196 @@
+"""The page that all reports share: one HTML file that needs nothing from elsewhere."""
+
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from aqcl import __version__
+from aqcl.figures import COLORS, GRAY, PALE, STYLE
+
+INK: Final = {
+    **{color.lower(): f"var(--c{number})" for number, color in enumerate(COLORS)},
+    GRAY.lower(): "var(--muted)",
+    PALE.lower(): "var(--line)",
+    "#000000": "var(--ink)",
+}
+"""Colours of figures as those of the page, which differ in the dark."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page."""
+
+    title: str
+    anchor: str
+    html: str
+    """Markup; what users chose is escaped by those who make it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table."""
+
+    text: str = ""
+    value: float | int | str | None = None
+    """What it is sorted by; its text if None."""
+    markup: str = ""
+    """Markup in place of the text."""
+    style: str = ""
+    """CSS classes."""
+
+
+def render_page(
+    title: str, subtitle: str, sections: Iterable[Section], warnings: Iterable[str] = ()
+) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text.
+        subtitle: plain text.
+        sections: in order; one without markup is left out.
+        warnings: plain text, shown on top.
+    """
+    files = resources.files("aqcl.report")
+    css, js, template = (
+        files.joinpath(f"page.{ending}").read_text(encoding="utf-8")
+        for ending in ("css", "js", "html")
+    )
+    shown = [
+        {"title": s.title, "anchor": s.anchor, "html": Markup(s.html)} for s in sections if s.html
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(
+        title=title,
+        subtitle=subtitle,
+        warnings=list(warnings),
+        sections=shown,
+        version=__version__,
+        css=Markup(css),
+        js=Markup(js),
+    )
+
+
+def text(value: object) -> str:
+    """Plain text as markup."""
+    return html.escape(str(value))
+
+
+def paragraph(value: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{text(value)}</p>"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption: str) -> str:
+    """A table whose columns sort by a click or the keyboard.
+
+    Args:
+        headings: plain text; one that begins with `#` is that of a column of numbers.
+        rows: cells or plain text.
+        caption: plain text.
+    """
+    numeric = [heading.startswith("#") for heading in headings]
+    head = "".join(
+        f'<th scope="col"{_class("number" if right else "")}>'
+        f'<button type="button">{text(heading.removeprefix("#"))}</button></th>'
+        for heading, right in zip(headings, numeric, strict=True)
+    )
+    lines = []
+    for row in rows:
+        cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+        lines.append("<tr>" + "".join(map(_cell, cells, numeric)) + "</tr>")
+    body = "\n".join(lines)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
+        f'<table class="sortable"><caption>{text(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell, right: bool) -> str:
+    value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
+    style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
+    return f"<td{style}{value}>{cell.markup or text(cell.text)}</td>"
+
+
+def _class(names: str) -> str:
+    return f' class="{text(names)}"' if names else ""
+
+
+def number(value: float | None, digits: int = 4) -> Cell:
+    """A number, sorted as such; empty where there is none."""
+    return Cell("", "") if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def interval_bar(
+    value: float | None, low: float | None, high: float | None, reach: float, style: str
+) -> Cell:
+    """A difference with its interval as a bar around zero, told in words to screen readers.
+
+    Args:
+        value: the difference.
+        low: lower end of its interval.
+        high: upper end.
+        reach: what half the width of the bar stands for.
+        style: `better`, `worse` or nothing.
+    """
+    if value is None or low is None or high is None or reach <= 0:
+        return Cell("", "")
+
+    def place(x: float) -> float:
+        return 50 + 48 * max(-1.0, min(1.0, x / reach))
+
+    label = f"{value:+.4f}, interval {low:+.4f} to {high:+.4f}"
+    drawing = (
+        f'<svg class="bar {style}" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" '
+        f'aria-label="{label}"><title>{label}</title>'
+        '<line class="axis" x1="50" x2="50" y1="0" y2="12"/>'
+        f'<line class="range" x1="{place(low):.2f}" x2="{place(high):.2f}" y1="6" y2="6"/>'
+        f'<rect class="point" x="{place(value) - 0.8:.2f}" y="1" width="1.6" height="10"/></svg>'
+    )
+    return Cell(value=value, markup=drawing)
+
+
+def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
+    """A figure as inline SVG in the colours of the page.
+
+    Args:
+        drawn: with the colours of `aqcl.figures`.
+        name: unique on the page; a prefix of the ids within.
+        caption: plain text below it.
+        alt: plain text in its place for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        drawn.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Names of the format are no addresses, but nothing on the page shall look like one.
+    svg = re.sub(r'\s*xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    # matplotlib numbers parts by what they are (axes_1): unique only within one figure.
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r"#[0-9a-fA-F]{6}\b", lambda m: INK.get(m[0].lower(), m[0]), svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 system-ui, sans-serif", svg)
+    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg)
+    svg = _sized(svg, drawn)
+    opening = f'<svg role="img" aria-label="{text(alt)}"'
+    svg = svg.replace("<svg", opening, 1)
+    return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
+
+
+def _sized(svg: str, drawn: Figure) -> str:
+    width, height = drawn.get_size_inches() * 96
+    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
+    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
+    return svg.replace("<svg", f'<svg width="{width:.0f}" height="{height:.0f}"', 1)

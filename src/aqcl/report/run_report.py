@@ -1,0 +1,363 @@
+"""A report of runs: how they compare, for whom, and what they were."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from aqcl.assessment import RunComparison, compare_runs
+from aqcl.comparison import ComparisonRow
+from aqcl.config import as_values, to_toml
+from aqcl.evaluate import ALL, Evaluation, auc_by_activity
+from aqcl.experiment import method_settings
+from aqcl.figures import alpha_figure
+from aqcl.predictions import Predictions
+from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
+from aqcl.report.page import (
+    Cell,
+    Section,
+    figure,
+    interval_bar,
+    number,
+    paragraph,
+    render_page,
+    table,
+    text,
+)
+from aqcl.runs import Run, open_run
+from aqcl.splits import SplitName
+from aqcl.study_summary import clicks_per_user, shapes_of
+from aqcl.yardsticks import yardstick_predictions
+
+CODEBOOK = ("perplexity", "dead_codewords", "view_similarity", "interest_similarity", "uniformity")
+"""What AQCL logs of its codebook and latents."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page, and its figures on their own."""
+
+    html: str
+    figures: dict[str, Figure]
+
+
+def report_runs(
+    paths: Sequence[Path],
+    split: SplitName = "test",
+    base: str | None = None,
+    replicates: int = 1000,
+) -> Report:
+    """The report of runs on one dataset; those that differ only by seed are one method.
+
+    Args:
+        paths: run directories.
+        split: which rows; those not scored yet are scored.
+        base: label of the method that the others are held against; the first by default.
+        replicates: resamples of the users.
+
+    Raises:
+        ConfigError: no run, or none is called `base`.
+        DataError: the runs were trained on different datasets.
+        StorageError: a run or its dataset is missing or damaged.
+    """
+    result = compare_runs(paths, split, base, replicates)
+    runs = {name: [open_run(path) for path in found] for name, found in result.runs.items()}
+    figures: dict[str, Figure] = {}
+    sections = [
+        Section("What was compared", "compared", _compared(result, runs)),
+        Section("Results by activity", "results", _results(result, runs)),
+        Section("By number of clicks", "clicks", _by_activity(result, runs, figures)),
+        Section("Training", "training", _training(runs, figures)),
+        Section("Calibration", "calibration", _calibration(runs, split, figures)),
+        Section("Alpha and codebook", "alpha", _alpha(result, runs, figures)),
+        Section("Settings", "settings", _settings(runs)),
+    ]
+    names = ", ".join(runs)
+    kind = ", simulated data" if result.dataset.simulated else ""
+    subtitle = f"{result.dataset.name}{kind}, {split} rows, against {result.comparison.base}"
+    return Report(render_page(names, subtitle, sections, _warnings(result, runs)), figures)
+
+
+def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """What makes the numbers worth less than they look."""
+    lines = []
+    if result.dataset.simulated:
+        lines.append("The data is simulated: it says nothing about real users.")
+    for below in result.below_yardsticks():
+        lines.append(
+            f"{below.configuration} (AUC {below.auc:.4f}) is below {below.yardstick}, which is not "
+            f"trained ({below.yardstick_auc:.4f}): it has learned less than counting tells."
+        )
+    seeds = {name: len(found) for name, found in runs.items()}
+    if min(seeds.values()) < 3:
+        few = ", ".join(f"{name}: {count}" for name, count in seeds.items())
+        lines.append(
+            f"Few seeds ({few}): how much a method varies from training to training is not known; "
+            "five are usual."
+        )
+    if len(set(seeds.values())) > 1:
+        lines.append("The methods have different numbers of seeds.")
+    small = [
+        row.group
+        for row in result.comparison.rows
+        if row.verdict == "too few users to tell" and row.configuration in runs
+    ]
+    for group in dict.fromkeys(small):
+        lines.append(f"Too few users to tell anything in the group {group}.")
+    return lines
+
+
+def _compared(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
+    dataset = result.dataset
+    counts = dataset.manifest.content["counts"]
+    protocol = ", ".join(f"{key} {value}" for key, value in _flat(dataset.protocol))
+    rows = [
+        [
+            Cell(name),
+            Cell(str(len(found)), len(found)),
+            Cell(_spread([run.manifest.content["seconds"] for run in found], "s")),
+            Cell(_spread([run.manifest.content["best_step"] for run in found], "steps")),
+        ]
+        for name, found in runs.items()
+    ]
+    notes = "".join(paragraph(f"{note[0].upper()}{note[1:]}.") for note in dataset.notes)
+    facts = (
+        f"{dataset.name}: {counts['users']:,} users, {counts['items']:,} items, "
+        f"{counts['clicks']:,} clicks; {counts['splits'][result.split]['rows']:,} {result.split} "
+        f"rows. Protocol: {protocol}. Fingerprint of the dataset: "
+        f"{dataset.manifest.fingerprint[:16]}."
+    )
+    caption = "Methods, seeds, and what their training took"
+    return (
+        paragraph(facts)
+        + notes
+        + table(["Method", "#Seeds", "Training", "Best weights after"], rows, caption)
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(values, Mapping):
+        return [(prefix or "is", values)]
+    found = []
+    for key, value in values.items():
+        found += _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _spread(values: Sequence[float | int], unit: str) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.0f} {unit}" if low == high else f"{low:,.0f} to {high:,.0f} {unit}"
+
+
+def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
+    """A table for each group; differences as bars on one scale."""
+    comparison = result.comparison
+    shown = [row for row in comparison.rows if row.configuration in runs]
+    ends = [abs(e) for r in shown for e in (r.difference_low, r.difference_high) if e is not None]
+    reach = max(ends, default=0.0)
+    measures = {
+        name: [Evaluation.from_json(run.metrics()[result.split]) for run in found]
+        for name, found in runs.items()
+    }
+    parts = [
+        paragraph(
+            "Mean over the seeds. Difference and RelaImpr are against "
+            f"{comparison.base}, with 95% intervals of a bootstrap over users"
+            " and seeds; bars reach from "
+            f"{-reach:+.3f} to {reach:+.3f} AUC in all tables. Rows with * were not trained."
+        )
+    ]
+    for group in dict.fromkeys(row.group for row in comparison.rows):
+        rows = [row for row in comparison.rows if row.group == group]
+        title = "All users" if group == ALL else f"{group} users"
+        head = rows[0]
+        parts.append(f"<h3>{text(title[0].upper() + title[1:])}</h3>")
+        caption = f"{head.rows:,} rows, {head.users:,} users, {head.positives:,} clicks"
+        cells = [_result_row(row, measures.get(row.configuration), reach) for row in rows]
+        headings = [
+            "Method",
+            "#AUC",
+            "#± sd",
+            "Difference",
+            "#RelaImpr %",
+            "#GAUC",
+            "#Logloss",
+            "Verdict",
+        ]
+        parts.append(table(headings, cells, caption))
+    return "".join(parts)
+
+
+def _result_row(
+    row: ComparisonRow, evaluations: Sequence[Evaluation] | None, reach: float
+) -> list[Cell | str]:
+    style = row.verdict if row.verdict in ("better", "worse") else ""
+    name = row.configuration if evaluations else f"{row.configuration} *"
+    relative = Cell("", "")
+    if row.verdict != "base" and row.rela_impr is not None:
+        shown = f"{row.rela_impr:+.2f}"
+        if row.rela_impr_low is not None:
+            shown += f" [{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
+        relative = Cell(shown, row.rela_impr)
+    bar = Cell("", "")
+    if row.verdict != "base":
+        bar = interval_bar(row.difference, row.difference_low, row.difference_high, reach, style)
+    found = [e[row.group] for e in evaluations or ()]
+    return [
+        Cell(name),
+        number(row.auc),
+        number(row.auc_sd),
+        bar,
+        relative,
+        number(_mean([group.gauc for group in found])),
+        number(_mean([group.logloss for group in found])),
+        Cell(row.verdict, style=style),
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _by_activity(
+    result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
+) -> str:
+    """The curve of each method's first seed: one training, all of its rows."""
+    predictions = {name: found[0].predictions(result.split) for name, found in runs.items()}
+    edges = activity_edges(next(iter(predictions.values())))
+    curves = {name: auc_by_activity(found, edges, 200) for name, found in predictions.items()}
+    yardsticks = {
+        name: auc_by_activity(found, edges, 2)
+        for name, found in yardstick_predictions(result.dataset, result.split).items()
+    }
+    figures["auc-by-clicks"] = drawn = by_activity_figure(curves, yardsticks)
+    ends = {n: (c[0].auc, c[-1].auc) for n, c in curves.items()}
+    alt = "; ".join(
+        f"{name}: AUC {low:.3f} for the fewest clicks, {high:.3f} for the most"
+        for name, (low, high) in ends.items()
+        if low is not None and high is not None
+    )
+    caption = (
+        "AUC of the rows whose user had so many clicks before; the first seed of each method, "
+        "with 95% intervals over users. Dotted: not trained."
+    )
+    return figure(drawn, "clicks", caption, alt)
+
+
+def _training(runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]) -> str:
+    parts = []
+    measures = (("valid_auc", "validation AUC"), ("valid_logloss", "validation logloss"))
+    for key, label in measures:
+        curves = {
+            name: {
+                str(run.path): [
+                    (line["rows"], line[key]) for line in run.log() if line.get(key) is not None
+                ]
+                for run in found
+            }
+            for name, found in runs.items()
+        }
+        if not any(points for run in curves.values() for points in run.values()):
+            continue
+        figures[key.replace("_", "-")] = drawn = curves_figure(curves, "training rows", label)
+        caption = f"{label} during training, a line for each seed"
+        parts.append(figure(drawn, key, caption, caption))
+    return "".join(parts)
+
+
+def _calibration(
+    runs: Mapping[str, Sequence[Run]], split: SplitName, figures: dict[str, Figure]
+) -> str:
+    predictions: dict[str, Predictions] = {
+        name: found[0].predictions(split) for name, found in runs.items()
+    }
+    figures["calibration"] = drawn = calibration_figure(predictions)
+    caption = (
+        "Ten parts of equally many rows, by prediction; the first seed of each method. On the "
+        "dotted line predictions are the share of clicks. Labels with drawn negatives are "
+        "calibrated to the drawing, not to a live feed."
+    )
+    return figure(drawn, "calibration", caption, "Predicted against observed share of clicks")
+
+
+def _alpha(
+    result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
+) -> str:
+    parts, rows = [], []
+    activity = clicks_per_user(result.dataset)
+    mean = result.dataset.mean_activity
+    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
+    for number_of_method, (name, found) in enumerate(runs.items()):
+        for owner, shape in shapes_of(found[0].experiment).items():
+            key = f"alpha-{number_of_method}"
+            figures[key] = drawn = alpha_figure(
+                grid.numpy(), shape.of(grid, mean).numpy(), activity, mean
+            )
+            caption = f"{name}: alpha of {owner} over the activity of the training users"
+            parts.append(figure(drawn, key, caption, caption))
+        for run in found:
+            line = run.log()[-1]
+            owners = {k.rpartition("/")[0] for k in line if k.endswith("/perplexity")}
+            rows += [
+                [Cell(name), Cell(str(run.experiment.seed), run.experiment.seed)]
+                + [number(line.get(f"{owner}/{key}"), 2) for key in CODEBOOK]
+                for owner in sorted(owners)
+            ]
+    if rows:
+        headings = [
+            "Method",
+            "#Seed",
+            "#Perplexity",
+            "#Dead codewords",
+            "#Similarity of views",
+            "#Similarity to interests",
+            "#Uniformity",
+        ]
+        caption = (
+            "Health of the codebook at the last evaluation: perplexity is how many codewords are "
+            "used evenly, a dead one is used by nobody"
+        )
+        parts.append(table(headings, rows, caption))
+    return "".join(parts)
+
+
+def _settings(runs: Mapping[str, Sequence[Run]]) -> str:
+    """The settings of the first run of each method; what differs among the methods on top."""
+    values = {
+        name: dict(_flat(method_settings(found[0].experiment))) for name, found in runs.items()
+    }
+    keys = sorted({key for found in values.values() for key in found})
+    differing = [key for key in keys if len({str(f.get(key)) for f in values.values()}) > 1]
+    rows = [
+        [Cell(key), *(Cell(str(found[key]) if key in found else "") for found in values.values())]
+        for key in differing
+    ]
+    parts = []
+    if rows:
+        parts.append(table(["Setting", *values], rows, "Where the methods differ"))
+    for name, found in runs.items():
+        first = found[0]
+        seeds = ", ".join(str(run.experiment.seed) for run in found)
+        prints = ", ".join(run.manifest.fingerprint[:12] for run in found)
+        versions = (
+            f"torch {first.manifest.content['torch']}, {first.manifest.content['threads']} threads"
+        )
+        parts.append(
+            f"<details><summary>{text(name)}</summary>"
+            f'<p class="small">Seeds {text(seeds)}; fingerprints {text(prints)}; '
+            f"{text(versions)}</p>"
+            f"<pre>{text(to_toml(_portable(first)))}</pre></details>"
+        )
+    return "".join(parts)
+
+
+def _portable(run: Run) -> dict[str, Any]:
+    """Settings without where things lay."""
+    values = as_values(run.experiment)
+    values["dataset"] = Path(values["dataset"]).name
+    return values

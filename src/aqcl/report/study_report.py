@@ -1,0 +1,139 @@
+"""A report of a study: what was searched, what was found, what it took."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from aqcl.config import read_toml
+from aqcl.dataset import open_dataset
+from aqcl.errors import AqclError
+from aqcl.experiment import resolve
+from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure
+from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
+from aqcl.report.run_report import Report
+from aqcl.search import read_study
+from aqcl.study_summary import clicks_per_user, shapes_of
+
+
+def report_study(path: Path) -> Report:
+    """The report of a finished study.
+
+    Raises:
+        StorageError: it is missing, damaged or not finished.
+    """
+    summary = read_study(path)
+    figures: dict[str, Figure] = {}
+    objective = summary["objective"].replace(":", ", ")
+    sections = [
+        Section("What was searched", "searched", _searched(summary)),
+        Section("Best so far", "best", _best(summary, objective, figures)),
+        Section("Alpha", "alpha", _alphas(path, summary, figures)),
+        Section("Importance", "importance", _importances(summary, figures)),
+        Section("Trials", "trials", _trials(summary)),
+    ]
+    names = ", ".join(summary["methods"])
+    subtitle = f"Study on {summary['dataset']['name']}: the best validation {objective}"
+    warnings = list(summary["notes"])
+    if summary["dataset"]["simulated"]:
+        warnings.append("The data is simulated: it says nothing about real users.")
+    return Report(render_page(f"Search of {names}", subtitle, sections, warnings), figures)
+
+
+def _searched(summary: Mapping[str, Any]) -> str:
+    rows = []
+    for name, method in summary["methods"].items():
+        best = method["best"]
+        space = "; ".join(f"{key}: {found}" for key, found in method["space"].items())
+        found = (
+            "; ".join(f"{k} = {_shown(v)}" for k, v in best["parameters"].items()) if best else ""
+        )
+        rows.append(
+            [
+                Cell(name),
+                Cell(str(len(method["trials"])), len(method["trials"])),
+                number(best["value"] if best else None),
+                Cell(found),
+                Cell(space),
+                Cell(f"{method['rows']:,}", method["rows"]),
+                Cell(f"{method['seconds']:,.0f}", method["seconds"]),
+            ]
+        )
+    facts = (
+        f"{summary['trials']} trials of each method, sampler {summary['sampler']}, pruning "
+        f"{summary['pruning']}, seed {summary['seed']}; {summary['rows']:,} training rows and "
+        f"{summary['elapsed_seconds']:,.0f} seconds in all. Test rows were not opened."
+    )
+    headings = ["Method", "#Trials", "#Best", "Found", "Searched", "#Rows", "#Seconds"]
+    return paragraph(facts) + table(headings, rows, "Winners, their ranges, and what they took")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _best(summary: Mapping[str, Any], objective: str, figures: dict[str, Figure]) -> str:
+    curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
+    figures["best-so-far"] = drawn = best_so_far_figure(curves, f"validation {objective}")
+    caption = "The best value after each trial"
+    return figure(drawn, "best", caption, caption)
+
+
+def _alphas(path: Path, summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
+    """Alpha of each winner that has one, over the activity of the training users."""
+    try:
+        dataset = open_dataset(Path(summary["dataset"]["path"]), closed=("test",))
+    except AqclError as error:
+        return paragraph(f"The dataset of the study is not there any more: {error}")
+    activity, mean = clicks_per_user(dataset), dataset.mean_activity
+    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
+    parts: list[str] = []
+    for name, method in summary["methods"].items():
+        if not method["best"]:
+            continue
+        winner = resolve(read_toml(path / method["best"]["experiment"]))
+        for number_of_shape, (owner, shape) in enumerate(shapes_of(winner).items()):
+            key = f"alpha-{len(parts)}-{number_of_shape}"
+            curve = shape.of(grid, mean).numpy()
+            figures[key] = drawn = alpha_figure(grid.numpy(), curve, activity, mean)
+            caption = f"{name}: alpha of {owner} over the activity of the training users"
+            parts.append(figure(drawn, key, caption, caption))
+    return "".join(parts)
+
+
+def _importances(summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
+    parts = []
+    for k, (name, method) in enumerate(summary["methods"].items()):
+        if method.get("importance"):
+            figures[f"importance-{k}"] = drawn = importance_figure(method["importance"])
+            alt = "; ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
+            parts.append(figure(drawn, f"importance-{k}", name, alt))
+    return "".join(parts)
+
+
+def _trials(summary: Mapping[str, Any]) -> str:
+    parts: list[str] = []
+    for name, method in summary["methods"].items():
+        keys = list(dict.fromkeys(k for trial in method["trials"] for k in trial["parameters"]))
+        rows = []
+        for trial in method["trials"]:
+            parameters = [trial["parameters"].get(key) for key in keys]
+            rows.append(
+                [
+                    Cell(str(trial["number"]), trial["number"]),
+                    Cell(trial["state"]),
+                    number(trial["value"]),
+                    *(
+                        Cell(_shown(p), p if isinstance(p, int | float) else None)
+                        for p in ("" if p is None else p for p in parameters)
+                    ),
+                    Cell(f"{trial['rows']:,}", trial["rows"]),
+                    Cell(f"{trial['seconds']:,.0f}", trial["seconds"]),
+                ]
+            )
+        headings = ["#Trial", "State", "#Value", *(f"#{key}" for key in keys), "#Rows", "#Seconds"]
+        parts.append(f"<h3>{text(name)}</h3>" + table(headings, rows, f"Trials of {name}"))
+    return "".join(parts)

@@ -1,0 +1,165 @@
+"""The paper's tables and figures as one HTML page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from aqcl.evaluate import ALL
+from aqcl.report.page import (
+    Cell,
+    Section,
+    figure,
+    interval_bar,
+    number,
+    paragraph,
+    render_page,
+    table,
+    text,
+)
+from aqcl.report.write import write_figures, write_page
+from aqcl.reproduce.pictures import figures_of
+from aqcl.reproduce.results_page import read_outcomes
+
+STYLES = {"yes": "better", "no, the opposite": "worse"}
+
+
+def write_paper_page(folder: Path, out: Path, figures: Path | None = None) -> list[Path]:
+    """Write the page of all outcomes in a directory, and its figures on their own if asked for."""
+    outcomes = read_outcomes(folder)
+    drawn = {name: made for outcome in outcomes for name, made in figures_of(outcome).items()}
+    write_page(out, paper_page(outcomes))
+    return write_figures(drawn, figures) if figures is not None else []
+
+
+def holds_outcomes(folder: Path) -> bool:
+    """Whether a directory is the `outcome` of `aqcl reproduce`."""
+    return folder.is_dir() and bool(read_outcomes(folder))
+
+
+def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """The page, from outcomes as `gather` made them."""
+    sections = [Section("Claims of the paper", "claims", _claims(outcomes))]
+    warnings = []
+    if any(outcome["quick"] for outcome in outcomes):
+        warnings.append("A quick look at small data: nothing may be concluded from it.")
+    for outcome in outcomes:
+        drawn = figures_of(outcome)
+        sections.append(Section(outcome["title"], outcome["name"], _body(outcome, drawn)))
+        for facts in outcome["datasets"].values():
+            if facts["note"]:
+                warnings.append(f"{facts['title']}: {facts['note']}.")
+    subtitle = "Ours beside the paper's, arXiv 2109.13921"
+    return render_page(
+        "The paper's tables and figures", subtitle, sections, dict.fromkeys(warnings)
+    )
+
+
+def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for outcome in outcomes:
+        for comparison in outcome["comparisons"]:
+            title = outcome["datasets"][comparison["dataset"]]["title"]
+            for claim in comparison["claims"]:
+                known = claim["verdict"] != "not run"
+                rows.append(
+                    [
+                        Cell(claim["text"]),
+                        Cell(title),
+                        Cell(comparison["title"]),
+                        *_bar_and_relative(claim if known else {}),
+                        Cell(claim["verdict"], style=STYLES.get(claim["verdict"], "")),
+                    ]
+                )
+    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
+    caption = "RelaImpr with 95% intervals; bars reach from -0.02 to +0.02"
+    return table(headings, rows, caption)
+
+
+def _bar_and_relative(claim: Mapping[str, Any]) -> list[Cell]:
+    style = STYLES.get(claim.get("verdict", ""), "")
+    ends = (claim.get("difference"), claim.get("difference_low"), claim.get("difference_high"))
+    ours = claim.get("rela_impr")
+    shown = Cell("", "") if ours is None else Cell(f"{ours:+.2f}", ours)
+    paper = claim.get("paper_rela_impr")
+    printed = Cell("", "") if paper is None else Cell(f"{paper:+.2f}", paper)
+    return [interval_bar(*ends, 0.02, style), shown, printed]
+
+
+def _bar(row: Mapping[str, Any], style: str) -> Cell:
+    if row["verdict"] == "base":
+        return Cell("", "")
+    low, high = row["difference_low"], row["difference_high"]
+    return interval_bar(row["difference"], low, high, 0.03, style)
+
+
+def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
+    parts = [paragraph(f"The paper: {outcome['paper_says']}")] if outcome["paper_says"] else []
+    if outcome["kind"] == "counts":
+        parts.append(_counts(outcome["datasets"]))
+    ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in outcome["comparisons"]}
+    parts += [figure(drawn[n], n, n.replace("-", " "), n) for n in drawn if n not in ids]
+    for name, comparison in ids.items():
+        title = outcome["datasets"][comparison["dataset"]]["title"]
+        parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
+        if comparison["comparison"] is None:
+            parts.append(paragraph("Not run."))
+            continue
+        parts.append(_comparison(comparison, outcome["seeds"]))
+        if name in drawn:
+            caption = "AUC with 95% intervals; the line is the base"
+            parts.append(figure(drawn[name], name, caption, caption))
+    missing = [f for f in outcome["datasets"].values() if "missing" in f]
+    parts += [paragraph(f"{f['title']}: not run: {f['missing']}") for f in missing]
+    return "".join(parts)
+
+
+def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for facts in datasets.values():
+        ours, paper = facts.get("counts", {}), facts["paper_counts"]
+        cells = []
+        for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
+            known = f"{ours[key]:,}" if key in ours else "not run"
+            cells.append(Cell(f"{known} ({paper[name]:,})", ours.get(key)))
+        rows.append([Cell(facts["title"]), *cells])
+    return table(["Data", "#Users", "#Items", "#Samples"], rows, "Ours, the paper's in brackets")
+
+
+def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
+    found = comparison["comparison"]["rows"]
+    groups = list(dict.fromkeys(row["group"] for row in found))
+    rows = []
+    for label, state in comparison["cells"].items():
+        for k, group in enumerate(groups):
+            if state != "finished":
+                break
+            row = next(r for r in found if (r["configuration"], r["group"]) == (label, group))
+            style = row["verdict"] if row["verdict"] in ("better", "worse") else ""
+            paper = comparison["paper"].get(label, [])[k : k + 1]
+            rows.append(
+                [
+                    Cell(label),
+                    Cell("all users" if group == ALL else group),
+                    number(row["auc"]),
+                    number(row["auc_sd"]),
+                    number(paper[0] if paper else None),
+                    _bar(row, style),
+                    number(row["rela_impr"] if row["verdict"] != "base" else None, 2),
+                    Cell(row["verdict"], style=style),
+                ]
+            )
+    missing = [f"{label}: {s}" for label, s in comparison["cells"].items() if s != "finished"]
+    headings = [
+        "Method",
+        "Users",
+        "#AUC",
+        "#± sd",
+        "#Paper's AUC",
+        "Difference",
+        "#RelaImpr %",
+        "Verdict",
+    ]
+    caption = f"Mean of {seeds} seeds, against {comparison['base']}; bars reach from -0.03 to +0.03"
+    return table(headings, rows, caption) + (paragraph("; ".join(missing)) if missing else "")

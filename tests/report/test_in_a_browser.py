@@ -1,0 +1,119 @@
+"""The page in a real browser: no errors, columns that sort, dark, narrow and printed."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from aqcl.figures import best_so_far_figure
+from aqcl.report.page import Cell, Section, figure, interval_bar, number, render_page, table
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows: list[list[Cell | str]] = [
+        ["beta", number(0.75), interval_bar(0.01, 0.0, 0.02, 0.02, "better")],
+        ["alpha", number(None), interval_bar(None, None, None, 0.02, "")],
+        ["gamma", number(0.7), interval_bar(-0.01, -0.02, 0.0, 0.02, "worse")],
+    ]
+    drawn = figure(best_so_far_figure({"a": [0.5, 0.6]}, "AUC"), "f", "caption", "a line")
+    body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], ["Beware"]))
+    return path
+
+
+@pytest.fixture
+def page(browser: Browser, file: Path) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on(
+        "request",
+        lambda request: (
+            problems.append(request.url) if request.url[:5] not in ("file:", "data:") else None
+        ),
+    )
+    opened.goto(file.as_uri())
+    yield opened
+    assert problems == []
+    opened.close()
+
+
+def first_column(page: Page) -> list[str]:
+    return [cell.strip() for cell in page.locator("tbody td:first-child").all_inner_texts()]
+
+
+def test_a_column_of_numbers_sorts_both_ways_and_keeps_gaps_last(page: Page) -> None:
+    assert first_column(page) == ["beta", "alpha", "gamma"]
+    button = page.get_by_role("button", name="AUC")
+    button.click()
+    assert first_column(page) == ["gamma", "beta", "alpha"]
+    assert page.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert first_column(page) == ["beta", "gamma", "alpha"]
+    assert page.locator("th").nth(1).get_attribute("aria-sort") == "descending"
+
+
+def test_the_keyboard_sorts_too(page: Page) -> None:
+    page.get_by_role("button", name="Method").focus()
+    page.keyboard.press("Enter")
+    assert first_column(page) == ["alpha", "beta", "gamma"]
+    page.keyboard.press("Space")
+    assert first_column(page) == ["gamma", "beta", "alpha"]
+
+
+def test_a_phone_does_not_scroll_sideways(page: Page) -> None:
+    widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, file: Path, scheme: str) -> None:
+    opened = browser.new_page(color_scheme="dark" if scheme == "dark" else "light")
+    opened.goto(file.as_uri())
+    names = ("--ink", "--muted", "--better", "--worse", "--c0")
+    style = "getComputedStyle(document.documentElement).getPropertyValue"
+    paper = opened.evaluate(f"{style}('--paper')")
+    for name in names:
+        assert contrast(opened.evaluate(f"{style}('{name}')"), paper) >= 4.5, (scheme, name)
+    opened.close()
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, as the accessibility guidelines of the web define it."""
+    bright, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    color = color.strip().removeprefix("#")
+    color = color if len(color) == 6 else "".join(2 * digit for digit in color)
+    parts = [int(color[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_it_prints(browser: Browser, file: Path) -> None:
+    opened = browser.new_page()
+    opened.goto(file.as_uri())
+    assert opened.pdf()[:4] == b"%PDF"
+    opened.emulate_media(media="print")
+    assert not opened.locator("nav").is_visible()
+    opened.close()

@@ -1,0 +1,136 @@
+"""Reports of real runs and studies: what they show is what comparisons and studies say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aqcl.assessment import compare_runs
+from aqcl.errors import ConfigError, StorageError
+from aqcl.predictions import Predictions
+from aqcl.report.charts import activity_edges, reliability
+from aqcl.report.run_report import report_runs
+from aqcl.report.study_report import report_study
+from aqcl.report.write import write_report
+from aqcl.search import run_search
+from aqcl.train import train
+from tests.report.test_page import Outline
+from tests.searches import DIN_AND_AQCL, short_search
+from tests.tiny_runs import tiny_dataset, tiny_experiment
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    made: list[Path] = []
+    for name, weight in (("<b>DIN</b>", 0.0), ("DIN & AQCL", 0.1)):
+        for seed in (1, 2):
+            experiment = tiny_experiment(data, f"regularizer.aqcl.weight={weight}", f"seed={seed}")
+            made.append(folder / f"{len(made)}")
+            train(replace(experiment, name=name), made[-1])
+    return made
+
+
+@pytest.fixture(scope="module")
+def study(data: Path, tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Path:
+    out = tmp_path_factory.mktemp("studies") / "study"
+    run_search(short_search(data, trials=3, widen=0, methods=DIN_AND_AQCL), out)
+    return out
+
+
+def test_a_report_shows_every_number_of_the_comparison(runs: list[Path]) -> None:
+    text = Outline(report_runs(runs, replicates=50).html).text
+    for row in compare_runs(runs, replicates=50).comparison.rows:
+        assert row.configuration in text
+        assert row.verdict in text
+        if row.auc is not None:
+            assert f"{row.auc:.4f}" in text
+        if row.rela_impr is not None and row.verdict != "base":
+            assert f"{row.rela_impr:+.2f}" in text
+
+
+def test_a_report_is_small_and_the_same_each_time(runs: list[Path]) -> None:
+    first = report_runs(runs, replicates=50)
+    assert first.html == report_runs(runs, replicates=50).html
+    assert len(first.html.encode()) < 3_000_000
+    assert {"auc-by-clicks", "valid-auc", "calibration", "alpha-1"} <= first.figures.keys()
+
+
+def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> None:
+    text = Outline(report_runs(runs[:3], replicates=50).html).text
+    assert "Few seeds (<b>DIN</b>: 2, DIN & AQCL: 1)" in text
+    assert "different numbers of seeds" in text
+    assert "Too few users to tell anything in the group highly-active" in text
+
+
+def test_a_report_tells_settings_that_differ_and_fingerprints(runs: list[Path]) -> None:
+    text = Outline(report_runs(runs, replicates=50).html).text
+    assert "regularizer.aqcl.weight" in text
+    manifest = json.loads((runs[0] / "manifest.json").read_text())
+    assert manifest["fingerprint"][:12] in text
+    assert str(runs[0].parent) not in text  # no paths of this machine
+
+
+def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
+    made = report_study(study)
+    text = Outline(made.html).text
+    summary = json.loads((study / "study.json").read_text())
+    for name, method in summary["methods"].items():
+        assert name in text
+        for trial in method["trials"]:
+            if trial["value"] is not None:
+                assert f"{trial['value']:.4f}" in text
+    assert {"best-so-far", "alpha-0-0"} <= made.figures.keys()
+
+
+def test_reports_are_written_with_their_figures(runs: list[Path], tmp_path: Path) -> None:
+    files = write_report(runs, tmp_path / "out" / "report.html", figures=tmp_path / "figures")
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    assert {file.suffix for file in files} == {".svg", ".png", ".pdf"}
+    assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs run directories"):
+        write_report([], tmp_path / "r.html")
+    with pytest.raises(ConfigError, match="a study has a report of its own"):
+        write_report([study, *runs], tmp_path / "r.html")
+    with pytest.raises(StorageError):
+        write_report([tmp_path / "nothing"], tmp_path / "r.html")
+    with pytest.raises(ConfigError, match="no run is called"):
+        write_report(runs, tmp_path / "r.html", base="DIM")
+    assert not (tmp_path / "r.html").exists()
+
+
+def predictions(activity: np.ndarray, label: np.ndarray, score: np.ndarray) -> Predictions:
+    rows = np.arange(len(label))
+    return Predictions(rows, rows, label, activity, score)
+
+
+def test_bins_of_activity_hold_enough_positives() -> None:
+    draw = np.random.default_rng(0)
+    found = predictions(draw.geometric(0.2, 5000), draw.integers(0, 2, 5000), draw.random(5000))
+    edges = activity_edges(found, positives=200)
+    assert edges[0] == 1
+    bins = np.searchsorted(edges, found.activity, side="right") - 1
+    counts = [np.count_nonzero((bins == b) & (found.label == 1)) for b in range(len(edges))]
+    assert len(edges) > 3
+    assert min(counts) >= 200
+    assert activity_edges(found, positives=10_000) == [1]
+
+
+def test_reliability_is_exact_for_known_shares() -> None:
+    score = np.repeat([0.2, 0.6], 50)
+    label = np.array([1] * 10 + [0] * 40 + [1] * 30 + [0] * 20)
+    expected, observed = reliability(predictions(np.ones(100, int), label, score), 2)
+    assert expected == pytest.approx([0.2, 0.6])
+    assert observed == pytest.approx([0.2, 0.6])
