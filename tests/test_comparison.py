@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aqcl import metrics
 from aqcl.activity import GROUPS
-from aqcl.comparison import Comparison, ComparisonRow, compare
+from aqcl.comparison import Comparison, ComparisonRow, compare, holm, p_value
 from aqcl.errors import ConfigError, DataError
 from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
@@ -170,3 +173,53 @@ def test_a_comparison_needs_its_base_and_runs() -> None:
         compare({"din": [made_run(1.0, 0)]}, "dinn", THRESHOLDS, 20)
     with pytest.raises(DataError, match="'b': expected at least one run"):
         compare({"a": [made_run(1.0, 0)], "b": []}, "a", THRESHOLDS, 20)
+
+
+def slow_holm(p_values: list[float]) -> list[float]:
+    """By the definition: the largest of the scaled p-values that are not larger."""
+    m = len(p_values)
+    ordered = sorted(p_values)
+    adjusted = []
+    for p in p_values:
+        scaled = [(m - k) * q for k, q in enumerate(ordered) if q <= p]
+        adjusted.append(min(1.0, max(scaled)))
+    return adjusted
+
+
+def test_holm_on_an_example_worked_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_what_its_definition_says(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert adjusted == pytest.approx(slow_holm(p_values))
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    assert np.array_equal(np.argsort(p_values, kind="stable"), np.lexsort((p_values, adjusted)))
+
+
+def test_a_p_value_is_twice_the_smaller_tail_and_never_0() -> None:
+    differences = np.concatenate([np.full(990, 1.0), np.full(9, -1.0)])
+    assert p_value(differences) == pytest.approx(2 * 10 / 1000)
+    assert p_value(np.ones(999)) == pytest.approx(2 / 1000)
+    assert p_value(np.zeros(10)) == 1.0
+    assert p_value(np.array([1.0, np.nan])) is None
+
+
+def test_many_comparisons_are_corrected_and_yardsticks_do_not_count() -> None:
+    base, other = made_run(1.0, 0), made_run(1.1, 1)
+    runs = {"a": [base], "b": [other], "popularity": [made_run(0.1, 2)]}
+    rows = compare(runs, "a", THRESHOLDS, 200, untrained=("popularity",)).rows
+    claims = [row for row in rows if row.configuration == "b" and row.p_value is not None]
+    assert [row.holm for row in claims] == pytest.approx(holm([row.p_value or 0 for row in claims]))
+    assert all(row.holm is None for row in rows if row.configuration != "b")
+    assert all(row.p_value is None for row in rows if row.configuration == "a")
+
+
+def test_a_finding_says_what_does_not_survive_the_correction() -> None:
+    rows = compare({"a": [made_run(0.2, 0)], "b": [made_run(2.0, 0)]}, "a", THRESHOLDS, 50).rows
+    row = next(row for row in rows if row.verdict == "better")
+    assert replace(row, holm=0.2).finding == "better, not after Holm"
+    assert replace(row, holm=0.01).finding == "better"
+    assert replace(row, holm=None).finding == "better"

@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,20 @@ def test_other_names_are_refused() -> None:
     aqcl: Any = importlib.import_module("aqcl")
     with pytest.raises(AttributeError, match="no attribute 'AQCLoss'"):
         _ = aqcl.AQCLoss
+
+
+SHELL = [
+    (page, line)
+    for page in PAGES
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("aqcl ") and "--help" not in line
+]
+
+
+@pytest.mark.parametrize(("page", "line"), SHELL, ids=lambda part: str(part)[-40:])
+def test_commands_on_pages_have_the_options_that_they_show(page: Path, line: str) -> None:
+    from aqcl.cli import app
+
+    words = shlex.split(line, comments=True)[1:]
+    app.parse_args(words, exit_on_error=False, print_error=False)

@@ -8,8 +8,9 @@ from aqcl.comparison import Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.evaluate import ALL, evaluate
+from aqcl.evaluate import ALL, Evaluation, Mask, evaluate, group_masks
 from aqcl.experiment import method_settings
+from aqcl.item_groups import By, item_masks, item_thresholds
 from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
 from aqcl.scoring import facts_of, load_backbone, pick_device, score
@@ -38,6 +39,30 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
     rows = {"train": dataset.train, "valid": dataset.valid}.get(split) or dataset.test
     predictions = score(backbone, rows, experiment.train.max_history, device)
     return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
+
+
+def groups_by(
+    by: By, predictions: Predictions, dataset: Dataset
+) -> tuple[tuple[int, int], dict[str, Mask]]:
+    """Thresholds of clicks, and the rows of each group, all rows first."""
+    if by == "user-activity":
+        return dataset.thresholds, group_masks(predictions, dataset.thresholds)
+    thresholds = item_thresholds(dataset.item_count)
+    return thresholds, item_masks(predictions, dataset.item_count, thresholds)
+
+
+def assess_by(path: Path, split: SplitName, by: By) -> tuple[Run, Evaluation]:
+    """Score a run, unless that was done, and measure it by groups of rows.
+
+    Raises:
+        StorageError: the run or its dataset is missing, damaged, or not the one it was trained on.
+    """
+    run = assess(path, split)
+    if by == "user-activity":
+        return run, Evaluation.from_json(run.metrics()[split])
+    predictions = run.predictions(split)
+    thresholds, masks = groups_by(by, predictions, open_dataset_of(run))
+    return run, evaluate(predictions, thresholds, masks=masks)
 
 
 def open_dataset_of(run: Run) -> Dataset:
@@ -98,6 +123,7 @@ def compare_runs(
     split: SplitName = "test",
     base: str | None = None,
     replicates: int = 1000,
+    by: By = "user-activity",
 ) -> RunComparison:
     """Compare runs on the same rows; runs that differ only by seed are one configuration.
 
@@ -109,6 +135,7 @@ def compare_runs(
         split: which rows.
         base: label of the configuration to compare with; the first run's if not given.
         replicates: resamples of the users.
+        by: what rows are grouped by.
 
     Raises:
         ConfigError: no run is given, none is called `base`, or `replicates` is below 1.
@@ -140,8 +167,9 @@ def compare_runs(
         for name, found in yardstick_predictions(dataset, split).items()
     }
     predictions |= {name: [found] for name, found in yardsticks.items()}
+    thresholds, masks = groups_by(by, predictions[base][0], dataset)
     return RunComparison(
-        compare(predictions, base, dataset.thresholds, replicates),
+        compare(predictions, base, thresholds, replicates, masks, tuple(yardsticks)),
         dataset,
         split,
         {label: tuple(run.path for run in runs) for label, runs in configurations.items()},

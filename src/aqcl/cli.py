@@ -238,6 +238,7 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
 for _command in (
     cli_results.evaluate,
     cli_results.compare,
+    cli_results.interests,
     cli_results.report,
     cli_results.reproduce,
     cli_results.demo,

@@ -9,13 +9,18 @@ from cyclopts import Parameter
 from aqcl.console import Json, Split, show, show_json
 from aqcl.errors import ConfigError
 
+By = Literal["user-activity", "item-activity"]
 
-def evaluate(*runs: Path, split: Split = "test", as_json: Json = False) -> None:
+
+def evaluate(
+    *runs: Path, split: Split = "test", by: By = "user-activity", as_json: Json = False
+) -> None:
     """Measure runs on a split: AUC, GAUC, logloss and calibration by activity group.
 
     Args:
         runs: Run directories.
         split: Which rows; predictions and metrics are kept in the run directory.
+        by: Groups of rows: by the clicks of their user, or by those of their item.
         as_json: Print the metrics as JSON.
     """
     if not runs:
@@ -23,22 +28,23 @@ def evaluate(*runs: Path, split: Split = "test", as_json: Json = False) -> None:
     from aqcl.runtime import settle_threads
 
     settle_threads()
-    from aqcl.assessment import assess
+    from aqcl.assessment import assess_by
 
-    assessed = [assess(path, split) for path in runs]
+    assessed = [assess_by(path, split, by) for path in runs]
     if as_json:
-        show_json({str(run.path): run.metrics()[split] for run in assessed})
+        show_json({str(run.path): evaluation.to_json() for run, evaluation in assessed})
         return
     from aqcl.tables import evaluation_table
 
-    for run in assessed:
-        show(evaluation_table(run, split))
+    for run, evaluation in assessed:
+        show(evaluation_table(run, split, evaluation))
 
 
 def compare(
     *runs: Path,
     base: str | None = None,
     split: Split = "test",
+    by: By = "user-activity",
     replicates: int = 1000,
     as_json: Json = False,
 ) -> None:
@@ -50,6 +56,7 @@ def compare(
         runs: Run directories.
         base: Label of the method to compare with; the first run's by default.
         split: Which rows.
+        by: Groups of rows: by the clicks of their user, or by those of their item.
         replicates: Resamples of the users for the intervals.
         as_json: Print the comparison as JSON.
     """
@@ -58,7 +65,7 @@ def compare(
     settle_threads()
     from aqcl.assessment import compare_runs
 
-    result = compare_runs(runs, split, base, replicates)
+    result = compare_runs(runs, split, base, replicates, by)
     if as_json:
         runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
         facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
@@ -70,6 +77,44 @@ def compare(
     from aqcl.tables import comparison_table
 
     show(comparison_table(result))
+
+
+def interests(
+    run: Path,
+    /,
+    *,
+    user: str | None = None,
+    top: int = 5,
+    as_json: Json = False,
+) -> None:
+    """Tell what the interests stand for that a run with AQCL has learned.
+
+    Args:
+        run: Run directory.
+        user: Id of a user: their nearest interests, and the clicks that drove a score.
+        top: Items of each interest; interests and clicks of the user.
+        as_json: Print all of it as JSON.
+    """
+    from aqcl.interests import describe_interests, describe_user
+    from aqcl.runs import open_run
+
+    opened = open_run(run)
+    if user is not None:
+        found = describe_user(opened, user, top)
+        if as_json:
+            show_json(found.to_json())
+            return
+        from aqcl.interest_tables import user_table
+
+        show(user_table(found))
+        return
+    codebook = describe_interests(opened, top)
+    if as_json:
+        show_json(codebook.to_json())
+        return
+    from aqcl.interest_tables import codebook_table
+
+    show(codebook_table(codebook))
 
 
 def report(

@@ -3,9 +3,9 @@
 All runs share the resampled users, so that what is common to them cancels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,14 @@ from aqcl import metrics
 from aqcl.bootstrap import affordable, interval, resample_seeds, resample_users
 from aqcl.config import choose
 from aqcl.errors import DataError
-from aqcl.evaluate import N_REPLICATES, Counts, count_rows, defined, group_masks, plain
+from aqcl.evaluate import N_REPLICATES, Counts, Mask, count_rows, defined, group_masks, plain
 from aqcl.predictions import ROW_COLUMNS, Predictions
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["base", "better", "worse", "no difference shown", "too few users to tell"]
 
+SIGNIFICANCE: Final = 0.05
+"""Of an interval of 95%, and of a corrected p-value."""
 _FEWEST_USERS, _FEWEST_POSITIVES = 100, 50
 
 
@@ -49,6 +51,16 @@ class ComparisonRow:
     """None also where a resample puts the base at or below chance."""
     rela_impr_high: float | None
     verdict: Verdict
+    p_value: float | None = None
+    """Two-sided, that the difference is zero: twice the smaller share of resamples beyond it."""
+    holm: float | None = None
+    """The same after Holm's correction for all trained configurations and groups compared."""
+
+    @property
+    def finding(self) -> str:
+        """The verdict, and whether it holds when one counts how many were looked for."""
+        weak = self.verdict in ("better", "worse") and (self.holm or 0.0) > SIGNIFICANCE
+        return f"{self.verdict}, not after Holm" if weak else self.verdict
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,8 @@ def compare(
     base: str,
     thresholds: tuple[int, int],
     replicates: int = N_REPLICATES,
-    seed: int = 0,
+    masks: Mapping[str, Mask] | None = None,
+    untrained: Collection[str] = (),
 ) -> Comparison:
     """Compare configurations, each run with one or more seeds, against one of them.
 
@@ -90,7 +103,8 @@ def compare(
         base: name of the configuration that the others are compared with.
         thresholds: the most clicks of a non-active and of a slightly active user.
         replicates: resamples; at most 200 are taken above a million rows.
-        seed: of the resampling.
+        masks: rows of each group, in place of those by the users' activity.
+        untrained: configurations that are no claims, and do not count in Holm's correction.
 
     Raises:
         ConfigError: there is no configuration called `base`.
@@ -98,7 +112,8 @@ def compare(
     """
     choose(configurations, base, "base")
     first = _check_rows(configurations, base)
-    masks = group_masks(first, thresholds)
+    seed = 0  # of the resampling: the same for all, so that what is common cancels
+    masks = group_masks(first, thresholds) if masks is None else masks
     counts = count_rows(first, list(masks.values()))
     replicates = affordable(replicates, len(first))
     runs = [run for seeds in configurations.values() for run in seeds]
@@ -114,8 +129,43 @@ def compare(
         base_aucs = measured[base][0][:, g], measured[base][1][g]
         for name, (own, own_resampled) in measured.items():
             row = _compared(name, group, counts[g], (own[:, g], own_resampled[g]), base_aucs)
-            rows.append(replace(row, verdict="base") if name == base else row)
-    return Comparison(tuple(rows), base, thresholds, replicates, seed)
+            rows.append(replace(row, verdict="base", p_value=None) if name == base else row)
+    return Comparison(tuple(_corrected(rows, untrained)), base, thresholds, replicates, seed)
+
+
+def _corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
+    claims = [
+        k
+        for k, row in enumerate(rows)
+        if row.p_value is not None and row.verdict != "base" and row.configuration not in untrained
+    ]
+    adjusted = dict(zip(claims, holm([rows[k].p_value or 0.0 for k in claims]), strict=True))
+    return [replace(row, holm=adjusted.get(k)) for k, row in enumerate(rows)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for how many there are, so that any error is as rare as one alone.
+
+    Reference: Holm, Scandinavian Journal of Statistics 6 (1979): the smallest p of m is multiplied
+    by m, the next by m - 1, ..., and none is below the one before it.
+    """
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def p_value(differences: Floats) -> float | None:
+    """Two-sided p of a bootstrap: twice the smaller share of resamples on one side of zero.
+
+    One resample is added to each side, so that no finite number of them gives 0. None where one
+    is not defined.
+    """
+    if not np.isfinite(differences).all():
+        return None
+    below, above = (differences <= 0).sum() + 1, (differences >= 0).sum() + 1
+    return float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
 
 
 def _compared(
@@ -146,6 +196,7 @@ def _compared(
         rela_impr_low=ratio_low,
         rela_impr_high=ratio_high,
         verdict=_verdict(difference_low, difference_high, counts),
+        p_value=p_value(resampled - base[1]),
     )
 
 

@@ -90,16 +90,18 @@ def evaluate(
     thresholds: tuple[int, int],
     replicates: int = N_REPLICATES,
     seed: int = 0,
+    masks: Mapping[str, Mask] | None = None,
 ) -> Evaluation:
-    """Measure predictions on all users and on each activity group.
+    """Measure predictions on all users and on each activity group, or on other groups of rows.
 
     Args:
         predictions: all rows of a split, a user's earliest row first.
         thresholds: the most clicks of a non-active and of a slightly active user.
         replicates: resamples of the users; at most 200 are taken above a million rows.
         seed: of the resampling.
+        masks: rows of each group, in place of those by the users' activity.
     """
-    masks = group_masks(predictions, thresholds)
+    masks = group_masks(predictions, thresholds) if masks is None else masks
     rows = list(masks.values())
     measures, counts = _measure(predictions, rows), count_rows(predictions, rows)
     replicates = affordable(replicates, len(predictions))
@@ -206,7 +208,7 @@ def _members(user: Numbers, n_users: int, mask: Mask) -> Mask:
 
 
 def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]:
-    """What needs no resampling, for masks that hold all rows of a user or none."""
+    """What needs no resampling; GAUC only where a mask holds all rows of its users."""
     user, n_users = number_users(predictions.user)
     order = rows_by_score(predictions.score)
     positive = predictions.label == 1
@@ -214,8 +216,9 @@ def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]
     measured: list[_Measures] = []
     for mask in masks:
         members = _members(user, n_users, mask)
+        whole = bool(np.array_equal(members[user], mask))
         measures: _Measures = {
-            "gauc": defined(pairs.gauc(members=members)),
+            "gauc": defined(pairs.gauc(members=members)) if whole else None,
             "logloss": None,
             "calibration_error": None,
             "predicted_observed_ratio": None,

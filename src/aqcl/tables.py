@@ -18,6 +18,7 @@ from aqcl.assessment import RunComparison
 from aqcl.comparison import ComparisonRow
 from aqcl.describe import Description
 from aqcl.evaluate import ALL, Evaluation
+from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run
 
 
@@ -64,7 +65,7 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
     elif row.seeds > 1:
         name += f" ({row.seeds} seeds)"
     auc = _number(row.auc) + (f" ± {row.auc_sd:.4f}" if row.auc_sd is not None else "")
-    return name, auc, _improvement(row), row.verdict
+    return name, auc, _improvement(row), row.finding
 
 
 def _improvement(row: ComparisonRow) -> str:
@@ -98,14 +99,26 @@ def _reading(result: RunComparison) -> list[str]:
         f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled}, paired on the "
         "same rows."
     )
+    if any(row.finding != row.verdict for row in comparison.rows):
+        lines.append(
+            "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty "
+            "would be by chance; corrected for that, p is above 0.05."
+        )
+    if any(row.group in ITEM_GROUPS for row in comparison.rows):
+        lines.append(
+            "Groups are of the row's own item, by its training clicks: clicks on such items are "
+            "ranked against other such items."
+        )
     lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
     return lines + [f"Note: {note}." for note in result.dataset.notes]
 
 
 def _range(group: str, thresholds: tuple[int, int]) -> str:
-    """The clicks that make a user a member of an activity group."""
+    """The clicks that make a user, or an item, a member of a group."""
     low, high = thresholds
     bounds = dict(zip(GROUPS, ((0, low), (low + 1, high), (high + 1, None)), strict=True))
+    items = ((0, 0), (1, low), (low + 1, high), (high + 1, None))
+    bounds |= zip(ITEM_GROUPS, items, strict=True)
     if group not in bounds:
         return ""
     first, last = bounds[group]
@@ -116,9 +129,9 @@ def _range(group: str, thresholds: tuple[int, int]) -> str:
     return f"{first} to {last} clicks"
 
 
-def evaluation_table(run: Run, split: str) -> Group:
-    """Every metric of a run on a split, a column for each activity group."""
-    evaluation = Evaluation.from_json(run.metrics()[split])
+def evaluation_table(run: Run, split: str, evaluation: Evaluation | None = None) -> Group:
+    """Every metric of a run on a split, a column for each group, by default of activity."""
+    evaluation = evaluation or Evaluation.from_json(run.metrics()[split])
     groups = evaluation.groups
     table = _table()
     table.add_column("", no_wrap=True)

@@ -215,7 +215,7 @@ def _result_row(
         relative,
         number(_mean([group.gauc for group in found])),
         number(_mean([group.logloss for group in found])),
-        Cell(row.verdict, style=style),
+        Cell(row.finding, style=style),
     ]
 
 

@@ -1,16 +1,30 @@
-"""What figures show besides comparisons, as plain data: activity and curves of alpha."""
+"""What figures show besides comparisons, as plain data: activity, curves of alpha, latents."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from aqcl.dataset import open_dataset
 from aqcl.describe import FINDINGS
-from aqcl.reproduce.cells import Scope, place_of, tuned_cell, winner_of
+from aqcl.errors import ConfigError
+from aqcl.latents import (
+    choose_rows,
+    clusters,
+    encode_rows,
+    load_interests,
+    load_model,
+    separation,
+    tsne,
+)
+from aqcl.reproduce.cells import Scope, place_of, run_folder, tuned_cell, winner_of
 from aqcl.reproduce.specs import TUNED, Specs
+from aqcl.runs import is_finished, open_run
 from aqcl.storage import MANIFEST
 
+MOST_LATENTS = 3000
+"""Rows of figure 6."""
 SEARCHED = ("regularizer.aqcl.w1", "regularizer.aqcl.w2")
 
 
@@ -49,3 +63,44 @@ def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     ]
     w1, w2 = (table["best"]["parameters"][name] for name in SEARCHED)
     return {"w1": w1, "w2": w2, "trials": trials}
+
+
+def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
+    """Latents of DIN and of AQCL in the plane, with AQCL's interest of each row.
+
+    Validation rows; the first seed of each. None before both have been trained.
+    """
+    place = place_of(scope, key, TUNED)
+    cells = {name: tuned_cell(specs, place, name) for name in ("DIN", "AQCL")}
+    if any(winner_of(cell) is None for cell in cells.values()):
+        return None
+    folders = {name: run_folder(cell, seed=1) for name, cell in cells.items()}
+    if not all(is_finished(folder) for folder in folders.values()):
+        return None
+    dataset = open_dataset(place.prepared)
+    rows = choose_rows(np.arange(len(dataset.valid)), MOST_LATENTS)
+    runs = {name: open_run(folder) for name, folder in folders.items()}
+    latent = {
+        name: encode_rows(
+            load_model(run, dataset), dataset.valid, rows, run.experiment.train.max_history
+        )
+        for name, run in runs.items()
+    }
+    try:
+        interests = load_interests(runs["AQCL"], dataset)
+    except ConfigError as error:  # a quick look may be too short for a codebook
+        return {"missing": str(error).partition(": ")[2]}
+    interest = interests.nearest(latent["AQCL"])
+    own = {"AQCL": interest, "DIN": clusters(latent["DIN"], len(np.unique(interest)))}
+    return {
+        "rows": len(rows),
+        "interest": interest.tolist(),
+        "points": {name: tsne(found).round(2).tolist() for name, found in latent.items()},
+        "separation": {
+            name: {
+                "by interests of AQCL": asdict(separation(found, interest)),
+                "by its own clusters": asdict(separation(found, own[name])),
+            }
+            for name, found in latent.items()
+        },
+    }

@@ -16,7 +16,7 @@ from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
 from aqcl.predictions import Predictions
 from aqcl.reproduce.cells import Cell, Scope, comparisons_of, place_of, run_folder, winner_of
-from aqcl.reproduce.figure_data import activity_of, alphas_of
+from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.runs import Run, is_finished
 from aqcl.storage import MANIFEST
@@ -58,7 +58,7 @@ def gather(
         "studies": _studies(scope, comparisons_of(specs, scope, name, datasets)),
         "comparisons": comparisons,
     }
-    makers = {"activity": activity_of, "alpha": alphas_of}
+    makers = {"activity": activity_of, "alpha": alphas_of, "latents": latents_of}
     if spec.kind in makers:
         found = {key: makers[spec.kind](specs, scope, key) for key in chosen}
         outcome[spec.kind] = {key: value for key, value in found.items() if value is not None}
@@ -238,6 +238,7 @@ def _claim(claim: Any, row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict
     return {
         **_named(claim),
         "verdict": words.get(row["verdict"], row["verdict"]),
+        "holm": row["holm"],
         **numbers,
         "paper_rela_impr": printed,
     }

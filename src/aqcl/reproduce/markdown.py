@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aqcl.comparison import SIGNIFICANCE
 from aqcl.evaluate import ALL
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
@@ -28,6 +29,7 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
     if outcome["kind"] == "counts":
         parts.append(counts_table(outcome["datasets"]))
     parts += [_image(name, folder) for name in names if not _is_of_comparison(name, outcome)]
+    parts += latents_parts(outcome)
     for comparison in outcome["comparisons"]:
         parts += comparison_parts(comparison, outcome)
         name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
@@ -91,6 +93,25 @@ def counts_table(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
+    """How well interests separate latents, in numbers."""
+    lines = []
+    for key, found in outcome.get("latents", {}).items():
+        title = outcome["datasets"][key]["title"]
+        if "missing" in found:
+            return [f"{title}: {found['missing']}"]
+        for name, measured in found["separation"].items():
+            for how, one in measured.items():
+                lines.append(
+                    f"| {title} | {name} | {how} | {one['silhouette']:+.3f} "
+                    f"| {one['purity']:.3f} | {one['chance']:.3f} |"
+                )
+    if not lines:
+        return []
+    head = "| data | latents of | divided | silhouette | neighbours alike | by chance |"
+    return ["\n".join([head, "|---|---|---|---|---|---|", *lines])]
+
+
 def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
     """Heading, table and claims of one comparison."""
     facts = outcome["datasets"][comparison["dataset"]]
@@ -113,7 +134,8 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
-        "paired 95% interval over users and seeds; the paper's AUC in brackets.",
+        "paired 95% interval over users and seeds, bold where it is beside zero, † where that does "
+        "not survive Holm's correction; the paper's AUC in brackets.",
         "",
         f"| method | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
@@ -133,9 +155,16 @@ def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
         return "not defined"
     text = f"{row['auc']:.4f}" + (f" ± {row['auc_sd']:.4f}" if row["auc_sd"] is not None else "")
     if row["verdict"] != "base" and row["rela_impr"] is not None:
-        mark = {"better": "**", "worse": "**"}.get(row["verdict"], "")
-        text += f"; {mark}{_relative(row)}{mark}"
+        shown = _relative(row)
+        if row["verdict"] in ("better", "worse"):
+            shown = f"**{shown}**" if holds(row) else f"{shown}†"
+        text += f"; {shown}"
     return text + (f" [paper {paper[0]:.4f}]" if paper else "")
+
+
+def holds(row: Mapping[str, Any]) -> bool:
+    """Whether a difference stays significant after Holm's correction for all that are compared."""
+    return row["holm"] is None or row["holm"] <= SIGNIFICANCE
 
 
 def _relative(row: Mapping[str, Any]) -> str:
@@ -164,8 +193,10 @@ def claims(comparison: Mapping[str, Any]) -> str:
             continue
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""
+        beside_zero = claim["difference_low"] > 0 or claim["difference_high"] < 0
+        weak = " (not after Holm)" if beside_zero and not holds(claim) else ""
         ours = _relative(claim)
-        lines.append(f"- {claim['text']}: **{claim['verdict']}**, {ours} RelaImpr{paper}")
+        lines.append(f"- {claim['text']}: **{claim['verdict']}**{weak}, {ours} RelaImpr{paper}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,61 @@
+"""Interests as tables for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from aqcl.activity import GROUPS
+from aqcl.interests import Codebook, UserInterests
+
+MOST_SHOWN = 20
+"""Interests that a terminal shows; JSON has them all."""
+
+
+def codebook_table(codebook: Codebook) -> Group:
+    """The largest interests: size, who has them, what they hold."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("interest", "rows", "share", *GROUPS):
+        table.add_column(heading, justify="right")
+    table.add_column("items")
+    fields = list(codebook.interests[0].attributes) if codebook.interests else []
+    for field in fields:
+        table.add_column(field)
+    for one in codebook.interests[:MOST_SHOWN]:
+        cells = [str(one.codeword), f"{one.rows:,}", f"{one.share:.1%}"]
+        cells += [f"{one.activity[group]:.0%}" for group in GROUPS]
+        cells += [_listed(one.items), *(_listed(one.attributes[field]) for field in fields)]
+        table.add_row(*map(Text, cells))
+    head = (
+        f"{codebook.used} of {codebook.codewords} interests are nearest to any of "
+        f"{codebook.rows:,} clicked training rows; perplexity {codebook.perplexity:.1f}."
+    )
+    rest = len(codebook.interests) - MOST_SHOWN
+    more = [Text(f"{rest} more with --json.", style="dim")] if rest > 0 else []
+    return Group(Text(head), table, *more)
+
+
+def user_table(found: UserInterests) -> Group:
+    """The nearest interests of a user, and the clicks behind a score."""
+    near = ", ".join(f"{codeword} ({cosine:.2f})" for codeword, cosine in found.nearest)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("click")
+    table.add_column("score without it", justify="right")
+    table.add_column("change", justify="right")
+    for item, fall in found.drivers:
+        table.add_row(*map(Text, (item, f"{found.score - fall:.4f}", f"{-fall:+.4f}")))
+    head = (
+        f"User {found.user} after {found.clicks} clicks, candidate {found.item}: score "
+        f"{found.score:.4f}."
+    )
+    note = (
+        "Each click left out alone; clicks that stand in for each other seem to matter less than "
+        "they do together."
+    )
+    return Group(Text(head), Text(f"Nearest interests (cosine): {near}."), table, Text(note))
+
+
+def _listed(pairs: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in pairs)

@@ -1,0 +1,234 @@
+"""What the codewords of a trained run stand for, and which of them a user is near to."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+
+from aqcl.activity import GROUPS
+from aqcl.assessment import open_dataset_of
+from aqcl.batch import Batch
+from aqcl.contracts import Predictor
+from aqcl.dataset import Dataset, Split
+from aqcl.errors import DataError
+from aqcl.latents import choose_rows, encode_rows, load_interests, load_model
+from aqcl.runs import Run
+from aqcl.schema import UNKNOWN
+
+MOST_ROWS = 50_000
+"""Clicked training rows that are looked at."""
+
+
+@dataclass(frozen=True)
+class Interest:
+    """A codeword, by the clicked training rows whose latent is nearest to it."""
+
+    codeword: int
+    rows: int
+    share: float
+    activity: dict[str, float]
+    """Share of each activity group among its rows."""
+    items: list[tuple[str, int]]
+    """The most frequent items, and how often each was clicked."""
+    attributes: dict[str, list[tuple[str, int]]]
+    """The same for each categorical field of items."""
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """All interests of a run, the largest first."""
+
+    rows: int
+    """Rows that were looked at."""
+    codewords: int
+    used: int
+    """Codewords that are nearest to any row."""
+    perplexity: float
+    """How many codewords are used evenly."""
+    interests: tuple[Interest, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class UserInterests:
+    """A user's latest training or validation row: nearest interests, and what drove its score."""
+
+    user: str
+    item: str
+    """The candidate of that row."""
+    clicks: int
+    """Clicks of the user before it."""
+    score: float
+    nearest: list[tuple[int, float]]
+    """Codewords and cosines, the nearest first."""
+    drivers: list[tuple[str, float]]
+    """Clicked items, and by how much the score falls without each, the strongest first."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def describe_interests(run: Run, top: int = 5, seed: int = 0) -> Codebook:
+    """What each codeword of a run stands for.
+
+    Args:
+        run: trained with AQCL.
+        top: items and attributes of each.
+        seed: of the choice of rows where there are too many.
+
+    Raises:
+        ConfigError: the run has no codebook.
+        StorageError: its dataset is missing or another one.
+    """
+    dataset = open_dataset_of(run)
+    interests, model = load_interests(run, dataset), load_model(run, dataset)
+    split = dataset.train
+    rows = choose_rows(np.flatnonzero(split.columns["label"] == 1), MOST_ROWS, seed)
+    latent = encode_rows(model, split, rows, run.experiment.train.max_history)
+    code = interests.nearest(latent)
+    count = len(interests.regularizer.codebook)
+    sizes = np.bincount(code, minlength=count)
+    share = sizes[sizes > 0] / len(rows)
+    found = [
+        _interest(dataset, split, rows[code == number], int(number), len(rows), top)
+        for number in np.argsort(-sizes, kind="stable")
+        if sizes[number]
+    ]
+    return Codebook(
+        rows=len(rows),
+        codewords=count,
+        used=len(found),
+        perplexity=float(np.exp(-(share * np.log(share)).sum())),
+        interests=tuple(found),
+    )
+
+
+def _interest(
+    dataset: Dataset, split: Split, rows: Int[np.ndarray, " N"], number: int, total: int, top: int
+) -> Interest:
+    item = split.columns["item"][rows]
+    groups = np.searchsorted(dataset.thresholds, split.columns["history_length"][rows])
+    mix = np.bincount(groups, minlength=len(GROUPS)) / len(rows)
+    return Interest(
+        codeword=number,
+        rows=len(rows),
+        share=len(rows) / total,
+        activity=dict(zip(GROUPS, mix.tolist(), strict=True)),
+        items=_most(names_of(dataset, "item", item), top),
+        attributes={
+            field.name: _most(
+                names_of(dataset, field.name, dataset.attributes[field.name][item]), top
+            )
+            for field in dataset.schema.fields
+            if field.side == "item" and field.kind == "categorical"
+        },
+    )
+
+
+def names_of(dataset: Dataset, vocabulary: str, ids: Int[np.ndarray, " N"]) -> list[str]:
+    """Raw values of ids as text."""
+    raw = dataset.vocabularies[vocabulary].decode(ids)
+    return raw.cast(pl.String).fill_null("unknown").to_list()
+
+
+def _most(names: list[str], top: int) -> list[tuple[str, int]]:
+    # Ties by name, so that the same run tells the same.
+    return sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))[:top]
+
+
+def describe_user(run: Run, user: str, top: int = 5) -> UserInterests:
+    """The interests nearest to a user, and the clicks that drove a score.
+
+    It is looked at in the user's latest validation click, or training click where there is none;
+    test rows are not read. What drove the score is found by leaving out one click at a time, which
+    works for every backbone and tells nothing of clicks that stand in for each other.
+
+    Args:
+        run: trained with AQCL.
+        user: the raw id.
+        top: interests and clicks.
+
+    Raises:
+        ConfigError: the run has no codebook.
+        DataError: the user is not known from training or has no row to look at.
+    """
+    dataset = open_dataset_of(run)
+    interests, model = load_interests(run, dataset), load_model(run, dataset)
+    split, row = _latest_row(dataset, user)
+    batch = split.batch(np.array([row]), run.experiment.train.max_history)
+    latent = encode_rows(model, split, np.array([row]), run.experiment.train.max_history)
+    similarity = interests.similarities(torch.from_numpy(latent))[0]
+    values, codes = similarity.topk(min(top, len(similarity)))
+    scores = _scores(model, leave_one_out(batch))
+    falls = scores[0] - scores[1:]
+    clicks = names_of(dataset, "item", batch.history.numpy())
+    ranked = sorted(zip(clicks, falls.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
+    return UserInterests(
+        user=user,
+        item=names_of(dataset, "item", batch.item.numpy())[0],
+        clicks=int(batch.activity[0]),
+        score=float(scores[0]),
+        nearest=list(zip(codes.tolist(), values.tolist(), strict=True)),
+        drivers=ranked[:top],
+    )
+
+
+def _latest_row(dataset: Dataset, user: str) -> tuple[Split, int]:
+    ids = dataset.vocabularies["user"].encode(pl.Series("user", [user]))
+    if ids[0] == UNKNOWN:
+        known = dataset.vocabularies["user"].values.head(3).cast(pl.String).to_list()
+        raise DataError(
+            f"user '{user}' is not in {dataset.path}; ids are as in the log, such as "
+            f"{', '.join(known)}"
+        )
+    for split in (dataset.valid, dataset.train):
+        columns = split.columns
+        rows = np.flatnonzero((columns["user"] == ids[0]) & (columns["label"] == 1))
+        if len(rows):
+            return split, int(rows[np.argmax(columns["history_length"][rows])])
+    raise DataError(f"user '{user}' has no clicked row before the test rows of {dataset.path}")
+
+
+def leave_one_out(batch: Batch) -> Batch:
+    """A sample as it is, and then once without each of its S clicks.
+
+    Args:
+        batch: one sample.
+    """
+    clicks = len(batch.history)
+    whole = torch.arange(clicks)
+    kept = torch.cat([whole, *(whole[whole != left_out] for left_out in range(clicks))])
+    length = torch.tensor([clicks] + [clicks - 1] * clicks)
+    rows = clicks + 1
+
+    def repeated(column: torch.Tensor) -> torch.Tensor:
+        return column.expand(rows, *column.shape[1:])
+
+    context: Mapping[str, torch.Tensor] = batch.context
+    return Batch(
+        user=repeated(batch.user),
+        item=repeated(batch.item),
+        label=repeated(batch.label),
+        # The activity stays: alpha and gates see the user as they are.
+        activity=repeated(batch.activity),
+        history=batch.history[kept],
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)]),
+        segment=torch.repeat_interleave(torch.arange(rows), length),
+        context={name: repeated(column) for name, column in context.items()},
+    )
+
+
+@torch.no_grad()
+def _scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    assert isinstance(model, Predictor)
+    embedded = model.embed(batch)
+    return torch.sigmoid(model.predict(model.encode(embedded), embedded))

@@ -1,0 +1,46 @@
+"""How well known an item is: groups of rows by the training clicks of their candidate."""
+
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int
+
+from aqcl.evaluate import ALL
+from aqcl.predictions import Predictions
+
+By = Literal["user-activity", "item-activity"]
+"""What rows are grouped by."""
+ITEM_GROUPS: Final = ("cold", "rare", "known", "popular")
+"""Items without training clicks; of the others about 60%, 30% and 10%, the least clicked first."""
+SHARES: Final = (0.6, 0.9)
+
+Mask = npt.NDArray[np.bool_]
+
+
+def item_thresholds(clicks: Int[np.ndarray, " I"]) -> tuple[int, int]:
+    """The most clicks of a rare and of a known item: the smallest that reach 60% and 90%.
+
+    Args:
+        clicks: of each item; those without any are cold and do not count.
+    """
+    known = np.sort(clicks[clicks > 0])
+    if len(known) == 0:
+        return 0, 0
+    low, high = (int(known[int(np.ceil(share * len(known))) - 1]) for share in SHARES)
+    return low, high
+
+
+def item_masks(
+    predictions: Predictions, clicks: Int[np.ndarray, " I"], thresholds: tuple[int, int]
+) -> dict[str, Mask]:
+    """The rows of all items and of each group.
+
+    A row belongs to the group of its own candidate: in a group, clicks on such items are ranked
+    against other such items that were shown or drawn.
+    """
+    item = predictions.item
+    own = np.where(item < len(clicks), clicks[np.minimum(item, len(clicks) - 1)], 0)
+    group = np.searchsorted([0, *thresholds], own)
+    masks = {ALL: np.ones(len(predictions), dtype=np.bool_)}
+    return masks | {name: group == g for g, name in enumerate(ITEM_GROUPS)}
