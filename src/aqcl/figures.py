@@ -197,6 +197,33 @@ def importance_figure(importance: Mapping[str, float]) -> Figure:
     return figure
 
 
+def latents_figure(
+    points: Mapping[str, Float[np.ndarray, "N 2"]], interest: Int[np.ndarray, " N"]
+) -> Figure:
+    """Latents in the plane, a panel for each title, coloured by interest.
+
+    The largest interests have a colour, the others are grey.
+
+    Reference: arXiv 2109.13921, figure 6.
+    """
+    largest = np.argsort(-np.bincount(interest), kind="stable")[: len(COLORS)]
+    with matplotlib.rc_context(STYLE):
+        size = (4.6 * len(points), 4.6)
+        figure = Figure(figsize=size, dpi=_PNG_DPI, layout="constrained")
+        panels = figure.subplots(1, len(points), squeeze=False)[0]
+        for axes, (title, plane) in zip(panels, points.items(), strict=True):
+            x, y = plane.T
+            # As one picture within the vectors: thousands of points would make a large file.
+            axes.scatter(x, y, s=3, color=PALE, linewidths=0, rasterized=True)
+            for color, number in zip(COLORS, largest, strict=False):
+                of = interest == number
+                axes.scatter(x[of], y[of], s=7, color=color, linewidths=0, rasterized=True)
+            axes.set_title(title, loc="left")
+            axes.set_xticks([])
+            axes.set_yticks([])
+    return figure
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as `path`.svg, `path`.png and `path`.pdf; returns the files."""
     files = []

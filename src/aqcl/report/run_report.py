@@ -17,6 +17,7 @@ from aqcl.experiment import method_settings
 from aqcl.figures import alpha_figure
 from aqcl.predictions import Predictions
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
+from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
     Cell,
     Section,
@@ -74,6 +75,7 @@ def report_runs(
         Section("Training", "training", _training(runs, figures)),
         Section("Calibration", "calibration", _calibration(runs, split, figures)),
         Section("Alpha and codebook", "alpha", _alpha(result, runs, figures)),
+        Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
         Section("Settings", "settings", _settings(runs)),
     ]
     names = ", ".join(runs)
@@ -149,8 +151,8 @@ def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _spread(values: Sequence[float | int], unit: str) -> str:
-    low, high = min(values), max(values)
-    return f"{low:,.0f} {unit}" if low == high else f"{low:,.0f} to {high:,.0f} {unit}"
+    low, high = f"{min(values):,.0f}", f"{max(values):,.0f}"
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:

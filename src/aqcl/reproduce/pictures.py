@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from aqcl.activity import curve_alpha
 from aqcl.evaluate import ALL
-from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, new_figure
+from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, latents_figure, new_figure
 
 
 def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
@@ -27,13 +27,23 @@ def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
         made[f"{name}-alpha"] = alpha_curves_figure(outcome["alpha"], titles, trials=many)
     for key, found in outcome.get("latents", {}).items():
         if "points" in found:
-            made[f"{name}-{key}"] = latents_figure(found, outcome["datasets"][key]["title"])
+            made[f"{name}-{key}"] = latents_figure(*titled_points(found))
     for comparison in outcome["comparisons"]:
         if comparison["comparison"] is not None:
             made[f"{name}-{comparison['dataset']}-{comparison['id']}"] = comparison_figure(
                 comparison
             )
     return made
+
+
+def titled_points(found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The latents of figure 6 by a title that says how well AQCL's interests separate them."""
+    points = {}
+    for name, plane in found["points"].items():
+        one = found["separation"][name]["by interests of AQCL"]
+        title = f"{name}: neighbours alike {one['purity']:.2f}, by chance {one['chance']:.2f}"
+        points[title] = np.array(plane)
+    return points, np.array(found["interest"])
 
 
 def activity_figure(activity: Mapping[str, Any], title: str) -> Figure:
@@ -92,38 +102,6 @@ def alpha_curves_figure(
         axes.set_xlabel("clicks of the user, in multiples of the mean")
         axes.set_ylabel("alpha: weight of the clusters")
         axes.legend(loc="upper right", frameon=False)
-    return figure
-
-
-def latents_figure(found: Mapping[str, Any], title: str) -> Figure:
-    """Latents of DIN beside those of AQCL in the plane, coloured by AQCL's interests.
-
-    The largest interests have a colour, the others are grey.
-
-    Reference: arXiv 2109.13921, figure 6.
-    """
-    interest = np.array(found["interest"])
-    largest = np.argsort(-np.bincount(interest), kind="stable")[: len(COLORS)]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 4.6), dpi=150, layout="constrained")
-        panels = figure.subplots(1, len(found["points"]))
-        for axes, (name, points) in zip(
-            np.atleast_1d(panels), found["points"].items(), strict=True
-        ):
-            x, y = np.array(points).T
-            axes.scatter(x, y, s=3, color=PALE, linewidths=0, rasterized=True)
-            for color, number in zip(COLORS, largest, strict=False):
-                of = interest == number
-                axes.scatter(x[of], y[of], s=6, color=color, linewidths=0, rasterized=True)
-            measured = found["separation"][name]["by interests of AQCL"]
-            axes.set_title(
-                f"{name}: same interest among neighbours {measured['purity']:.2f} "
-                f"(chance {measured['chance']:.2f})",
-                loc="left",
-            )
-            axes.set_xticks([])
-            axes.set_yticks([])
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GRAY)
     return figure
 
 

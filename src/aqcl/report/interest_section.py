@@ -1,0 +1,72 @@
+"""What the codewords of runs stand for, as a part of their report."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from aqcl.activity import GROUPS
+from aqcl.dataset import Dataset
+from aqcl.errors import ConfigError
+from aqcl.figures import latents_figure
+from aqcl.interests import Codebook, describe_interests
+from aqcl.latents import choose_rows, encode_rows, load_interests, load_model, separation, tsne
+from aqcl.report.page import Cell, figure, number, paragraph, table, text
+from aqcl.runs import Run
+
+MOST_POINTS = 1500
+"""Validation rows that the picture shows."""
+MOST_INTERESTS = 20
+"""Interests that the table shows, the largest first."""
+
+
+def interests_body(
+    dataset: Dataset, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
+) -> str:
+    """Latents in the plane and the largest interests of each method that has a codebook.
+
+    Args:
+        dataset: of the runs.
+        runs: by method; the first seed is looked at.
+        figures: the pictures are added.
+    """
+    parts = []
+    for k, (name, found) in enumerate(runs.items()):
+        try:
+            interests = load_interests(found[0], dataset)
+        except ConfigError:
+            continue  # no codebook, or not yet set
+        rows = choose_rows(np.arange(len(dataset.valid)), MOST_POINTS)
+        max_history = found[0].experiment.train.max_history
+        latent = encode_rows(load_model(found[0], dataset), dataset.valid, rows, max_history)
+        nearest = interests.nearest(latent)
+        parts.append(f"<h3>{text(name)}</h3>")
+        if len(np.unique(nearest)) > 1:
+            measured = separation(latent, nearest)
+            figures[f"latents-{k}"] = drawn = latents_figure({"": tsne(latent)}, nearest)
+            caption = (
+                f"Latents of {len(rows):,} validation rows in the plane (t-SNE), coloured by their "
+                f"nearest interest. Of a row's nearest others {measured.purity:.0%} have the same "
+                f"interest, {measured.chance:.0%} would by chance; silhouette "
+                f"{measured.silhouette:+.3f}."
+            )
+            parts.append(figure(drawn, f"latents-{k}", caption, caption))
+        parts.append(_largest(describe_interests(found[0])))
+    return "".join(parts)
+
+
+def _largest(book: Codebook) -> str:
+    fields = list(book.interests[0].attributes) if book.interests else []
+    rows = []
+    for one in book.interests[:MOST_INTERESTS]:
+        share = Cell(f"{one.share:.1%}", one.share)
+        mix = [number(100 * one.activity[group], 0) for group in GROUPS]
+        held = [one.items, *(one.attributes[field] for field in fields)]
+        listed = [Cell(", ".join(f"{name} ({count})" for name, count in pairs)) for pairs in held]
+        rows.append([Cell(str(one.codeword), one.codeword), share, *mix, *listed])
+    facts = (
+        f"{book.used} of {book.codewords} interests are nearest to any of {book.rows:,} clicked "
+        f"training rows; perplexity {book.perplexity:.1f}."
+    )
+    headings = ["#Interest", "#Share", *(f"#{group} %" for group in GROUPS), "Items", *fields]
+    return paragraph(facts) + table(headings, rows, "The largest interests, and who has them")
