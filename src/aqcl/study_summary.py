@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import torch
+from matplotlib.figure import Figure
 from optuna.trial import TrialState
 
 from aqcl import __version__
@@ -275,15 +276,23 @@ def draw_figures(
 
 def draw_alpha(folder: Path, method: str, winner: Experiment, dataset: Dataset) -> None:
     """The alpha of each regularizer that has one, before the histogram of the activities."""
-    activity = clicks_per_user(dataset)
-    for number, (name, shape) in enumerate(shapes_of(winner).items()):
+    for number, (name, made) in enumerate(alpha_pictures(winner, dataset).items()):
         end = "alpha" if number == 0 else f"alpha-{number + 1}"
-        end_of_axis = max(5 * dataset.mean_activity, float(np.quantile(activity, 0.99)))
-        grid = torch.linspace(0, end_of_axis, 401)
-        curve = shape.of(grid, dataset.mean_activity).numpy()
-        made = alpha_figure(grid.numpy(), curve, activity, dataset.mean_activity)
         made.axes[0].set_title(f"{name} in {method}", loc="left")
         save(made, folder / f"{method}-{end}")
+
+
+def alpha_pictures(experiment: Experiment, dataset: Dataset) -> dict[str, Figure]:
+    """Alpha over the activity of the training users, by the regularizer that has it."""
+    shapes, mean = shapes_of(experiment), dataset.mean_activity
+    if not shapes:
+        return {}
+    activity = clicks_per_user(dataset)
+    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
+    return {
+        name: alpha_figure(grid.numpy(), shape.of(grid, mean).numpy(), activity, mean)
+        for name, shape in shapes.items()
+    }
 
 
 def clicks_per_user(dataset: Dataset) -> np.ndarray:

@@ -89,7 +89,7 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
         for trial in method["trials"]:
             if trial["value"] is not None:
                 assert f"{trial['value']:.4f}" in text
-    assert {"best-so-far", "alpha-0-0"} <= made.figures.keys()
+    assert {"best-so-far", "alpha-1"} <= made.figures.keys()
 
 
 def test_reports_are_written_with_their_figures(runs: list[Path], tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from aqcl.assessment import RunComparison, compare_runs
@@ -14,7 +13,6 @@ from aqcl.comparison import ComparisonRow
 from aqcl.config import as_values, to_toml
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity
 from aqcl.experiment import method_settings
-from aqcl.figures import alpha_figure
 from aqcl.predictions import Predictions
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
@@ -31,7 +29,7 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.study_summary import clicks_per_user, shapes_of
+from aqcl.study_summary import alpha_pictures
 from aqcl.yardsticks import yardstick_predictions
 
 CODEBOOK = ("perplexity", "dead_codewords", "view_similarity", "interest_similarity", "uniformity")
@@ -291,15 +289,12 @@ def _alpha(
     result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
 ) -> str:
     parts, rows = [], []
-    activity = clicks_per_user(result.dataset)
-    mean = result.dataset.mean_activity
-    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
-    for number_of_method, (name, found) in enumerate(runs.items()):
-        for owner, shape in shapes_of(found[0].experiment).items():
-            key = f"alpha-{number_of_method}"
-            figures[key] = drawn = alpha_figure(
-                grid.numpy(), shape.of(grid, mean).numpy(), activity, mean
-            )
+    for k, (name, found) in enumerate(runs.items()):
+        for n, (owner, drawn) in enumerate(
+            alpha_pictures(found[0].experiment, result.dataset).items()
+        ):
+            key = f"alpha-{k}" if n == 0 else f"alpha-{k}-{n}"
+            figures[key] = drawn
             caption = f"{name}: alpha of {owner} over the activity of the training users"
             parts.append(figure(drawn, key, caption, caption))
         for run in found:

@@ -4,19 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.errors import AqclError
 from aqcl.experiment import resolve
-from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure
+from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
 from aqcl.report.run_report import Report
 from aqcl.search import read_study
-from aqcl.study_summary import clicks_per_user, shapes_of
+from aqcl.study_summary import alpha_pictures
 
 
 def report_study(path: Path) -> Report:
@@ -88,17 +86,14 @@ def _alphas(path: Path, summary: Mapping[str, Any], figures: dict[str, Figure]) 
         dataset = open_dataset(Path(summary["dataset"]["path"]), closed=("test",))
     except AqclError as error:
         return paragraph(f"The dataset of the study is not there any more: {error}")
-    activity, mean = clicks_per_user(dataset), dataset.mean_activity
-    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
     parts: list[str] = []
-    for name, method in summary["methods"].items():
+    for k, (name, method) in enumerate(summary["methods"].items()):
         if not method["best"]:
             continue
         winner = resolve(read_toml(path / method["best"]["experiment"]))
-        for number_of_shape, (owner, shape) in enumerate(shapes_of(winner).items()):
-            key = f"alpha-{len(parts)}-{number_of_shape}"
-            curve = shape.of(grid, mean).numpy()
-            figures[key] = drawn = alpha_figure(grid.numpy(), curve, activity, mean)
+        for n, (owner, drawn) in enumerate(alpha_pictures(winner, dataset).items()):
+            key = f"alpha-{k}" if n == 0 else f"alpha-{k}-{n}"
+            figures[key] = drawn
             caption = f"{name}: alpha of {owner} over the activity of the training users"
             parts.append(figure(drawn, key, caption, caption))
     return "".join(parts)
