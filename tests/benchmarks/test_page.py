@@ -15,7 +15,9 @@ STAGE: dict[str, float] = {
     "disk_bytes": 3_000,
 }
 GROWTH: dict[str, Any] = {
-    "sizes": {size: dict.fromkeys(plots.STAGES, STAGE) for size in ("100", "1000")},
+    "sizes": {
+        size: {key: {**STAGE, "rows": int(size)} for key in plots.STAGES} for size in ("100", "1000")
+    },
     "ratios": {"train": {"1000": 1.25}},
 }
 OPTIMIZERS: dict[str, Any] = {
@@ -72,10 +74,19 @@ def test_tables_hold_the_figures_of_the_records() -> None:
 
 
 def test_needs_follow_from_the_constants() -> None:
-    found = {what: amount for what, amount, _ in extrapolation.needs(GROWTH["sizes"]["1000"], 1000)}
+    small = {**STAGE, "rows": 100, "peak_anon_mib": 10.0}
+    large = {**STAGE, "rows": 1000, "peak_anon_mib": 10.0 + 900 * 64 / 2**20}
+    sizes = {
+        size: dict.fromkeys(plots.STAGES, of) for size, of in (("100", small), ("1000", large))
+    }
+    found = {what: amount for what, amount, _ in extrapolation.needs(sizes)}
 
     assert found["prepare"] == "0.7 h"  # 2.5 microseconds for each of 10^9 rows
+    assert found["machines for that epoch in an hour"] == "1"
     assert found["dataset on disk"] == f"{3 * 10**9 / 2**30:.0f} GiB"
+    # 64 bytes for each row beyond what a process has anyway.
+    assert found["memory to evaluate"] == f"{(10 * 2**20 + 64 * (10**9 - 100)) / 2**30:.1f} GiB"
+    assert found["memory to prepare"] == found["memory to evaluate"]
     assert found["user table, `lazy_adam`"] == f"{10**8 * 16 * 4 * 3 / 2**30:.1f} GiB"
 
 
