@@ -16,7 +16,8 @@ STAGE: dict[str, float] = {
 }
 GROWTH: dict[str, Any] = {
     "sizes": {
-        size: {key: {**STAGE, "rows": int(size)} for key in plots.STAGES} for size in ("100", "1000")
+        size: {key: {**STAGE, "rows": int(size)} for key in plots.STAGES}
+        for size in ("100", "1000")
     },
     "ratios": {"train": {"1000": 1.25}},
 }
