@@ -46,7 +46,8 @@ def paper_page() -> str:
     """The page of the paper's tables and figures."""
     from aqcl.reproduce.results_page import read_outcomes, results_page
 
-    return results_page(read_outcomes(PAPER), FIGURES)
+    reading = (PAPER / "reading.md").read_text(encoding="utf-8")
+    return results_page(read_outcomes(PAPER), FIGURES, reading)
 
 
 def draw() -> None:

@@ -27,14 +27,15 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
 
 
-def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str) -> str:
+def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str, reading: str = "") -> str:
     """The page.
 
     Args:
         outcomes: as `gather` made them.
         figures: where their figures lie, as the page shall name it.
+        reading: Markdown by those who looked at the numbers, above them.
     """
     outcomes = list(outcomes)
-    parts = [INTRODUCTION, "## Claims", verdict_table(outcomes)]
+    parts = [INTRODUCTION, *filter(None, [reading.strip()]), "## Claims", verdict_table(outcomes)]
     parts += [markdown(outcome, figures_of(outcome), figures).rstrip("\n") for outcome in outcomes]
     return "\n\n".join(parts) + "\n"
