@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aqcl import metrics
 from aqcl.activity import GROUPS
-from aqcl.comparison import Comparison, ComparisonRow, compare, holm, p_value
+from aqcl.comparison import SIGNIFICANCE, Comparison, ComparisonRow, compare, holm, p_value
 from aqcl.errors import ConfigError, DataError
 from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
@@ -223,3 +223,25 @@ def test_a_finding_says_what_does_not_survive_the_correction() -> None:
     assert replace(row, holm=0.2).finding == "better, not after Holm"
     assert replace(row, holm=0.01).finding == "better"
     assert replace(row, holm=None).finding == "better"
+
+
+@pytest.mark.parametrize("claims", [1, 4, 6, 20, 26])
+def test_fewer_resamples_than_that_let_nothing_survive_holm(claims: int) -> None:
+    rows = compare({"a": [made_run(0.2, 0)], "b": [made_run(2.0, 0)]}, "a", THRESHOLDS, 50).rows
+    counted = tuple(replace(rows[1], holm=1.0) for _ in range(claims))
+    enough = Comparison((rows[0], *counted), "a", THRESHOLDS, 50, 0).resamples_for_holm
+
+    def clearest(resamples: int) -> float:
+        return holm([p_value(np.ones(resamples)) or 0.0] * claims)[0]
+
+    assert clearest(enough) <= SIGNIFICANCE < clearest(enough - 1)
+
+
+def test_results_from_before_p_values_are_read() -> None:
+    result = compare({"a": [made_run(1, 0)], "b": [made_run(1, 1)]}, "a", THRESHOLDS, 20)
+    values = result.to_json()
+    for row in values["rows"]:
+        del row["p_value"], row["holm"]
+    old = Comparison.from_json(values)
+    assert [row.finding for row in old.rows] == [row.verdict for row in result.rows]
+    assert all(row.p_value is None and row.holm is None for row in old.rows)

@@ -1,20 +1,26 @@
 """What codewords stand for, and the clicks behind a user's score."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from aqcl.dataset import open_dataset
-from aqcl.errors import DataError
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import ConfigError, DataError
+from aqcl.interest_tables import codebook_table, user_table
 from aqcl.interests import describe_interests, describe_user, leave_one_out, names_of
 from aqcl.latents import encode_rows, load_interests, load_model
 from aqcl.runs import Run
+from aqcl.schema import Field
 from aqcl.train import train
+from tests.click_logs import prepared
 from tests.e2e.commands import aqcl, succeeds
-from tests.tiny_runs import tiny_dataset, tiny_experiment
+from tests.test_tables import shown
+from tests.tiny_runs import N_ITEMS, tiny_dataset, tiny_experiment
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -80,9 +86,80 @@ def test_a_users_drivers_are_changes_of_the_stored_score(run: Run) -> None:
     assert all(-1.001 <= cosine <= 1.001 for cosine in cosines)
 
 
-def test_test_rows_stay_unread(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aqcl.dataset import Dataset
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Dataset:
+    """Items with a brand, a list of tags (none for item 5) and a price."""
+    items = pl.DataFrame(
+        {
+            "item": range(N_ITEMS),
+            "brand": [f"b{item % 3}" for item in range(N_ITEMS)],
+            "tags": [
+                [f"t{item % 3}", f"u{item % 2}"] if item != 5 else [] for item in range(N_ITEMS)
+            ],
+            "price": [float(item) for item in range(N_ITEMS)],
+        }
+    )
+    fields = (
+        Field("brand", "categorical", "item"),
+        Field("tags", "categories", "item"),
+        Field("price", "numeric", "item"),
+    )
+    rows = [(user, (user * 5 + step) % N_ITEMS, step) for user in range(30) for step in range(7)]
+    folder = tmp_path_factory.mktemp("described")
+    return prepared(folder / "dataset", rows, items=items, fields=fields)
 
+
+def test_attributes_of_items_are_counted_every_value_of_a_list(
+    described: Dataset, tmp_path: Path
+) -> None:
+    run = train(tiny_experiment(described.path), tmp_path / "run")
+    clicked = np.flatnonzero(described.train.columns["label"] == 1)
+    latent = encode_rows(load_model(run, described), described.train, clicked, 50)
+    code = load_interests(run, described).nearest(latent)
+    item = described.train.columns["item"][clicked]
+    book = describe_interests(run, top=99)
+    for one in book.interests:
+        own = [int(name) for name in names_of(described, "item", item[code == one.codeword])]
+        tags = [[f"t{i % 3}", f"u{i % 2}"] if i != 5 else ["unknown"] for i in own]
+        assert list(one.attributes) == ["brand", "tags"]
+        assert dict(one.attributes["brand"]) == Counter(f"b{i % 3}" for i in own)
+        assert dict(one.attributes["tags"]) == Counter(tag for both in tags for tag in both)
+    text = shown(codebook_table(describe_interests(run, top=1)))
+    assert "…" not in text
+    assert "tags" in text
+
+
+def test_a_model_that_reads_its_interests_can_be_looked_at(run: Run, tmp_path: Path) -> None:
+    dataset = Path(run.experiment.dataset)
+    reader = train(tiny_experiment(dataset, "regularizer.aqcl.readout=true"), tmp_path / "run")
+    assert describe_interests(reader).rows == describe_interests(run).rows
+    columns = open_dataset(dataset).valid.columns
+    row = int(np.flatnonzero(columns["label"] == 1)[0])
+    user = names_of(open_dataset(dataset), "user", columns["user"][[row]])[0]
+    # What was stored is the score with the readout in it.
+    stored = reader.predictions("valid").score[row]
+    assert describe_user(reader, user).score == pytest.approx(stored, abs=1e-6)
+
+
+def test_a_row_without_clicks_has_no_drivers(run: Run) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    row = int(np.argmin(dataset.train.columns["history_length"]))
+    batch = dataset.train.batch(np.array([row]), 50)
+    assert len(batch.history) == 0
+    assert len(leave_one_out(batch)) == 1
+    found = replace(describe_user(run, "1"), clicks=0, drivers=[])
+    assert "There is no click before it" in shown(user_table(found))
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_less_than_one_of_each_is_refused(run: Run, top: int) -> None:
+    for ask in (lambda: describe_interests(run, top), lambda: describe_user(run, "1", top)):
+        with pytest.raises(ConfigError, match=f"top: expected 1 or more, got {top}"):
+            ask()
+    assert aqcl("interests", run.path, "--top", top).code == 2
+
+
+def test_test_rows_stay_unread(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Dataset) -> None:
         raise AssertionError("opened the test rows")
 

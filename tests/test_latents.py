@@ -20,7 +20,7 @@ from aqcl.latents import (
 )
 from aqcl.runs import Run
 from aqcl.train import train
-from tests.tiny_runs import tiny_dataset, tiny_experiment
+from tests.tiny_runs import AQCL, ICL, tiny_dataset, tiny_experiment
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -41,6 +41,21 @@ def test_latents_are_those_that_predictions_come_from(run: Run) -> None:
         logit = model.predict(torch.from_numpy(latent), model.embed(batch))  # type: ignore[operator]
     expected = run.predictions("valid").score[rows]
     assert torch.sigmoid(logit).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_no_rows_have_a_width_still(run: Run) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    latent = encode_rows(load_model(run, dataset), dataset.valid, np.arange(0), 50)
+    assert latent.shape == (0, 8)
+    assert load_interests(run, dataset).nearest(latent).shape == (0,)
+
+
+def test_the_codebook_is_found_beside_other_regularizers(run: Run, tmp_path: Path) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    regularizers = {"icl": ICL, "aqcl": AQCL}
+    both = train(tiny_experiment(dataset.path, regularizer=regularizers), tmp_path / "both")
+    found = load_interests(both, dataset).regularizer.codebook
+    assert torch.equal(found, both.weights()["regularizers.1.codebook"])
 
 
 def test_the_nearest_interest_is_that_of_the_largest_cosine(run: Run) -> None:

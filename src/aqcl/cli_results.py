@@ -95,6 +95,9 @@ def interests(
         top: Items of each interest; interests and clicks of the user.
         as_json: Print all of it as JSON.
     """
+    from aqcl.runtime import settle_threads
+
+    settle_threads()
     from aqcl.interests import describe_interests, describe_user
     from aqcl.runs import open_run
 

@@ -73,6 +73,12 @@ class Comparison:
     replicates: int
     seed: int
 
+    @property
+    def resamples_for_holm(self) -> int:
+        """Resamples below which no difference can survive the correction, however clear it is."""
+        claims = sum(row.holm is not None for row in self.rows)
+        return int(np.ceil(2 * claims / SIGNIFICANCE)) - 1
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return plain(self)

@@ -17,8 +17,8 @@ MOST_SHOWN = 20
 def codebook_table(codebook: Codebook) -> Group:
     """The largest interests: size, who has them, what they hold."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("interest", "rows", "share", *GROUPS):
-        table.add_column(heading, justify="right")
+    for heading in ("interest", "rows", "share", *(g.replace("-", "-\n") for g in GROUPS)):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("items")
     fields = list(codebook.interests[0].attributes) if codebook.interests else []
     for field in fields:
@@ -50,11 +50,14 @@ def user_table(found: UserInterests) -> Group:
         f"User {found.user} after {found.clicks} clicks, candidate {found.item}: score "
         f"{found.score:.4f}."
     )
+    near_line = Text(f"Nearest interests (cosine): {near}.")
+    if not found.drivers:
+        return Group(Text(head), near_line, Text("There is no click before it to leave out."))
     note = (
         "Each click left out alone; clicks that stand in for each other seem to matter less than "
         "they do together."
     )
-    return Group(Text(head), Text(f"Nearest interests (cosine): {near}."), table, Text(note))
+    return Group(Text(head), near_line, table, Text(note))
 
 
 def _listed(pairs: Sequence[tuple[str, int]]) -> str:

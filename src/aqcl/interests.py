@@ -15,10 +15,10 @@ from aqcl.assessment import open_dataset_of
 from aqcl.batch import Batch
 from aqcl.contracts import Predictor
 from aqcl.dataset import Dataset, Split
-from aqcl.errors import DataError
+from aqcl.errors import ConfigError, DataError
 from aqcl.latents import choose_rows, encode_rows, load_interests, load_model
 from aqcl.runs import Run
-from aqcl.schema import UNKNOWN
+from aqcl.schema import PADDING, UNKNOWN
 
 MOST_ROWS = 50_000
 """Clicked training rows that are looked at."""
@@ -32,11 +32,11 @@ class Interest:
     rows: int
     share: float
     activity: dict[str, float]
-    """Share of each activity group among its rows."""
+    """Share of each activity group among its rows, each by the clicks its user had by then."""
     items: list[tuple[str, int]]
     """The most frequent items, and how often each was clicked."""
     attributes: dict[str, list[tuple[str, int]]]
-    """The same for each categorical field of items."""
+    """The same for each field of items that is not numeric; of lists, every value counts."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ def describe_interests(run: Run, top: int = 5, seed: int = 0) -> Codebook:
         seed: of the choice of rows where there are too many.
 
     Raises:
-        ConfigError: the run has no codebook.
+        ConfigError: the run has no codebook, or `top` is below 1.
         StorageError: its dataset is missing or another one.
     """
+    _check_top(top)
     dataset = open_dataset_of(run)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split = dataset.train
@@ -125,11 +126,9 @@ def _interest(
         activity=dict(zip(GROUPS, mix.tolist(), strict=True)),
         items=_most(names_of(dataset, "item", item), top),
         attributes={
-            field.name: _most(
-                names_of(dataset, field.name, dataset.attributes[field.name][item]), top
-            )
-            for field in dataset.schema.fields
-            if field.side == "item" and field.kind == "categorical"
+            field.name: _most(_values_of(dataset, field.name, item), top)
+            for field in dataset.schema.on("item")
+            if field.kind != "numeric"
         },
     )
 
@@ -138,6 +137,17 @@ def names_of(dataset: Dataset, vocabulary: str, ids: Int[np.ndarray, " N"]) -> l
     """Raw values of ids as text."""
     raw = dataset.vocabularies[vocabulary].decode(ids)
     return raw.cast(pl.String).fill_null("unknown").to_list()
+
+
+def _values_of(dataset: Dataset, field: str, item: Int[np.ndarray, " N"]) -> list[str]:
+    """All raw values that items have in a field, one or a list each."""
+    ids = dataset.attributes[field][item].ravel()
+    return names_of(dataset, field, ids[ids != PADDING])
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise ConfigError(f"top: expected 1 or more, got {top}")
 
 
 def _most(names: list[str], top: int) -> list[tuple[str, int]]:
@@ -158,9 +168,10 @@ def describe_user(run: Run, user: str, top: int = 5) -> UserInterests:
         top: interests and clicks.
 
     Raises:
-        ConfigError: the run has no codebook.
+        ConfigError: the run has no codebook, or `top` is below 1.
         DataError: the user is not known from training or has no row to look at.
     """
+    _check_top(top)
     dataset = open_dataset_of(run)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split, row = _latest_row(dataset, user)

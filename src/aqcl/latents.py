@@ -8,13 +8,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from aqcl.contracts import Backbone
+from aqcl.contracts import Predictor
 from aqcl.contrastive import unit
 from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError
+from aqcl.experiment import find_regularizer
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.runs import Run
-from aqcl.scoring import SCORING_BATCH_SIZE, build_regularizer, facts_of, load_backbone
+from aqcl.scoring import (
+    SCORING_BATCH_SIZE,
+    build_backbone,
+    build_regularizer,
+    facts_of,
+    load_backbone,
+)
 from aqcl.streams import numpy_stream
 
 NEIGHBOURS = 10
@@ -40,7 +47,7 @@ class Interests:
 
 
 def load_model(run: Run, dataset: Dataset) -> nn.Module:
-    """The backbone of a run with its trained weights, ready to score."""
+    """The model of a run with its trained weights, ready to score."""
     experiment = run.experiment
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights())
     backbone.eval()
@@ -55,13 +62,16 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
     """
     experiment, weights = run.experiment, run.weights()
     facts = facts_of(dataset, experiment)
-    backbone = load_backbone(experiment, facts, weights)
+    backbone = build_backbone(experiment, facts)  # of which AQCL reads the width alone
     for number, name in enumerate(experiment.regularizer):
+        if not issubclass(find_regularizer(name), AQCL):
+            continue
+        made = build_regularizer(experiment, name, facts, backbone)
+        assert isinstance(made, AQCL)
+        if made.weight == 0:
+            continue
         prefix = f"regularizers.{number}."
         state = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
-        made = build_regularizer(experiment, name, facts, backbone)
-        if not isinstance(made, AQCL) or made.weight == 0:
-            continue
         made.load_state_dict(state)
         made.eval()
         if int(made.steps) <= made.options.warmup_steps:
@@ -90,12 +100,12 @@ def encode_rows(
     model: nn.Module, split: Split, rows: Int[np.ndarray, " N"], max_history: int
 ) -> Float[np.ndarray, "N D"]:
     """The latents h of some rows of a split."""
-    assert isinstance(model, Backbone)
+    assert isinstance(model, Predictor)
     parts = []
-    for start in range(0, len(rows), SCORING_BATCH_SIZE):
+    for start in range(0, max(len(rows), 1), SCORING_BATCH_SIZE):  # no rows still have a width
         batch = split.batch(rows[start : start + SCORING_BATCH_SIZE], max_history)
         parts.append(model.encode(model.embed(batch)).float().numpy())
-    return np.concatenate(parts) if parts else np.zeros((0, model.latent_dim), dtype=np.float32)
+    return np.concatenate(parts)
 
 
 def tsne(latent: Float[np.ndarray, "N D"], seed: int = 0) -> Float[np.ndarray, "N 2"]:
