@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
+from benchmarks.kept import OtherConditionsError
 from benchmarks.part import RESULTS, Better, available, figures, load
 from benchmarks.run import add_options, chosen, record, say, settle, store
 
@@ -58,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             slower = [line for name in names for line in check(name, arguments, Path(folder))]
-        except NotComparableError as error:
+        except (NotComparableError, OtherConditionsError) as error:
             say(str(error))
             sys.exit(NOT_COMPARABLE)
     if slower:

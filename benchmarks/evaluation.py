@@ -8,14 +8,13 @@ sizes: the 200 that `aqcl` takes above a million rows.
 import itertools
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.stages import KIB, run_stage
+from benchmarks.stages import KIB, run_stage, status
 
 if TYPE_CHECKING:
     from aqcl.predictions import Predictions
@@ -54,7 +53,7 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     return [
         f"  {int(rows):>11,} rows  {found['wall_seconds']:8.2f} s  cpu "
         f"{found['cpu_seconds']:8.2f} s  {found['cpu_microseconds_per_row']:7.3f} us/row  "
-        f"{found['peak_rss_mib']:7.0f} MiB  {found['peak_bytes_per_row']:6.1f} B/row"
+        f"{found['peak_anon_mib']:7.0f} MiB  {found['peak_bytes_per_row']:6.1f} B/row"
         for rows, found in outcome["sizes"].items()
     ]
 
@@ -86,13 +85,12 @@ def evaluate_made(n_rows: int) -> dict[str, Any]:
     """Time and memory of one evaluation in this process."""
     from aqcl.evaluate import ALL, evaluate
 
-    before = _resident_bytes()
+    before = status(os.getpid())["RssAnon"] / KIB
     predictions = made_predictions(n_rows)
     evaluate(made_predictions(1_000), THRESHOLDS, 2)  # what is done once in a process
     wall, cpu = time.perf_counter(), time.process_time()
     found = evaluate(predictions, THRESHOLDS, REPLICATES)[ALL]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     return {
         "rows": n_rows,
         "users": found.users,
@@ -100,21 +98,17 @@ def evaluate_made(n_rows: int) -> dict[str, Any]:
         "wall_seconds": wall,
         "cpu_seconds": cpu,
         "cpu_microseconds_per_row": cpu / n_rows * 1e6,
-        "peak_rss_mib": peak / KIB**2,
-        # above what the libraries take; 33 of them are the predictions themselves
-        "peak_bytes_per_row": (peak - before) / n_rows,
+        "anon_before_mib": before,
     }
 
 
 def _in_a_process(n_rows: int) -> dict[str, Any]:
-    found, _ = run_stage(["-m", "benchmarks.evaluation", str(n_rows)])
-    assert isinstance(found, dict)
-    return found
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    found, usage = run_stage(["-m", "benchmarks.evaluation", str(n_rows)])
+    # Above what the libraries take; 33 of them are the predictions themselves.
+    per_row = (usage.peak_anon_mib - found.pop("anon_before_mib")) * KIB**2 / n_rows
+    # Its times are of the whole process, imports and the making of the predictions included.
+    peaks = {key: value for key, value in usage.to_json().items() if key.endswith("_mib")}
+    return {**found, **peaks, "peak_bytes_per_row": per_row}
 
 
 def main(n_rows: str) -> None:

@@ -1,7 +1,8 @@
 """How time and memory of each stage grow with the rows of the simulated Oncold log.
 
 Each stage runs in a process of its own on logs of growing size. What stays constant is seen as a
-falling, what grows faster than the log as a rising time per row.
+falling, what grows faster than the log as a rising time per row. Training and the trials of a
+search are some hundred steps, from which whole epochs are computed.
 """
 
 import itertools
@@ -13,13 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import kept
 from benchmarks.feed_log import PAPER_SAMPLES, cached, disk_bytes, source
 from benchmarks.part import Better
 from benchmarks.stages import run_stage
 
 SIZES = (100_000, 1_000_000, 10_000_000)
-STAGES = ("simulate", "prepare", "train", "evaluate")
-"""In their order; a new one, such as a search, is a function of that name in `WORKERS`."""
+STAGES = ("simulate", "prepare", "train", "evaluate", "search")
+"""In their order; each is a function of that name in `WORKERS`."""
 WARM_UP_STEPS = 120
 """More than AQCL's own warm-up, so that the codebook takes part in every timed step."""
 STEPS = 200
@@ -60,32 +62,42 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 
 
 def _stages(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
-    folder = work / f"growth-{n_rows}"
-    folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for stage in STAGES:
-        kept = folder / f"{stage}.json"
-        # The log is kept between runs, and with it what simulating it took.
-        if stage == "simulate" and kept.exists():
-            found[stage] = json.loads(kept.read_text())
-            continue
-        arguments: list[str | Path] = [
-            "-m",
-            "benchmarks.growth",
-            stage,
-            str(n_rows),
-            str(n_steps),
-            work,
-        ]
-        outcome, usage = run_stage(arguments)
-        if not outcome.pop("made", True):  # the log was there: its time says nothing
-            continue
-        rows = outcome.pop("rows", n_rows)
-        per_row = round(outcome["seconds"] / rows * 1e6, 4)
-        found[stage] = {"rows": rows, "microseconds_per_row": per_row, **outcome}
-        found[stage] |= usage.to_json()
-        kept.write_text(json.dumps(found[stage]))
+        if stage == "simulate":
+            measures = simulated(n_rows, work)
+        else:
+            measures = _stage(stage, n_rows, n_steps, work)
+        if measures is not None:
+            found[stage] = measures
     return found
+
+
+def simulated(n_rows: int, work: Path) -> dict[str, Any] | None:
+    """What simulating the log took, kept as the log itself is.
+
+    None where the log was there before: its time would say nothing.
+    """
+    path = work / f"growth-{n_rows}" / "simulate.json"
+    settings = source(n_rows, Path())
+    measures = kept.read(path, settings).get("measures")
+    if measures is None:
+        measures = _stage("simulate", n_rows, 0, work)
+        if not measures.pop("made"):
+            return None
+        kept.write(path, settings, {"measures": measures})
+    assert isinstance(measures, dict)
+    return measures
+
+
+def _stage(stage: str, n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
+    """A stage in a process of its own: what it tells, and what it took."""
+    (work / f"growth-{n_rows}").mkdir(parents=True, exist_ok=True)
+    numbers = [str(n_rows), str(n_steps)]
+    outcome, usage = run_stage(["-m", "benchmarks.growth", stage, *numbers, work])
+    rows = outcome.pop("rows", n_rows)
+    per_row = round(outcome["seconds"] / rows * 1e6, 4)
+    return {"rows": rows, "microseconds_per_row": per_row, **outcome, **usage.to_json()}
 
 
 def simulate_log(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
@@ -187,11 +199,20 @@ def evaluate_test(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
     }
 
 
+def search_settings(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
+    """A search of two trials, each with as many steps as training is timed for."""
+    from benchmarks.growth_search import search
+
+    path = _dataset(n_rows, work)
+    return search(path, WARM_UP_STEPS, n_steps, path.parent)
+
+
 WORKERS: Mapping[str, Callable[[int, int, Path], dict[str, Any]]] = {
     "simulate": simulate_log,
     "prepare": prepare_log,
     "train": train_steps,
     "evaluate": evaluate_test,
+    "search": search_settings,
 }
 
 

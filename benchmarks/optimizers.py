@@ -5,16 +5,18 @@ number of users alone.
 """
 
 import json
-import resource
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.part import Better
-from benchmarks.threads import SETTINGS, fresh
+from benchmarks.stages import KIB, run_stage, status
+from benchmarks.threads import SETTINGS, variables
 
 if TYPE_CHECKING:
     from aqcl.batch import Batch
@@ -33,17 +35,19 @@ RATIOS: dict[str, Better] = {"growth.lazy_adam": "lower", "growth.rowwise_adagra
 
 def measure(full: bool, work: Path) -> dict[str, Any]:
     """Step time and memory by optimizer and number of users, each in a process of its own."""
-    return measured(USERS, FULL if full else QUICK)
+    return measured(USERS, FULL if full else QUICK, work)
 
 
-def measured(sizes: tuple[int, ...], n_steps: int) -> dict[str, Any]:
+def measured(sizes: tuple[int, ...], n_steps: int, work: Path) -> dict[str, Any]:
     """The outcome for these numbers of users, in ascending order."""
     found: dict[str, dict[str, Any]] = {}
     for name in OPTIMIZERS:
         for users in sizes:
             steps = min(n_steps, MOST_DENSE_STEPS) if name == "adam" else n_steps
-            arguments = ["-m", "benchmarks.optimizers", name, str(users), str(steps)]
-            found.setdefault(name, {})[str(users)] = fresh(arguments, SETTINGS[THREADS])
+            numbers = [str(users), str(steps)]
+            arguments: list[str | Path] = ["-m", "benchmarks.optimizers", name, *numbers, work]
+            timed_steps, usage = run_stage(arguments, variables(SETTINGS[THREADS]))
+            found.setdefault(name, {})[str(users)] = {**timed_steps, **usage.to_json()}
     first, last = str(sizes[0]), str(sizes[-1])
     return {
         "threads": THREADS,
@@ -63,14 +67,17 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     """For the terminal."""
     return [
         f"  {name:<16}{int(users):>12,} users {found['step_ms']:9.2f} ms a step "
-        f"{found['peak_rss_mib']:8.0f} MiB"
+        f"{found['held_anon_mib']:8.0f} MiB, {found['peak_anon_mib']:.0f} at a checkpoint"
         for name, by_users in outcome["optimizers"].items()
         for users, found in by_users.items()
     ]
 
 
-def timed(name: str, n_users: int, n_steps: int) -> dict[str, float]:
-    """Median step time of DIN with tables of that size, and the peak of memory."""
+def timed(name: str, n_users: int, n_steps: int, work: Path) -> dict[str, float]:
+    """Median step time of DIN with tables of that size, and the memory that training holds.
+
+    A checkpoint is written at the end, which is when the process has its peak.
+    """
     import torch
 
     from aqcl.backbones.din import DIN, DINOptions
@@ -78,6 +85,7 @@ def timed(name: str, n_users: int, n_steps: int) -> dict[str, float]:
     from aqcl.experiment import TrainOptions
     from aqcl.objective import Moment, Objective
     from aqcl.optimizers import Optimizers
+    from aqcl.runs import save_tensors
     from aqcl.schema import Schema
 
     schema = Schema(n_users, N_ITEMS, n_user_entities=n_users, n_item_entities=N_ITEMS, fields=())
@@ -95,9 +103,12 @@ def timed(name: str, n_users: int, n_steps: int) -> dict[str, float]:
         losses.total.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    held = status(os.getpid())["RssAnon"] / KIB
+    tensors = {**objective.state_dict(), **dict(optimizer.tensors(objective))}
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        save_tensors(Path(folder) / "checkpoint.safetensors", tensors, {})
     step = statistics.median(seconds[WARM_UP_STEPS:])
-    return {"step_ms": round(step * 1e3, 3), "peak_rss_mib": round(peak, 1), "steps": n_steps}
+    return {"step_ms": round(step * 1e3, 3), "held_anon_mib": round(held, 1), "steps": n_steps}
 
 
 def made_batches(n_users: int) -> Iterator["Batch"]:
@@ -129,9 +140,9 @@ def made_batches(n_users: int) -> Iterator["Batch"]:
         )
 
 
-def main(name: str, n_users: str, n_steps: str) -> None:
+def main(name: str, n_users: str, n_steps: str, work: str) -> None:
     """One optimizer and size, in this process; what it found is printed as JSON."""
-    sys.stdout.write(json.dumps(timed(name, int(n_users), int(n_steps))) + "\n")
+    sys.stdout.write(json.dumps(timed(name, int(n_users), int(n_steps), Path(work))) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.extrapolation import extrapolation
+from benchmarks.extrapolation import extrapolation, limits
 from benchmarks.part import PARTS, RESULTS, ROOT
 from benchmarks.plots import PLOTS, draw
 
@@ -160,12 +160,17 @@ def optimizers(outcome: dict[str, Any]) -> str:
     rows = [
         [
             f"`{name}`",
-            *(f"{found[u]['step_ms']:.1f} ({found[u]['peak_rss_mib']:,.0f} MiB)" for u in users),
+            *(f"{found[u]['step_ms']:.1f}{own_memory(found[u], 'held_anon_mib')}" for u in users),
             f"{outcome['growth'][name]:.2f}",
         ]
         for name, found in by_name.items()
     ]
     return table(["optimizer", *(f"{int(u):,} users" for u in users), "last / first"], rows)
+
+
+def own_memory(found: Mapping[str, float], key: str = "peak_anon_mib") -> str:
+    """Memory of its own in brackets, where it was measured."""
+    return f" ({found[key]:,.0f} MiB)" if key in found else ""
 
 
 def growth(outcome: dict[str, Any]) -> str:
@@ -202,11 +207,14 @@ def oncold(outcome: dict[str, Any]) -> str:
         for stage, found in outcome["stages"].items()
     ]
     head = ["stage", "s", "s of processor", "MiB resident at most", "of them its own"]
-    training = outcome["training"]
+    training, sittings = outcome["training"], outcome["stages"].get("train", {}).get("sittings", 1)
+    begun_anew = f", in {sittings} sittings" if sittings > 1 else ""
     return (
         f"{table(head, rows)}\n\n{outcome['rows']:,} samples; training: "
-        f"{outcome['counts']['splits']['train']['rows']:,} rows in {training['step']:,} steps, of "
-        f"whose time {training['data_wait']:.1%} was waiting for data; settings "
+        f"{training['rows']:,} rows in {training['step']:,} steps of "
+        f"{training['step_seconds']:,.0f} s together ({training['rows_per_second']:,} rows/s), of "
+        f"which {training['data_wait']:.1%} was waiting for data, and {training['evaluations']} "
+        f"evaluations{begun_anew}; {outcome['threads']} thread, settings "
         f"{json.dumps(outcome['train'])}, {json.dumps(outcome['regularizer'])}."
     )
 
@@ -219,11 +227,11 @@ def evaluation(outcome: dict[str, Any]) -> str:
             f"{found['wall_seconds']:.1f}",
             f"{found['cpu_seconds']:.1f}",
             f"{found['cpu_microseconds_per_row']:.2f}",
-            f"{found['peak_rss_mib']:,.0f}",
+            f"{found['peak_rss_mib']:,.0f}{own_memory(found)}",
         ]
         for size, found in outcome["sizes"].items()
     ]
-    head = ["rows", "s", "s of processor", "µs of it a row", "MiB resident at most"]
+    head = ["rows", "s", "s of processor", "µs of it a row", "MiB resident at most (its own)"]
     return f"{table(head, rows)}\n\n{outcome['replicates']} resamples of the users."
 
 
@@ -260,6 +268,7 @@ BLOCKS: Mapping[str, Callable[[Records], str]] = {
     "oncold": of("oncold", oncold),
     "evaluation": of("evaluation", evaluation),
     "extrapolation": extrapolation,
+    "limits": limits,
     **{name: quality(name) for name in QUALITY},
 }
 

@@ -12,22 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peer_rows import (
-    ATTENTION,
-    BATCH,
-    DROPOUT,
-    EMBEDDING_DIM,
-    LEARNING_RATE,
-    MAX_HISTORY,
-    SCORED_ROWS,
-    SEED,
-    TOP,
-    Driver,
-    Rows,
-    drive,
-    logloss,
-    read_rows,
-)
+from benchmarks import peer_rows
+from benchmarks.peer_rows import Driver, Rows, drive, read_rows, warmed_up
 
 
 def prepare(folder: Path) -> Driver:
@@ -46,40 +32,36 @@ def prepare(folder: Path) -> Driver:
             self.seconds = time.perf_counter() - self.started
 
     warm, timed = read_rows(folder, "warm"), read_rows(folder, "timed")
-    history = SparseFeat("hist_item", timed.n_items, EMBEDDING_DIM, embedding_name="item")
+    history = SparseFeat("hist_item", timed.n_items, peer_rows.EMBEDDING_DIM, embedding_name="item")
     fields = [
-        SparseFeat("user", timed.n_users, EMBEDDING_DIM),
-        SparseFeat("item", timed.n_items, EMBEDDING_DIM),
-        VarLenSparseFeat(history, maxlen=MAX_HISTORY, length_name="length"),
+        SparseFeat("user", timed.n_users, peer_rows.EMBEDDING_DIM),
+        SparseFeat("item", timed.n_items, peer_rows.EMBEDDING_DIM),
+        VarLenSparseFeat(history, maxlen=peer_rows.MAX_HISTORY, length_name="length"),
     ]
     model = DIN(
         fields,
         ["item"],
-        dnn_hidden_units=TOP,
-        att_hidden_size=ATTENTION,
+        dnn_hidden_units=peer_rows.TOP,
+        att_hidden_size=peer_rows.ATTENTION,
         att_activation="sigmoid",
         l2_reg_embedding=0.0,
-        dnn_dropout=DROPOUT,
-        seed=SEED,
+        dnn_dropout=peer_rows.DROPOUT,
+        seed=peer_rows.SEED,
     )
-    adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    adam = torch.optim.Adam(model.parameters(), lr=peer_rows.LEARNING_RATE)
     model.compile(adam, "binary_crossentropy", metrics=[])
     clock = Clock()
 
     def fit(rows: Rows) -> float:
         with contextlib.redirect_stdout(sys.stderr):
             label = rows.label.astype(np.float32)
-            model.fit(inputs(rows), label, batch_size=BATCH, verbose=0, callbacks=[clock])
+            model.fit(inputs(rows), label, batch_size=peer_rows.BATCH, verbose=0, callbacks=[clock])
         return float(clock.seconds)
 
-    fit(warm)
-    scored = timed.first(SCORED_ROWS)
+    def predict(rows: Rows) -> Any:
+        return torch.from_numpy(model.predict(inputs(rows), peer_rows.BATCH))
 
-    def score() -> float:
-        predicted = model.predict(inputs(scored), BATCH)
-        return logloss(torch.from_numpy(predicted), scored.label)
-
-    return Driver(len(timed.user), lambda: fit(timed), score)
+    return warmed_up(fit, predict, warm, timed)
 
 
 def inputs(rows: Rows) -> dict[str, Any]:

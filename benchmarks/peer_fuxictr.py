@@ -14,22 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peer_rows import (
-    ATTENTION,
-    BATCH,
-    DROPOUT,
-    EMBEDDING_DIM,
-    LEARNING_RATE,
-    MAX_HISTORY,
-    SCORED_ROWS,
-    SEED,
-    TOP,
-    Driver,
-    Rows,
-    drive,
-    logloss,
-    read_rows,
-)
+from benchmarks import peer_rows
+from benchmarks.peer_rows import Driver, Rows, drive, read_rows, warmed_up
 
 WORKERS = 3
 
@@ -38,7 +24,7 @@ def prepare(folder: Path) -> Driver:
     """A model that has trained the rows of the warm-up."""
     from fuxictr.pytorch.dataloaders import RankDataLoader
 
-    torch.manual_seed(SEED)
+    torch.manual_seed(peer_rows.SEED)
     warm, timed = read_rows(folder, "warm"), read_rows(folder, "timed")
     features = feature_map(timed, folder)
     model = din_of(Path(os.environ["FUXICTR_CHECKOUT"])).DIN(
@@ -49,13 +35,13 @@ def prepare(folder: Path) -> Driver:
         metrics=["logloss"],
         verbose=0,
         model_root=str(folder),
-        learning_rate=LEARNING_RATE,
-        embedding_dim=EMBEDDING_DIM,
-        dnn_hidden_units=TOP,
+        learning_rate=peer_rows.LEARNING_RATE,
+        embedding_dim=peer_rows.EMBEDDING_DIM,
+        dnn_hidden_units=peer_rows.TOP,
         dnn_activations="Dice",
-        attention_hidden_units=ATTENTION,
+        attention_hidden_units=peer_rows.ATTENTION,
         attention_hidden_activations="sigmoid",
-        net_dropout=DROPOUT,
+        net_dropout=peer_rows.DROPOUT,
         din_target_field=["item"],
         din_sequence_field=["hist_item"],
     )
@@ -67,23 +53,19 @@ def prepare(folder: Path) -> Driver:
         file = folder / f"fuxictr-{os.getpid()}.npz"
         np.savez(file, **inputs(rows), label=rows.label)
         batches, _ = RankDataLoader(
-            features, "train", str(file), batch_size=BATCH, num_workers=WORKERS
+            features, "train", str(file), batch_size=peer_rows.BATCH, num_workers=WORKERS
         )
         file.unlink()
         started = time.perf_counter()
         model.train_epoch(batches)
         return time.perf_counter() - started
 
-    train(warm)
-    scored = timed.first(SCORED_ROWS)
-
-    def score() -> float:
+    def predict(rows: Rows) -> Any:
         model.eval()
         with torch.no_grad():
-            returned = model({k: torch.from_numpy(v) for k, v in inputs(scored).items()})
-        return logloss(returned["y_pred"], scored.label)
+            return model({k: torch.from_numpy(v) for k, v in inputs(rows).items()})["y_pred"]
 
-    return Driver(len(timed.user), lambda: train(timed), score)
+    return warmed_up(train, predict, warm, timed)
 
 
 def inputs(rows: Rows) -> dict[str, Any]:
@@ -104,13 +86,13 @@ def feature_map(rows: Rows, folder: Path) -> Any:
         "type": "sequence",
         "vocab_size": rows.n_items,
         "padding_idx": 0,
-        "max_len": MAX_HISTORY,
+        "max_len": peer_rows.MAX_HISTORY,
         "share_embedding": "item",
         "feature_encoder": None,
     }
     made.labels = ["label"]
     made.num_fields = made.get_num_fields()
-    made.default_emb_dim = EMBEDDING_DIM
+    made.default_emb_dim = peer_rows.EMBEDDING_DIM
     made.set_column_index()
     return made
 

@@ -14,20 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.peer_rows import (
-    ATTENTION,
-    BATCH,
-    DROPOUT,
-    EMBEDDING_DIM,
-    LEARNING_RATE,
-    MAX_HISTORY,
-    SEED,
-    TOP,
-    Driver,
-    Rows,
-    drive,
-    read_rows,
-)
+from benchmarks import peer_rows
+from benchmarks.peer_rows import Driver, Rows, drive, read_rows
 
 
 def prepare(folder: Path) -> Driver:
@@ -47,14 +35,14 @@ def prepare(folder: Path) -> Driver:
     given, sys.argv = sys.argv, sys.argv[:1]  # and reads the command line
     config = Config(model="DIN", dataset="rows", config_dict=settings(folder))
     sys.argv = given
-    init_seed(SEED, False)
+    init_seed(peer_rows.SEED, False)
     parts = create_dataset(config).build()
     loaders = [TrainDataLoader(config, part, None, shuffle=True) for part in parts[:2]]
     model = DIN(config, parts[0])
-    positions = torch.arange(MAX_HISTORY).view(1, -1)
+    positions = torch.arange(peer_rows.MAX_HISTORY).view(1, -1)
     model.attention = SequenceAttLayer(
         positions,
-        [4 * EMBEDDING_DIM, *ATTENTION],
+        [4 * peer_rows.EMBEDDING_DIM, *peer_rows.ATTENTION],
         activation="Sigmoid",
         softmax_stag=False,
         return_seq_weight=False,
@@ -85,20 +73,20 @@ def settings(folder: Path) -> dict[str, Any]:
         "load_col": {"inter": ["user_id", "item_id", "item_id_list", "label"]},
         "alias_of_item_id": ["item_id_list"],
         "LABEL_FIELD": "label",
-        "MAX_ITEM_LIST_LENGTH": MAX_HISTORY,
+        "MAX_ITEM_LIST_LENGTH": peer_rows.MAX_HISTORY,
         "train_neg_sample_args": None,
         "eval_args": {"mode": "labeled", "group_by": None, "order": "TO", "split": {"LS": "test"}},
         "metrics": ["LogLoss"],
         "valid_metric": "LogLoss",
-        "train_batch_size": BATCH,
-        "learning_rate": LEARNING_RATE,
-        "embedding_size": EMBEDDING_DIM,
-        "mlp_hidden_size": TOP,
-        "dropout_prob": DROPOUT,
+        "train_batch_size": peer_rows.BATCH,
+        "learning_rate": peer_rows.LEARNING_RATE,
+        "embedding_size": peer_rows.EMBEDDING_DIM,
+        "mlp_hidden_size": peer_rows.TOP,
+        "dropout_prob": peer_rows.DROPOUT,
         "use_gpu": False,
         "show_progress": False,
         "state": "ERROR",
-        "seed": SEED,
+        "seed": peer_rows.SEED,
     }
 
 

@@ -102,6 +102,24 @@ class Driver(NamedTuple):
     """Logloss of the first timed rows, or of the rows trained last."""
 
 
+def warmed_up(
+    train: Callable[[Rows], float], predict: Callable[[Rows], Any], warm: Rows, timed: Rows
+) -> Driver:
+    """The driver of a model that has trained the rows of the warm-up.
+
+    Args:
+        train: trains rows once; the seconds that it took.
+        predict: probabilities of rows, as a tensor.
+        warm: rows of the warm-up.
+        timed: rows that are timed.
+    """
+    train(warm)
+    scored = timed.first(SCORED_ROWS)
+    return Driver(
+        len(timed.user), lambda: train(timed), lambda: logloss(predict(scored), scored.label)
+    )
+
+
 def logloss(probability: Any, label: npt.ArrayLike) -> float:
     """Mean over rows; the probability as a tensor of any shape with an entry for each row."""
     p = np.clip(probability.detach().double().numpy().reshape(-1), 1e-7, 1 - 1e-7)

@@ -10,21 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peer_rows import (
-    ATTENTION,
-    BATCH,
-    DROPOUT,
-    EMBEDDING_DIM,
-    LEARNING_RATE,
-    SCORED_ROWS,
-    SEED,
-    TOP,
-    Driver,
-    Rows,
-    drive,
-    logloss,
-    read_rows,
-)
+from benchmarks import peer_rows
+from benchmarks.peer_rows import Driver, Rows, drive, read_rows, warmed_up
 
 
 def prepare(folder: Path) -> Driver:
@@ -34,40 +21,44 @@ def prepare(folder: Path) -> Driver:
     from torch_rechub.trainers import CTRTrainer
     from torch_rechub.utils.data import DataGenerator
 
-    torch.manual_seed(SEED)
+    torch.manual_seed(peer_rows.SEED)
     warm, timed = read_rows(folder, "warm"), read_rows(folder, "timed")
     model = DIN(
-        features=[SparseFeature("user", timed.n_users, EMBEDDING_DIM)],
+        features=[SparseFeature("user", timed.n_users, peer_rows.EMBEDDING_DIM)],
         history_features=[
             SequenceFeature(
-                "hist_item", timed.n_items, EMBEDDING_DIM, pooling="concat", shared_with="item"
+                "hist_item",
+                timed.n_items,
+                peer_rows.EMBEDDING_DIM,
+                pooling="concat",
+                shared_with="item",
             )
         ],
-        target_features=[SparseFeature("item", timed.n_items, EMBEDDING_DIM, padding_idx=0)],
-        mlp_params={"dims": TOP, "dropout": DROPOUT},
-        attention_mlp_params={"dims": ATTENTION, "activation": "sigmoid"},
+        target_features=[
+            SparseFeature("item", timed.n_items, peer_rows.EMBEDDING_DIM, padding_idx=0)
+        ],
+        mlp_params={"dims": peer_rows.TOP, "dropout": peer_rows.DROPOUT},
+        attention_mlp_params={"dims": peer_rows.ATTENTION, "activation": "sigmoid"},
     )
-    trainer = CTRTrainer(model, optimizer_params={"lr": LEARNING_RATE}, model_path=str(folder))
+    trainer = CTRTrainer(
+        model, optimizer_params={"lr": peer_rows.LEARNING_RATE}, model_path=str(folder)
+    )
 
     def train(rows: Rows) -> float:
         made = DataGenerator(inputs(rows), rows.label.astype(np.float32))
         # It wants rows for validation and test too; they are not read here.
         few = inputs(rows.first(1)), rows.label[:1]
-        batches, _, _ = made.generate_dataloader(*few, *few, batch_size=BATCH)
+        batches, _, _ = made.generate_dataloader(*few, *few, batch_size=peer_rows.BATCH)
         started = time.perf_counter()
         trainer.train_one_epoch(batches)
         return time.perf_counter() - started
 
-    train(warm)
-    scored = timed.first(SCORED_ROWS)
-
-    def score() -> float:
+    def predict(rows: Rows) -> Any:
         model.eval()
         with torch.no_grad():
-            predicted = model({k: torch.from_numpy(v) for k, v in inputs(scored).items()})
-        return logloss(predicted, scored.label)
+            return model({k: torch.from_numpy(v) for k, v in inputs(rows).items()})
 
-    return Driver(len(timed.user), lambda: train(timed), score)
+    return warmed_up(train, predict, warm, timed)
 
 
 def inputs(rows: Rows) -> dict[str, Any]:

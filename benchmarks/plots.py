@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Told apart by colour-blind readers too (Okabe and Ito)."""
-STAGES = ("prepare", "train", "evaluate")
+STAGES = ("prepare", "train", "evaluate", "search")
 MARKERS = ("o", "s", "^", "D")
 Records = Mapping[str, dict[str, Any]]
 
@@ -44,7 +44,9 @@ def memory_by_rows(outcome: Mapping[str, Any]) -> Figure:
 def _by_rows(outcome: Mapping[str, Any], key: str, label: str) -> Figure:
     figure, axes = _figure("rows of the log", label)
     for number, stage in enumerate(STAGES):
-        _line(axes, number, stage, points(outcome["sizes"], stage, key))
+        measured = points(outcome["sizes"], stage, key)
+        if measured:
+            _line(axes, number, stage, measured)
     _logarithmic(axes)
     return figure
 

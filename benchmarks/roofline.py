@@ -18,6 +18,7 @@ from aqcl.runtime import BRIEF_SPIN, keep_freed_memory
 from benchmarks.data import dataset, described
 from benchmarks.part import Better
 from benchmarks.stages import run_stage
+from benchmarks.threads import Threads, variables
 
 if TYPE_CHECKING:
     from aqcl.batch import Batch
@@ -46,10 +47,8 @@ def measure(full: bool, work: Path) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     found: dict[str, Any] = {}
     for threads in (count for count in THREADS if count <= cores):
-        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(BRIEF_SPIN)}
         arguments: list[str | Path] = ["-m", "benchmarks.roofline", path, str(rounds)]
-        outcome, _ = run_stage(arguments, environment)
+        outcome, _ = run_stage(arguments, variables(Threads(threads, "PASSIVE", BRIEF_SPIN)))
         found[str(threads)] = outcome
     return {"dataset": described(path), "threads": found}
 

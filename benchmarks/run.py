@@ -7,6 +7,7 @@ needs. Run it on an otherwise idle machine.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ def main() -> None:
     for name in names:
         started = time.perf_counter()
         found = record(name, load(name), arguments.full, arguments.work)
-        store(arguments.out / f"{name}.json", found)
+        file = arguments.out / f"{name}.json"
+        if "skipped" in found["outcome"] and file.exists():
+            say(f"\n{name}: skipped ({found['outcome']['skipped']}); {file} stays as it is")
+            continue
+        store(file, found)
         say(f"\n{name} ({time.perf_counter() - started:.0f} s)")
         say("\n".join(shown(load(name), found["outcome"])))
 
@@ -123,4 +128,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ends what was started, too: a training that went on alone would meet its own continuation.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     main()

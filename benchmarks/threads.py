@@ -43,6 +43,16 @@ def settings() -> dict[str, Threads]:
     return {name: threads for name, threads in SETTINGS.items() if threads.n_threads <= cores()}
 
 
+def variables(threads: Threads) -> dict[str, str]:
+    """The environment variables of a setting."""
+    count = str(threads.n_threads)
+    found = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    found["OMP_WAIT_POLICY"] = threads.wait_policy
+    if threads.spin_count is not None:
+        found["GOMP_SPINCOUNT"] = str(threads.spin_count)
+    return found
+
+
 def fresh(
     arguments: Sequence[str | Path],
     threads: Threads,
@@ -62,10 +72,7 @@ def fresh(
         FreshProcessError: it fails, prints something else or takes too long.
     """
     environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
-    environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads.n_threads)
-    environment["OMP_WAIT_POLICY"] = threads.wait_policy
-    if threads.spin_count is not None:
-        environment["GOMP_SPINCOUNT"] = str(threads.spin_count)
+    environment |= variables(threads)
     command = [str(python), *map(str, arguments)]
     try:
         done = subprocess.run(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from benchmarks import check, machine, run
+from benchmarks.kept import OtherConditionsError
 from benchmarks.part import Better
 
 RECORD: dict[str, Any] = {
@@ -128,6 +129,17 @@ def test_another_machine_is_refused_before_anything_is_measured(
     assert checked(monkeypatch, tmp_path, stored, part) == check.NOT_COMPARABLE
     assert len(part.outcomes) == 1
     assert "another machine" in capsys.readouterr().out
+
+
+def test_kept_measures_of_another_machine_end_a_check(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: FakePart, full: bool, work: Path) -> dict[str, Any]:
+        raise OtherConditionsError("simulate.json: measured with machine x, now y")
+
+    monkeypatch.setattr(FakePart, "measure", refuse)
+    assert checked(monkeypatch, tmp_path, RECORD, FakePart()) == check.NOT_COMPARABLE
+    assert "measured with machine x" in capsys.readouterr().out
 
 
 def test_a_part_not_stored_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,8 @@ def test_a_size_is_measured_in_a_process_of_its_own() -> None:
     assert 0 < found["cpu_seconds"] < 60
     assert found["wall_seconds"] > 0
     assert found["cpu_microseconds_per_row"] == pytest.approx(found["cpu_seconds"] / ROWS * 1e6)
-    assert found["peak_rss_mib"] > 20
+    assert found["peak_rss_mib"] > found["peak_anon_mib"] > 20
+    assert found["peak_bytes_per_row"] > 33
     assert outcome["growth"] == {}
     assert len(evaluation.lines(outcome)) == 1
 

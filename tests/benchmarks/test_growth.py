@@ -1,11 +1,15 @@
-"""Growth, large tables and the paper-sized log, each at a size that takes seconds."""
+"""Growth and large tables, each at a size that takes seconds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import growth, oncold, optimizers
+from benchmarks import check, growth, optimizers
+from benchmarks.growth_search import FewRows, search
+from benchmarks.stages import Usage
+
+from aqcl.dataset import open_dataset
+from tests.tiny_runs import tiny_dataset
 
 
 def test_ratios_of_growth_are_of_the_time_per_row() -> None:
@@ -17,55 +21,77 @@ def test_ratios_of_growth_are_of_the_time_per_row() -> None:
     assert growth.growth_ratios(sizes) == {"train": {"100": 1.5}}
 
 
-@pytest.mark.slow
-def test_the_paper_sized_log_is_kept_stage_by_stage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = oncold.measured(6_000, tmp_path)
+def test_a_search_takes_the_first_rows_of_the_shuffled_order(tmp_path: Path) -> None:
+    split = open_dataset(tiny_dataset(tmp_path)).train
+    few = FewRows(split, 7)
 
-    assert list(outcome["stages"]) == ["simulate", "prepare", "train", "evaluate"]
-    assert outcome["training"]["rows"] == outcome["counts"]["splits"]["train"]["rows"]
-    assert all(stage["peak_rss_mib"] > 10 for stage in outcome["stages"].values())
-    assert len(oncold.lines(outcome)) == 4
-
-    def refuse(*arguments: Any) -> Any:
-        raise AssertionError("a stage that was done ran again")
-
-    monkeypatch.setattr(oncold, "run_stage", refuse)
-    assert oncold.measured(6_000, tmp_path) == outcome
+    assert len(few) == 7
+    assert few.order(3, 1).tolist() == split.order(3, 1)[:7].tolist()
+    assert few.columns is split.columns
+    assert len(FewRows(split, 10**6)) == len(split)
 
 
-def test_an_interrupted_stage_adds_its_sessions_up(tmp_path: Path) -> None:
-    kept = tmp_path / "stage.json"
-    earlier = {"wall_seconds": 5.0, "peak_rss_mib": 900.0}
-    kept.write_text(json.dumps({"done": False, "usage": earlier}))
+def test_a_search_is_two_trials_of_the_steps_asked_for(tmp_path: Path) -> None:
+    growth.prepare_log(4_000, 0, tmp_path)
+    path = tmp_path / "growth-4000" / "dataset"
+    n_rows = len(open_dataset(path).train)
 
-    found = oncold.kept(kept, ("-c", "print('{}')"))
+    found = search(path, 1, 2, tmp_path)
 
-    assert found is not None
-    assert found["wall_seconds"] > 5.0
-    assert found["peak_rss_mib"] == 900.0
-    assert json.loads(kept.read_text())["done"]
-
-
-def test_a_stage_that_found_its_work_done_says_nothing(tmp_path: Path) -> None:
-    kept = tmp_path / "simulate.json"
-    found = "import json; print(json.dumps({'made': False}))"
-    made = "import json; print(json.dumps({'made': True}))"
-
-    assert oncold.kept(kept, ("-c", found)) is None
-    assert not kept.exists()
-    assert oncold.kept(kept, ("-c", made)) is not None
-    assert json.loads(kept.read_text())["done"]
+    # Two epochs of three batches: one has fewer rows than the batches asked for.
+    assert (found["trials"], found["epochs"], found["steps_of_trial"]) == (2, 2, 6)
+    assert found["rows"] == 2 * 2 * n_rows
+    assert 0 < found["seconds_outside_steps"] < found["seconds_of_stage"]
+    # Two epochs of three steps in each trial, and what came between them.
+    computed = found["seconds_outside_steps"] + 2 * 2 * 3 * found["step_ms"] / 1e3
+    assert found["seconds"] >= computed
+    assert not list(tmp_path.glob("tmp*"))
 
 
-def test_the_paper_sized_log_is_left_to_full_runs(tmp_path: Path) -> None:
-    assert "skipped" in oncold.measure(False, tmp_path)
+def test_a_log_that_was_there_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"seconds": 1.0, "made": False}
+    monkeypatch.setattr(growth, "run_stage", lambda arguments: (dict(made), Usage()))
+    assert growth.simulated(100, tmp_path) is None
+
+    made["made"] = True
+    first = growth.simulated(100, tmp_path)
+    assert first is not None
+    assert first["microseconds_per_row"] == 1e4
+    made["seconds"] = 2.0
+    assert growth.simulated(100, tmp_path) == first
+
+
+def test_the_search_is_compared_by_a_check() -> None:
+    def outcome(per_row: float) -> dict[str, Any]:
+        ratios = {stage: {"10000000": 1.0} for stage in growth.STAGES[1:]}
+        return {"ratios": {**ratios, "search": {"10000000": per_row}}}
+
+    slower = [f for f in check.compare(outcome(1.0), outcome(1.3), growth.RATIOS) if f.slower]
+
+    assert [check.line(found) for found in slower] == [
+        "ratios.search.10000000: 1 before, 1.3 now (30% slower)"
+    ]
+
+
+def test_a_step_is_timed_for_each_optimizer_and_size(tmp_path: Path) -> None:
+    for name in optimizers.OPTIMIZERS:
+        found = optimizers.timed(name, 5_000, 2, tmp_path)
+        assert found["step_ms"] > 0
+        assert found["held_anon_mib"] > 50
+        assert found["steps"] == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_a_step_is_timed_for_each_optimizer_and_size() -> None:
-    for name in optimizers.OPTIMIZERS:
-        found = optimizers.timed(name, 5_000, 2)
-        assert found["step_ms"] > 0
-        assert found["steps"] == 2
+@pytest.mark.slow
+def test_memory_of_an_optimizer_is_that_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", ("rowwise_adagrad",))
+    outcome = optimizers.measured((1_000, 1_000_000), 1, tmp_path)
+
+    few, many = outcome["optimizers"]["rowwise_adagrad"].values()
+    assert few["peak_file_mib"] > 10
+    # A table of 61 MiB, which a checkpoint holds once more at least.
+    assert many["held_anon_mib"] > few["held_anon_mib"] + 50
+    assert many["peak_anon_mib"] > many["held_anon_mib"] + 50
+    assert len(optimizers.lines(outcome)) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import extrapolation, page, plots
+from benchmarks import page, plots
 
 STAGE: dict[str, float] = {
     "seconds": 2.0,
@@ -24,8 +24,8 @@ GROWTH: dict[str, Any] = {
 OPTIMIZERS: dict[str, Any] = {
     "optimizers": {
         "lazy_adam": {
-            "100": {"step_ms": 12.34, "peak_rss_mib": 400.0},
-            "1000": {"step_ms": 12.5, "peak_rss_mib": 500.0},
+            "100": {"step_ms": 12.34, "held_anon_mib": 400.0, "peak_anon_mib": 450.0},
+            "1000": {"step_ms": 12.5},
         }
     },
     "growth": {"lazy_adam": 1.013},
@@ -67,28 +67,30 @@ def test_what_was_not_run_says_so() -> None:
 
 def test_tables_hold_the_figures_of_the_records() -> None:
     assert "| 1,000 | train | 2.0 | 2.50 | 1.25 | 100 | 20 |" in page.BLOCKS["growth"](RECORDS)
-    assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 (500 MiB) | 1.01 |" in page.BLOCKS["optimizers"](
-        RECORDS
-    )
+    assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 | 1.01 |" in page.BLOCKS["optimizers"](RECORDS)
     assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.50 |" in page.BLOCKS["roofline"](RECORDS)
     assert "load before 0.1" in page.BLOCKS["roofline"](RECORDS)
 
 
-def test_needs_follow_from_the_constants() -> None:
-    small = {**STAGE, "rows": 100, "peak_anon_mib": 10.0}
-    large = {**STAGE, "rows": 1000, "peak_anon_mib": 10.0 + 900 * 64 / 2**20}
-    sizes = {
-        size: dict.fromkeys(plots.STAGES, of) for size, of in (("100", small), ("1000", large))
+def test_the_paper_sized_log_names_its_sittings() -> None:
+    training = {
+        "rows": 4_000,
+        "step": 10,
+        "step_seconds": 2.0,
+        "rows_per_second": 2_000,
+        "data_wait": 0.003,
+        "evaluations": 4,
     }
-    found = {what: amount for what, amount, _ in extrapolation.needs(sizes)}
+    measures = {"wall_seconds": 9, "cpu_seconds": 8, "peak_rss_mib": 70, "peak_anon_mib": 60}
+    outcome = {"rows": 6_000, "threads": 1, "train": {}, "regularizer": {}, "training": training}
 
-    assert found["prepare"] == "0.7 h"  # 2.5 microseconds for each of 10^9 rows
-    assert found["machines for that epoch in an hour"] == "1"
-    assert found["dataset on disk"] == f"{3 * 10**9 / 2**30:.0f} GiB"
-    # 64 bytes for each row beyond what a process has anyway.
-    assert found["memory to evaluate"] == f"{(10 * 2**20 + 64 * (10**9 - 100)) / 2**30:.1f} GiB"
-    assert found["memory to prepare"] == found["memory to evaluate"]
-    assert found["user table, `lazy_adam`"] == f"{10**8 * 16 * 4 * 3 / 2**30:.1f} GiB"
+    def text(sittings: int) -> str:
+        stages = {"train": {**measures, "sittings": sittings}}
+        return page.BLOCKS["oncold"]({"oncold": record({**outcome, "stages": stages})})
+
+    assert "| train | 9 | 8 | 70 | 60 |" in text(1)
+    assert "(2,000 rows/s), of which 0.3% was waiting for data, and 4 evaluations;" in text(1)
+    assert "4 evaluations, in 3 sittings; 1 thread" in text(3)
 
 
 def test_plots_are_drawn_for_the_records_there_are(tmp_path: Path) -> None:

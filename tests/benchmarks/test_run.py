@@ -68,6 +68,18 @@ def test_a_record_that_is_no_json_leaves_the_old_one(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["steps.json"]
 
 
+def test_a_part_that_is_skipped_leaves_the_stored_record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "steps.json"
+    monkeypatch.setattr(FakePart, "measure", lambda self, full, work: {"skipped": "long: --full"})
+    run.store(file, {"outcome": "of an hour"})
+    run_main(monkeypatch, "steps", "--out", tmp_path, "--work", tmp_path / "work")
+
+    assert json.loads(file.read_text()) == {"outcome": "of an hour"}
+    assert "skipped (long: --full)" in capsys.readouterr().out
+
+
 def test_an_unknown_part_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
