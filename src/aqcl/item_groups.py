@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int
 
+from aqcl.activity import group_thresholds
 from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
 
@@ -13,7 +14,6 @@ By = Literal["user-activity", "item-activity"]
 """What rows are grouped by."""
 ITEM_GROUPS: Final = ("cold", "rare", "known", "popular")
 """Items without training clicks; of the others about 60%, 30% and 10%, the least clicked first."""
-SHARES: Final = (0.6, 0.9)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -24,11 +24,8 @@ def item_thresholds(clicks: Int[np.ndarray, " I"]) -> tuple[int, int]:
     Args:
         clicks: of each item; those without any are cold and do not count.
     """
-    known = np.sort(clicks[clicks > 0])
-    if len(known) == 0:
-        return 0, 0
-    low, high = (int(known[int(np.ceil(share * len(known))) - 1]) for share in SHARES)
-    return low, high
+    known = clicks[clicks > 0]
+    return group_thresholds(known) if len(known) else (0, 0)
 
 
 def item_masks(

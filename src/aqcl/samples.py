@@ -264,6 +264,6 @@ def describe(numbering: Numbering, n_rows: int, n_clicks: int, found: Sequence[S
 def _thresholds(activity: Int32s) -> list[int]:
     """The smallest activities that 60% and 90% of the test users do not exceed."""
     ascending = np.sort(activity)
-    # The ceiling in integers: 0.6 * 5 is a little above 3 in floating point.
+    # As `activity.group_thresholds`, which needs torch; in integers, so that nothing is rounded.
     places = [-(-share * len(ascending) // 100) - 1 for share in _GROUP_SHARES_PERCENT]
     return [int(ascending[place]) for place in places]

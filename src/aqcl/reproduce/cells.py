@@ -214,33 +214,33 @@ def winner_of(cell: Cell) -> Experiment | None:
     return resolve(read_toml(folder / method["best"]["experiment"]))
 
 
-def experiment_of(cell: Cell, seed: int) -> Experiment | None:
-    """What is trained for a cell with one seed; None before its study has ended."""
+@dataclass(frozen=True)
+class Job:
+    """One training run, finished or not."""
+
+    out: Path
+    experiment: Experiment
+
+
+def job_of(cell: Cell, seed: int) -> Job | None:
+    """The run of a cell with one seed; None before its method has been tuned.
+
+    It lies by method, changes and all settings, so that tables share runs and the settings of
+    another tuning have a directory of their own.
+    """
     winner = winner_of(cell)
     if winner is None:
         return None
-    made = with_settings(winner, [("seed", seed), *cell.settings])
-    name = ", ".join(filter(None, [cell.method, changes_of(cell, winner)]))
-    return replace(made, dataset=str(cell.place.prepared), name=name)
-
-
-def changes_of(cell: Cell, winner: Experiment) -> str:
-    """What differs from the method's winner, in short; nothing where a setting is the winner's."""
-    changed = [
+    # A setting that is the winner's is no change.
+    changes = ",".join(
         f"{key.rpartition('.')[2]}={value}"
         for key, value in cell.settings
         if with_settings(winner, [(key, value)]) != winner
-    ]
-    return ",".join(changed)
-
-
-def run_folder(cell: Cell, seed: int) -> Path:
-    """Where a run lies: by method, changes and all settings, so that tables share runs."""
-    winner, experiment = winner_of(cell), experiment_of(cell, seed)
-    assert winner is not None
-    assert experiment is not None
-    # Other settings, such as those of a study with more trials, have a directory of their own.
+    )
+    made = with_settings(winner, [("seed", seed), *cell.settings])
+    name = ", ".join(filter(None, [cell.method, changes]))
+    experiment = replace(made, dataset=str(cell.place.prepared), name=name)
     settings = {**as_values(experiment), "seed": 0, "dataset": "", "name": ""}
-    changes = changes_of(cell, winner) or "tuned"
-    name = f"{changes}-{fingerprint(settings)[:8]}"
-    return cell.place.folder / "runs" / cell.method / name / f"seed{seed}"
+    folder = f"{changes or 'tuned'}-{fingerprint(settings)[:8]}"
+    out = cell.place.folder / "runs" / cell.method / folder / f"seed{seed}"
+    return Job(out, experiment)

@@ -18,7 +18,7 @@ from aqcl.latents import (
     separation,
     tsne,
 )
-from aqcl.reproduce.cells import Scope, place_of, run_folder, tuned_cell, winner_of
+from aqcl.reproduce.cells import Scope, job_of, place_of, tuned_cell, winner_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
 from aqcl.storage import MANIFEST
@@ -71,11 +71,9 @@ def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     Validation rows; the first seed of each. None before both have been trained.
     """
     place = place_of(scope, key, TUNED)
-    cells = {name: tuned_cell(specs, place, name) for name in ("DIN", "AQCL")}
-    if any(winner_of(cell) is None for cell in cells.values()):
-        return None
-    folders = {name: run_folder(cell, seed=1) for name, cell in cells.items()}
-    if not all(is_finished(folder) for folder in folders.values()):
+    jobs = {name: job_of(tuned_cell(specs, place, name), seed=1) for name in ("DIN", "AQCL")}
+    folders = {name: job.out for name, job in jobs.items() if job and is_finished(job.out)}
+    if len(folders) < len(jobs):
         return None
     dataset = open_dataset(place.prepared)
     rows = choose_rows(np.arange(len(dataset.valid)), MOST_LATENTS)

@@ -15,7 +15,7 @@ from aqcl.dataset import open_dataset
 from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
 from aqcl.predictions import Predictions
-from aqcl.reproduce.cells import Cell, Scope, comparisons_of, place_of, run_folder, winner_of
+from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, winner_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.runs import Run, is_finished
@@ -188,10 +188,8 @@ def _predictions(scored: Mapping[str, Sequence[Run]]) -> dict[str, list[Predicti
 
 def finished_runs(cell: Cell, seeds: int) -> list[Path]:
     """The run directories of a cell that have finished."""
-    if winner_of(cell) is None:
-        return []
-    folders = [run_folder(cell, seed) for seed in range(1, seeds + 1)]
-    return [folder for folder in folders if is_finished(folder)]
+    jobs = [job_of(cell, seed) for seed in range(1, seeds + 1)]
+    return [job.out for job in jobs if job is not None and is_finished(job.out)]
 
 
 def _state(cell: Cell, found: Sequence[Path], seeds: int) -> str:

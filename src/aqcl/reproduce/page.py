@@ -28,9 +28,11 @@ STYLES = {"yes": "better", "no, the opposite": "worse"}
 def write_paper_page(folder: Path, out: Path, figures: Path | None = None) -> list[Path]:
     """Write the page of all outcomes in a directory, and its figures on their own if asked for."""
     outcomes = read_outcomes(folder)
-    drawn = {name: made for outcome in outcomes for name, made in figures_of(outcome).items()}
     write_page(out, paper_page(outcomes))
-    return write_figures(drawn, figures) if figures is not None else []
+    if figures is None:
+        return []
+    drawn = {name: made for outcome in outcomes for name, made in figures_of(outcome).items()}
+    return write_figures(drawn, figures)
 
 
 def holds_outcomes(folder: Path) -> bool:

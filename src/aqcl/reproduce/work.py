@@ -11,20 +11,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from aqcl.errors import AqclError, TrainingError
-from aqcl.experiment import Experiment
 from aqcl.preparation import prepare_source
 from aqcl.reproduce.cells import (
     Cell,
+    Job,
     Needs,
     Place,
     Scope,
-    experiment_of,
+    job_of,
     prepare_values,
-    run_folder,
     study_values,
 )
 from aqcl.reproduce.specs import Specs
@@ -132,24 +130,11 @@ def _tune(place: Place, name: str, values: Mapping[str, Any], workers: int, coun
     count.done += ended - (known[0] if known else ended)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training run."""
-
-    out: Path
-    experiment: Experiment
-
-
 def jobs_of(cells: Iterable[Cell], seeds: int) -> list[Job]:
     """The runs of cells that have not finished, each once, all cells of a seed before the next."""
-    jobs: dict[Path, Job] = {}
     cells = list(cells)
-    for seed in range(1, seeds + 1):
-        for cell in cells:
-            experiment = experiment_of(cell, seed)
-            if experiment is not None:
-                folder = run_folder(cell, seed)
-                jobs.setdefault(folder, Job(folder, experiment))
+    found = [job_of(cell, seed) for seed in range(1, seeds + 1) for cell in cells]
+    jobs = {job.out: job for job in found if job is not None}
     return [job for job in jobs.values() if not is_finished(job.out)]
 
 
