@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,3 +177,13 @@ def test_the_guide_tells_what_the_replay_found() -> None:
     assert f"{found['whole']['best_valid_auc']:.4f}" in guide
     reached = [one["best_valid_auc"] for one in found["median"].values()]
     assert f"{min(reached):.4f} to {max(reached):.4f} would have won" in guide
+
+
+def test_the_reading_quotes_numbers_that_stand_in_tables() -> None:
+    """Whoever reads results by hand must not quote what is not, or no longer, there."""
+    reading = (ROOT / "results" / "paper" / "reading.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace(reading.strip(), "")
+    tables = page + (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"0\.\d{4}(?: ± 0\.\d{4})?", reading)
+    assert quoted
+    assert [number for number in quoted if number not in tables] == []

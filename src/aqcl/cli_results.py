@@ -191,7 +191,8 @@ def reproduce(
 
     place = out or Path("runs/paper-quick" if quick else "runs/paper")
     files = {"beauty": beauty} if beauty else {}
-    scope = Scope(place, seeds or (2 if quick else 5), trials, quick, files)
+    count = seeds if seeds is not None else 2 if quick else 5
+    scope = Scope(place, count, trials, quick, files)
     with work_bar(quiet=as_json) as listen:
         outcomes = reproduce(
             names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aqcl.errors import ConfigError
+from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, tuned_cell
 from aqcl.reproduce.gather import finished_runs
+from aqcl.reproduce.markdown import finding
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
+from tests.e2e.commands import aqcl
 from tests.reproduce.specifications import small_specs
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -141,6 +143,33 @@ def test_a_data_set_without_its_file_is_not_run_and_says_why(
     assert "--beauty FILE" in (world.out / "outcome" / "table1.md").read_text()
 
 
+def test_a_prepared_data_set_from_another_file_is_an_error_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "load_specs", load_specs)
+    for name in ("a", "b"):
+        lines = [f"{user} " + " ".join(str(user % 3 + k) for k in range(6)) for user in range(30)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    first, second = (
+        Scope(tmp_path / "paper", files={"beauty": (tmp_path / f"{name}.txt",)}) for name in "ab"
+    )
+    paper.reproduce(("table1",), first, datasets=("beauty",))
+    with pytest.raises(StorageError, match="another"):
+        paper.reproduce(("table1",), second, datasets=("beauty",))
+    with pytest.raises(ConfigError, match="--beauty FILE"):
+        paper.reproduce(("table1",), Scope(tmp_path / "paper"), datasets=("beauty",))
+
+
+def test_an_outcome_says_what_made_it(outcomes: dict[str, Any]) -> None:
+    table = outcomes["table2"]
+    assert table["command"] == f"aqcl reproduce table2 --seeds {SEEDS}"
+    methods = table["studies"]["oncold/din"]["methods"]
+    for name, method in methods.items():
+        assert method["experiment"]["name"] == name
+        penalty = method["experiment"]["train"]["embedding_l2"]
+        assert penalty == method["parameters"]["train.embedding_l2"]
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
@@ -155,3 +184,25 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         paper.reproduce(names, world, **options)
+
+
+def test_no_seeds_is_a_mistake_and_not_the_default(tmp_path: Path) -> None:
+    told = aqcl("reproduce", "table1", "--seeds", "0", "--out", tmp_path / "paper")
+    assert told.code == 2
+    assert "expected 1 or more" in told.err
+
+
+@pytest.mark.parametrize(
+    ("verdict", "holm", "shown"),
+    [
+        ("yes", 0.01, "yes"),
+        ("yes", 0.2, "yes, not after Holm"),
+        ("no, the opposite", 0.2, "no, the opposite, not after Holm"),
+        ("not shown", 0.9, "not shown"),
+        ("not run", None, "not run"),
+    ],
+)
+def test_a_claim_says_whether_it_survives_the_correction(
+    verdict: str, holm: float | None, shown: str
+) -> None:
+    assert finding({"verdict": verdict, "holm": holm}) == shown

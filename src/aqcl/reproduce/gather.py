@@ -1,7 +1,6 @@
 """What has been found: outcomes of tables and figures as plain data, from whatever has finished."""
 
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from aqcl import __version__
 from aqcl.assessment import assess
 from aqcl.comparison import Comparison, compare
+from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
@@ -46,6 +46,7 @@ def gather(
     ]
     outcome: dict[str, Any] = {
         "name": name,
+        "command": _command(scope, name),
         "title": spec.title,
         "kind": spec.kind,
         "paper_says": spec.paper_says,
@@ -53,7 +54,6 @@ def gather(
         "seeds": scope.seeds,
         "version": __version__,
         "torch": torch.__version__,
-        "processor": platform.machine(),
         "datasets": {key: _dataset(specs, scope, key, problems) for key in chosen},
         "studies": _studies(scope, comparisons_of(specs, scope, name, datasets)),
         "comparisons": comparisons,
@@ -63,6 +63,12 @@ def gather(
         found = {key: makers[spec.kind](specs, scope, key) for key in chosen}
         outcome[spec.kind] = {key: value for key, value in found.items() if value is not None}
     return outcome
+
+
+def _command(scope: Scope, name: str) -> str:
+    """What makes this outcome, apart from where files lie."""
+    trials = f" --trials {scope.trials}" if scope.trials is not None else ""
+    return f"aqcl reproduce {name} --seeds {scope.seeds}{trials}{' --quick' * scope.quick}"
 
 
 def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) -> dict[str, Any]:
@@ -104,12 +110,18 @@ def _studies(
                     "penalty": method["best"]["penalty"],
                     "rows": method["rows"],
                     "seconds": method["seconds"],
+                    "experiment": _settings(file.parent / method["best"]["experiment"]),
                 }
                 for name, method in summary["methods"].items()
                 if method["ended"] and method["best"]
             }
         }
     return found
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """All settings of a winner, apart from where its dataset lies."""
+    return {key: value for key, value in read_toml(file).items() if key != "dataset"}
 
 
 def _comparison(

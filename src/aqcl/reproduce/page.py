@@ -19,6 +19,7 @@ from aqcl.report.page import (
     text,
 )
 from aqcl.report.write import write_figures, write_page
+from aqcl.reproduce.markdown import finding, holds
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
 
@@ -71,7 +72,7 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
                         Cell(title),
                         Cell(comparison["title"]),
                         *_bar_and_relative(claim if known else {}),
-                        Cell(claim["verdict"], style=STYLES.get(claim["verdict"], "")),
+                        Cell(finding(claim), style=STYLES.get(claim["verdict"], "")),
                     ]
                 )
     headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
@@ -149,7 +150,10 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     number(paper[0] if paper else None),
                     _bar(row, style),
                     number(row["rela_impr"] if row["verdict"] != "base" else None, 2),
-                    Cell(row["verdict"], style=style),
+                    Cell(
+                        row["verdict"] + ("" if holds(row) or not style else ", not after Holm"),
+                        style=style,
+                    ),
                 ]
             )
     missing = [f"{label}: {s}" for label, s in comparison["cells"].items() if s != "finished"]

@@ -85,6 +85,8 @@ def do_work(
         Why a data set could not be had, by key.
 
     Raises:
+        ConfigError: a data set that is prepared needs the file that it was made from.
+        StorageError: a prepared one was made with other settings or from another file.
         TrainingError: no trial of a study could be trained, or a worker was killed.
     """
     problems: dict[str, str] = {}
@@ -93,6 +95,8 @@ def do_work(
             try:
                 prepare_source(prepare_values(specs, scope, place), place.prepared)
             except AqclError as error:
+                if (place.prepared / MANIFEST).exists():
+                    raise  # other settings than those it was prepared with: nothing to pass over
                 problems[place.dataset] = str(error)
     cells = [cell for cell in needs.cells if cell.place.dataset not in problems]
     studies = [study for study in needs.studies if study[0].dataset not in problems]
