@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
+
+from aqcl.search_plan import plan_search
+from aqcl.study import Journal, Task
 from tests.tiny_runs import VALUES
 
 TIMES = ("seconds", "elapsed_seconds")
@@ -48,3 +52,26 @@ def assert_same_study(mine: Path, other: Path) -> None:
     assert len(names) > 5
     for name in names:
         assert (mine / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def journal(folder: Path, **search: Any) -> Journal:
+    """Of a study without a dataset, whose trials a test ends itself."""
+    return Journal(folder, plan_search(search_values(Path("nowhere"), **search)))
+
+
+def claimed(opened: Journal) -> Task:
+    """The next trial."""
+    task = opened.claim()
+    assert isinstance(task, Task)
+    return task
+
+
+def end(opened: Journal, task: Task, value: float | None = None, lost: float | None = None) -> None:
+    """A trial that has ended, with a value or pruned."""
+    with opened.locked():
+        trial = opened.trial(task)
+        if lost is not None:
+            trial.set_constraint("auc", lost)
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        trial.study.tell(task.number, value, state)
+    task.release()

@@ -184,6 +184,8 @@ def test_the_default_space_is_the_papers() -> None:
         ({"methods": {"study": {}}}, "a method's name is a file's name"),
         ({"pruning": "none", "sampler": "gp", "methods": {"din+aqcl": {}}}, None),
         ({"pruning": "asha", "sampler": "random"}, None),
+        ({"confirm": 2, "objective": "constrained"}, "against trial 0, which has one seed"),
+        ({"confirm": 2}, None),
     ],
 )
 def test_what_does_not_go_together(settings: dict[str, Any], problem: str | None) -> None:

@@ -1,39 +1,17 @@
 """Who works on which trial, and where a study stands, from its journal alone."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from aqcl.errors import ConfigError, TrainingError
-from aqcl.search_plan import ONLY, plan_search
+from aqcl.search_plan import ONLY
 from aqcl.search_space import Range
-from aqcl.study import JOURNAL, Journal, Standing, Task
-from tests.searches import DIN_AND_AQCL, search_values
+from aqcl.study import JOURNAL, Standing, Task
+from tests.searches import DIN_AND_AQCL, claimed, end, journal
 
 L2 = "train.embedding_l2"
-
-
-def journal(folder: Path, **search: Any) -> Journal:
-    return Journal(folder, plan_search(search_values(Path("nowhere"), **search)))
-
-
-def claimed(opened: Journal) -> Task:
-    task = opened.claim()
-    assert isinstance(task, Task)
-    return task
-
-
-def end(opened: Journal, task: Task, value: float | None = None, lost: float | None = None) -> None:
-    """A trial that has ended, with a value or pruned."""
-    with opened.locked():
-        trial = opened.trial(task)
-        if lost is not None:
-            trial.set_constraint("auc", lost)
-        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
-        trial.study.tell(task.number, value, state)
-    task.release()
 
 
 def place(task: Task) -> tuple[str, int]:

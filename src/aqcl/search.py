@@ -136,7 +136,9 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
     file = out / STUDY
     text = to_toml(plan.to_values())
     if file.exists() and resume:
-        before, now = (dict(flatten(v)) for v in (read_toml(file), tomllib.loads(text)))
+        # Resolved again: a setting that is younger than the study has its default.
+        begun = to_toml(plan_search(read_toml(file)).to_values())
+        before, now = (dict(flatten(tomllib.loads(v))) for v in (begun, text))
         lines = [
             f"{key}: the study was started with {before.get(key)!r}, now it is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
@@ -178,7 +180,7 @@ def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
             continue
         with journal.locked():
             standing = journal.standing()
-        logger.debug("trial %d of %s: %s", task.slot, task.method.name, task.parameters)
+        logger.debug("%s: %s", task.title, task.parameters)
         run_trial(task, journal, dataset, _hear(task, standing, listen))
         with journal.locked():
             standing = journal.standing()
@@ -190,14 +192,13 @@ def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
 def _hear(task: Task, standing: Standing, listen: Listener) -> Callable[[Progress], None]:
     """Tells at each evaluation; a worker whose search was killed ends then."""
     parent = multiprocessing.parent_process()
-    listen(progress_of(standing, f"{task.method.name}, trial {task.slot}"))
+    listen(progress_of(standing, task.title))
 
     def hear(progress: Progress) -> None:
         if progress.last.get("step") == progress.number:
             if parent is not None and not parent.is_alive():
                 raise SystemExit(1)
-            running = f"{task.method.name}, trial {task.slot}, epoch {progress.epoch + 1}"
-            listen(progress_of(standing, running))
+            listen(progress_of(standing, f"{task.title}, epoch {progress.epoch + 1}"))
 
     return hear
 

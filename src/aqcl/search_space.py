@@ -61,6 +61,11 @@ class SearchOptions:
     `logloss`, the highest `auc`, that of one group (`auc:non-active`), or `constrained`: the
     highest of non-active users while that of highly active users is no lower than without the
     auxiliary losses, which trial 0 measures."""
+    confirm: Annotated[int, Bounds(ge=0)] = 0
+    """How many of the best trials of each method are trained again with other seeds; the one with
+    the best mean wins. With 0 the best trial wins, which may owe it to its seed."""
+    confirm_seeds: Annotated[int, Bounds(ge=1)] = 2
+    """Further trainings of each of them."""
     widen: Annotated[int, Bounds(ge=0)] = 2
     """How often the range of `train.embedding_l2` is widened by a factor of 10, where a winner lies
     in the outer tenth of it."""
@@ -266,6 +271,11 @@ def contradictions(options: SearchOptions) -> list[str]:
         problems.append(
             f"search.pruning = '{options.pruning}': the sampler gp learns from whole trials alone; "
             "leave it out or take the sampler tpe"
+        )
+    if options.confirm and options.objective == "constrained":
+        problems.append(
+            f"search.confirm = {options.confirm}: the objective constrained holds every trial "
+            "against trial 0, which has one seed; leave it out"
         )
     for name in options.methods:
         if not re.fullmatch(r"\w[\w.+-]*", name) or name in RESERVED:

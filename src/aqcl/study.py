@@ -6,9 +6,10 @@ parameters. Locks hold among machines where their shared disk has them, as NFS f
 """
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from aqcl.search_plan import ONLY, Method, SearchPlan, widened_plan
 
 JOURNAL: Final = "journal.log"
 LOCKS: Final = "locks"
+REPEATS: Final = "repeats"
+"""Name of the journal's study of the trainings with other seeds, after the method's."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,16 @@ class Task:
     """Values by dotted key."""
     is_reference: bool
     """Whether it is the experiment without its auxiliary losses."""
+    repeat: int
+    """0, or which training with another seed it is."""
     lock: int
     """Descriptor of the locked file."""
+
+    @property
+    def title(self) -> str:
+        """What a terminal shows of it."""
+        again = f", repeat {self.repeat}" if self.repeat else ""
+        return f"{self.method.name}, trial {self.slot}{again}"
 
     def release(self) -> None:
         """Let go of the lock, when the trial has ended."""
@@ -59,6 +70,8 @@ class Record:
     trial: FrozenTrial
     parameters: dict[str, Any]
     is_reference: bool = False
+    repeat: int = 0
+    """0, or which training with another seed it is."""
 
     @property
     def is_candidate(self) -> bool:
@@ -80,22 +93,96 @@ class Standing:
     """Of each method, in the order in which they began."""
     notes: tuple[str, ...]
     """Which ranges were widened and why."""
+    repeats: dict[str, list[Record]]
+    """Trainings of the finalists of each method with other seeds."""
+    is_settled: bool
+    """Whether no range will be widened any more."""
 
     @property
     def is_over(self) -> bool:
-        """Whether all trials have ended and no range is to be widened."""
-        return all(self.has_ended(name) for name in self.records)
+        """Whether all trials have ended, the finalists' repeats too, and no range is widened."""
+        return self.is_settled and all(self.has_ended(name) for name in self.records)
 
     def has_ended(self, method: str) -> bool:
+        """Whether all trials of a method have ended, in this round, and its finalists' repeats."""
+        return (
+            self.has_tried(method)
+            and not self.left_to_repeat(method)
+            and all_ended(self.repeats[method])
+        )
+
+    def has_tried(self, method: str) -> bool:
         """Whether all trials of a method have ended, in this round."""
-        records = self.records[method]
-        return len(records) == self.target and all(r.trial.state.is_finished() for r in records)
+        return len(self.records[method]) == self.target and all_ended(self.records[method])
+
+    def finalists(self, method: str) -> list[Record]:
+        """The best trials of a method, which are trained with other seeds; none before its last."""
+        final = self.is_settled and self.has_tried(method)
+        return self._ranking(method)[: self.plan.options.confirm] if final else []
+
+    def left_to_repeat(self, method: str) -> list[tuple[Record, int]]:
+        """Finalists and repeats that have not begun, all finalists once before any twice."""
+        begun = {(record.slot, record.repeat) for record in self.repeats[method]}
+        finalists = self.finalists(method)
+        return [
+            (record, repeat)
+            for repeat in range(1, self.plan.options.confirm_seeds + 1)
+            for record in finalists
+            if (record.slot, repeat) not in begun
+        ]
+
+    def values(self, method: str, record: Record) -> list[float | None]:
+        """The value of a trial and then those of its repeats; None where one has failed."""
+        repeats = sorted(
+            (other for other in self.repeats[method] if other.slot == record.slot),
+            key=lambda other: other.repeat,
+        )
+        return [r.trial.value if r.is_candidate else None for r in (record, *repeats)]
 
     def best(self, method: str) -> Record | None:
-        """The best trial of a method so far; the earlier of equal ones."""
+        """The best trial of a method so far; the earlier of equal ones.
+
+        Once its finalists have been repeated, the one with the best mean of all its seeds; a
+        finalist that fails with another seed is out.
+        """
+        ranking = self._ranking(method)
+        if not self.repeats[method] or not self.has_ended(method):
+            return next(iter(ranking), None)
+        means = {}
+        for record in self.finalists(method):
+            mean = self.mean(method, record)
+            if mean is not None:
+                means[record.slot] = self._sign * mean
+        return min(ranking, key=lambda record: means.get(record.slot, math.inf))
+
+    def mean(self, method: str, record: Record) -> float | None:
+        """The mean value of a finalist over all its seeds; None unless all have succeeded."""
+        values = [value for value in self.values(method, record) if value is not None]
+        complete = len(values) == 1 + self.plan.options.confirm_seeds
+        return sum(values) / len(values) if complete else None
+
+    @property
+    def total(self) -> int:
+        """Trials and repeats of all methods, as far as is known."""
+        options = self.plan.options
+        finalists = sum(
+            len(self.finalists(name)) if self.has_tried(name) else options.confirm
+            for name in self.records
+        )
+        return self.target * len(self.records) + finalists * options.confirm_seeds
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.plan.minimizes else -1
+
+    def _ranking(self, method: str) -> list[Record]:
         candidates = [record for record in self.records[method] if record.is_candidate]
-        sign = 1 if self.plan.minimizes else -1
-        return min(candidates, key=lambda r: sign * float(r.trial.value or 0.0), default=None)
+        return sorted(candidates, key=lambda r: self._sign * float(r.trial.value or 0.0))
+
+
+def all_ended(records: Iterable[Record]) -> bool:
+    """Whether none of them has still to be trained."""
+    return all(record.trial.state.is_finished() for record in records)
 
 
 class Journal:
@@ -164,13 +251,22 @@ class Journal:
         while True:
             target = plan.options.trials + number * plan.options.widen_trials
             records = {method.name: self._records(method, number) for method in plan.methods}
-            standing = Standing(plan, number, target, records, tuple(notes))
-            if not standing.is_over or number == plan.options.widen:
+            standing = Standing(
+                plan,
+                number,
+                target,
+                records,
+                tuple(notes),
+                repeats={method.name: self._repeats(method) for method in plan.methods},
+                is_settled=number == plan.options.widen,
+            )
+            tried = all(standing.has_tried(method.name) for method in plan.methods)
+            if not tried or standing.is_settled:
                 return standing
             winners = {m.name: winning_settings(standing, m) for m in plan.methods}
             wider = widened_plan(plan, winners)
             if wider is None:
-                return standing
+                return replace(standing, is_settled=True)
             plan, note = wider
             notes.append(note)
             number += 1
@@ -185,7 +281,11 @@ class Journal:
         with self.locked():
             standing = self.standing()
             for method in standing.plan.methods:
-                task = self._take_up(method, standing) or self._begin(method, standing)
+                task = (
+                    self._take_up(method, standing)
+                    or self._begin(method, standing)
+                    or self._repeat(method, standing)
+                )
                 if task is not None:
                     return task
             return standing
@@ -195,10 +295,10 @@ class Journal:
         study = self.study(task.study, make_pruner(self.plan.options.pruning))
         return optuna.Trial(study, study.trials[task.number]._trial_id)
 
-    def folder_of(self, method: str, slot: int) -> Path:
-        """The run directory of a trial."""
+    def folder_of(self, method: str, slot: int, repeat: int = 0) -> Path:
+        """The run directory of a trial, or of its training with another seed."""
         parent = self.folder / "trials"
-        return (parent if method == ONLY else parent / method) / f"{slot:04d}"
+        return (parent if method == ONLY else parent / method) / _name(slot, repeat)
 
     def _records(self, method: Method, number: int) -> list[Record]:
         found = []
@@ -210,6 +310,21 @@ class Journal:
         searched = method.space.searched
         return found + [Record(offset + t.number, t, plain(t.params, searched)) for t in trials]
 
+    def _repeats(self, method: Method) -> list[Record]:
+        if not self.plan.options.confirm:
+            return []
+        trials = self.study(f"{method.name}/{REPEATS}").get_trials(deepcopy=False)
+        searched = method.space.searched
+        return [
+            Record(
+                slot=t.user_attrs["slot"],
+                trial=t,
+                parameters=plain(t.params, searched),
+                repeat=t.user_attrs["repeat"],
+            )
+            for t in trials
+        ]
+
     def _carry_over(self, method: Method, number: int) -> None:
         """Copy the trials of the round before, which had a narrower space, unless that was done."""
         before = self.study(f"{method.name}/{number - 1}").get_trials(deepcopy=False)
@@ -220,9 +335,9 @@ class Journal:
 
     def _take_up(self, method: Method, standing: Standing) -> Task | None:
         """A trial that was begun by a process that is gone."""
-        for record in standing.records[method.name]:
+        for record in (*standing.records[method.name], *standing.repeats[method.name]):
             if not record.trial.state.is_finished():
-                lock = lock_file(self._lock_file(method, record.slot), wait=False)
+                lock = lock_file(self._lock_file(method, record.slot, record.repeat), wait=False)
                 if lock is not None:
                     return self._task(method, standing, record, lock)
         return None
@@ -245,21 +360,45 @@ class Journal:
         record = Record(slot, begun, plain(values, method.space.searched), is_reference)
         return self._task(method, standing, record, lock)
 
+    def _repeat(self, method: Method, standing: Standing) -> Task | None:
+        """A finalist's training with another seed."""
+        for record, repeat in standing.left_to_repeat(method.name):
+            lock = lock_file(self._lock_file(method, record.slot, repeat), wait=True)
+            assert lock is not None
+            begun = create_trial(
+                state=TrialState.RUNNING,
+                params=record.trial.params,
+                distributions=record.trial.distributions,
+                user_attrs={"slot": record.slot, "repeat": repeat},
+            )
+            self.study(f"{method.name}/{REPEATS}").add_trial(begun)
+            return self._task(method, standing, replace(record, repeat=repeat), lock)
+        return None
+
     def _task(self, method: Method, standing: Standing, record: Record, lock: int) -> Task:
         name = "reference" if record.is_reference else str(standing.round)
-        offset = int(self.plan.has_reference and not record.is_reference)
+        number = record.slot - int(self.plan.has_reference and not record.is_reference)
+        if record.repeat:
+            name = REPEATS
+            known = self._repeats(method)
+            number = [(r.slot, r.repeat) for r in known].index((record.slot, record.repeat))
         return Task(
             method=method,
             study=f"{method.name}/{name}",
-            number=record.slot - offset,
+            number=number,
             slot=record.slot,
             parameters=record.parameters,
             is_reference=record.is_reference,
+            repeat=record.repeat,
             lock=lock,
         )
 
-    def _lock_file(self, method: Method, slot: int) -> Path:
-        return self.folder / LOCKS / f"{method.name}-{slot:04d}"
+    def _lock_file(self, method: Method, slot: int, repeat: int = 0) -> Path:
+        return self.folder / LOCKS / f"{method.name}-{_name(slot, repeat)}"
+
+
+def _name(slot: int, repeat: int) -> str:
+    return f"{slot:04d}-repeat{repeat}" if repeat else f"{slot:04d}"
 
 
 def _is_ready(records: list[Record]) -> bool:

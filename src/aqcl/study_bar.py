@@ -31,14 +31,15 @@ Listener = Callable[[SearchProgress], None]
 
 def progress_of(standing: Standing, running: str = "") -> SearchProgress:
     """What a terminal shows of a standing."""
-    records = [record for found in standing.records.values() for record in found]
+    kinds = (standing.records, standing.repeats)
+    records = [record for kind in kinds for found in kind.values() for record in found]
     best = {}
     for name in standing.records:
         winner = standing.best(name)
         best[name] = winner.trial.value if winner else None
     return SearchProgress(
         done=sum(record.trial.state.is_finished() for record in records),
-        total=standing.target * len(standing.records),
+        total=standing.total,
         best=best,
         running=running,
     )

@@ -43,7 +43,8 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
     """All that is known of a study, as plain values; the caller holds the lock."""
     plan = standing.plan
     methods = {m.name: _method_summary(journal, standing, m, dataset) for m in plan.methods}
-    records = [record for found in standing.records.values() for record in found]
+    kinds = (standing.records, standing.repeats)
+    records = [record for kind in kinds for found in kind.values() for record in found]
     begun = [r.trial.datetime_start for r in records if r.trial.datetime_start]
     ended = [r.trial.datetime_complete for r in records if r.trial.datetime_complete]
     return {
@@ -57,6 +58,8 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
         "pruning": plan.options.pruning,
         "seed": plan.options.seed,
         "trials": standing.target,
+        "confirm": plan.options.confirm,
+        "confirm_seeds": plan.options.confirm_seeds,
         "rows": sum(method["rows"] for method in methods.values()),
         "seconds": round(sum(method["seconds"] for method in methods.values()), 3),
         "elapsed_seconds": (
@@ -78,16 +81,19 @@ def _method_summary(
     records = standing.records[method.name]
     best = standing.best(method.name)
     trials = [_trial_row(journal, method, record) for record in records]
+    repeats = [_trial_row(journal, method, record) for record in standing.repeats[method.name]]
     summary: dict[str, Any] = {
         "label": method.experiment.label,
         "ended": standing.has_ended(method.name),
         "space": {key: shown(dimension) for key, dimension in method.space.searched.items()},
-        "rows": sum(row["rows"] for row in trials),
-        "seconds": round(sum(row["seconds"] for row in trials), 3),
+        "rows": sum(row["rows"] for row in (*trials, *repeats)),
+        "seconds": round(sum(row["seconds"] for row in (*trials, *repeats)), 3),
         "best": None,
         "best_so_far": _best_so_far(standing, method.name),
         "importance": _importance(journal, standing, method),
         "trials": trials,
+        "repeats": repeats,
+        "finalists": [_finalist(standing, method, r) for r in standing.finalists(method.name)],
     }
     if best is not None:
         winner = winner_of(method, best)
@@ -98,6 +104,11 @@ def _method_summary(
             "experiment": f"{method.name}.toml",
         }
     return summary
+
+
+def _finalist(standing: Standing, method: Method, record: Record) -> dict[str, Any]:
+    values = standing.values(method.name, record)
+    return {"number": record.slot, "values": values, "mean": standing.mean(method.name, record)}
 
 
 def winner_of(method: Method, best: Record) -> Experiment:
@@ -112,6 +123,7 @@ def _trial_row(journal: Journal, method: Method, record: Record) -> dict[str, An
     complete = trial.state == TrialState.COMPLETE
     return {
         "number": record.slot,
+        "repeat": record.repeat,
         "state": trial.state.name.lower(),
         "reference": record.is_reference,
         "value": trial.value if complete else None,
@@ -124,7 +136,9 @@ def _trial_row(journal: Journal, method: Method, record: Record) -> dict[str, An
         "rows": facts.get("rows", 0),
         "seconds": round(facts.get("seconds", 0.0), 3),
         "error": facts.get("error"),
-        "run": str(journal.folder_of(method.name, record.slot).relative_to(journal.folder)),
+        "run": str(
+            journal.folder_of(method.name, record.slot, record.repeat).relative_to(journal.folder)
+        ),
     }
 
 
@@ -234,8 +248,8 @@ def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str
         raise TrainingError(f"{journal.folder}: all trials have failed; the last: {errors[-1]}")
     summary = write_summary(journal, standing, dataset)
     for method in standing.plan.methods:
-        for record in standing.records[method.name]:
-            clean_up(journal.folder_of(method.name, record.slot))
+        for record in (*standing.records[method.name], *standing.repeats[method.name]):
+            clean_up(journal.folder_of(method.name, record.slot, record.repeat))
     draw_figures(journal.folder / FIGURES, standing, summary, dataset)
     content = {"journal": JOURNAL, "methods": list(summary["methods"])}
     seal(journal.folder, standing.plan, dataset, content)

@@ -283,6 +283,11 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
         counts = Counter(rung["rung"] for t in method["trials"] for rung in t["rungs"])
         told = ", ".join(f"{counts[n]} candidates to step {step}" for n, step in steps.items())
         lines.append(f"Rungs: {told}.")
+    if method.get("finalists"):
+        told = "; ".join(
+            f"trial {f['number']} {_number(f['mean'], 5)}" for f in method["finalists"]
+        )
+        lines.append(f"Means with other seeds too: {told}.")
     best = method["best"]
     if best is None:
         return [*lines, "No trial was trained to its end."]

@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import safetensors
 from optuna.trial import TrialState
@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 CONSTRAINED = ("non-active", "highly-active")
 """The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
 
+REPEAT_SEED: Final = 1000
+"""Added to the seed of a trial for its repeats: not the next ones, which a study's winner is judged
+by later."""
+
 
 class PrunedError(Exception):
     """A trial is not worth its time."""
@@ -45,7 +49,7 @@ def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) 
         AqclError: the study cannot go on. A training whose loss is no longer finite has failed,
             and the study goes on without it.
     """
-    folder = journal.folder_of(task.method.name, task.slot)
+    folder = journal.folder_of(task.method.name, task.slot, task.repeat)
     latest: list[Progress] = []
 
     def hear(progress: Progress) -> None:
@@ -68,7 +72,7 @@ def _train(
     task: Task, journal: Journal, dataset: Dataset, hear: Listener
 ) -> tuple[TrialState, list[float], dict[str, Any]]:
     """How a trial has ended, its value if it has one, and what else is known of it."""
-    plan, folder = journal.plan, journal.folder_of(task.method.name, task.slot)
+    plan, folder = journal.plan, journal.folder_of(task.method.name, task.slot, task.repeat)
     if folder.exists() and not (folder / CONFIG).exists():
         shutil.rmtree(folder)  # killed while it was made
     facts: dict[str, Any] = {}
@@ -83,7 +87,7 @@ def _train(
     except PrunedError:
         return TrialState.PRUNED, [], facts
     except TrainingError as error:
-        logger.warning("trial %d of %s has failed: %s", task.slot, task.method.name, error)
+        logger.warning("%s has failed: %s", task.title, error)
         return TrialState.FAIL, [], {**facts, "error": str(error)}
 
 
@@ -91,7 +95,10 @@ def experiment_of(task: Task, plan: SearchPlan) -> Experiment:
     """The experiment of a trial."""
     if task.is_reference:
         return without_auxiliary_losses(task.method.experiment)
-    return with_settings(task.method.experiment, task.parameters.items())
+    seed = task.method.experiment.seed
+    if task.repeat:
+        seed += REPEAT_SEED + task.repeat
+    return with_settings(task.method.experiment, [*task.parameters.items(), ("seed", seed)])
 
 
 def measures_of(run: Run) -> dict[str, float | None]:
@@ -145,7 +152,8 @@ def _report(task: Task, journal: Journal, folder: Path) -> None:
         for step, value in enumerate(values, start=1):
             if step not in known and value is not None:
                 trial.report(value, step)
-        hopeless = not over and values[-1] is not None and trial.should_prune()
+        weighed = task.repeat == 0 and not over and values[-1] is not None
+        hopeless = weighed and trial.should_prune()
     if hopeless:
         raise PrunedError
 

@@ -109,6 +109,20 @@ def _importances(summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
     return "".join(parts)
 
 
+def _finalists(name: str, method: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            Cell(str(finalist["number"]), finalist["number"]),
+            number(finalist["mean"]),
+            *(number(value) for value in finalist["values"]),
+        ]
+        for finalist in method["finalists"]
+    ]
+    others = range(1, len(method["finalists"][0]["values"]))
+    headings = ["#Trial", "#Mean", "#Value", *(f"#Repeat {k}" for k in others)]
+    return table(headings, rows, f"Finalists of {name}, trained again with other seeds")
+
+
 def _trials(summary: Mapping[str, Any]) -> str:
     parts: list[str] = []
     for name, method in summary["methods"].items():
@@ -131,4 +145,6 @@ def _trials(summary: Mapping[str, Any]) -> str:
             )
         headings = ["#Trial", "State", "#Value", *(f"#{key}" for key in keys), "#Rows", "#Seconds"]
         parts.append(f"<h3>{text(name)}</h3>" + table(headings, rows, f"Trials of {name}"))
+        if method.get("finalists"):
+            parts.append(_finalists(name, method))
     return "".join(parts)

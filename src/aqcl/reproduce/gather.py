@@ -101,11 +101,12 @@ def _studies(
         if key in found or not file.exists():
             continue
         summary = json.loads(file.read_text(encoding="utf-8"))
-        parts = ("trials", "objective", "pruning", "seed")
+        parts = ("trials", "confirm", "confirm_seeds", "objective", "pruning", "seed")
         found[key] = {part: summary[part] for part in parts} | {
             "methods": {
                 name: {
                     "valid": method["best"]["value"],
+                    "finalists": method["finalists"],
                     "parameters": method["best"]["parameters"],
                     "penalty": method["best"]["penalty"],
                     "rows": method["rows"],

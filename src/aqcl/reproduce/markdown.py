@@ -57,17 +57,30 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
             )
             inside = method["penalty"] is None or method["penalty"]["inside"]
             edge = "" if inside else ", AT THE EDGE of its range"
-            chosen.append(f"{name} {method['valid']:.4f} ({settings}{edge})")
+            value = _mean_of_winner(method) or method["valid"]
+            chosen.append(f"{name} {value:.4f} ({settings}{edge})")
         if chosen:
             lines.append(
                 f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
             )
     if not lines:
         return ""
+    again = (
+        f", the best {study['confirm']} with {study['confirm_seeds']} more seeds"
+        if study.get("confirm")
+        else ""
+    )
     head = (
-        f"Tuned in {study['trials']} trials of each method; best validation {study['objective']}:"
+        f"Tuned in {study['trials']} trials of each method{again}; best validation "
+        f"{study['objective']}:"
     )
     return "\n".join([head, "", *lines])
+
+
+def _mean_of_winner(method: Mapping[str, Any]) -> float | None:
+    """Of all its seeds, where finalists were trained with several."""
+    means = [f["mean"] for f in method.get("finalists", ()) if f["mean"] is not None]
+    return max(means, default=None)
 
 
 def _is_of_comparison(name: str, outcome: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+from aqcl.config import build
 from aqcl.errors import AqclError, TrainingError
 from aqcl.preparation import prepare_source
 from aqcl.reproduce.cells import (
@@ -28,6 +29,7 @@ from aqcl.reproduce.cells import (
 from aqcl.reproduce.specs import Specs
 from aqcl.runs import is_finished
 from aqcl.search import run_search
+from aqcl.search_space import SearchOptions
 from aqcl.storage import MANIFEST
 from aqcl.study_bar import SearchProgress
 from aqcl.train import train
@@ -106,7 +108,7 @@ def do_work(
         if not (key[0].study(key[1]) / MANIFEST).exists()
     }
     trials = {
-        key: v["search"]["trials"] * len(v["search"]["methods"]) for key, v in pending.items()
+        key: _trainings(v["search"]) * len(v["search"]["methods"]) for key, v in pending.items()
     }
     count = _Count(listen, sum(trials.values()) + len(cells) * scope.seeds, time.monotonic())
     for key, values in pending.items():
@@ -120,24 +122,28 @@ def do_work(
 def _tune(place: Place, name: str, values: Mapping[str, Any], workers: int, count: _Count) -> None:
     """Run or continue a study; trials of an earlier command do not count for the pace."""
     folder = place.study(name)
-    known: list[int] = []
+    heard: list[int] = []
 
     def hear(progress: SearchProgress) -> None:
-        if not known:
-            known.append(progress.done)
+        if not heard:
             count.total -= progress.done
+        heard.append(progress.done)
         running = f": {progress.running}" if progress.running else ""
-        count.tell(f"tuning {name} on {place.dataset}{running}", progress.done - known[0])
+        count.tell(f"tuning {name} on {place.dataset}{running}", progress.done - heard[0])
 
-    summary = run_search(values, folder, workers=workers, resume=True, listen=hear)
-    ended = sum(len(method["trials"]) for method in summary["methods"].values())
-    count.done += ended - (known[0] if known else ended)
+    run_search(values, folder, workers=workers, resume=True, listen=hear)
+    count.done += heard[-1] - heard[0] if heard else 0
+
+
+def _trainings(search: Mapping[str, Any]) -> int:
+    """Trainings of each method in a study, its finalists' with other seeds included."""
+    options = build(SearchOptions, search, "search")
+    return options.trials + min(options.confirm, options.trials) * options.confirm_seeds
 
 
 def jobs_of(cells: Iterable[Cell], seeds: int) -> list[Job]:
-    """The runs of cells that have not finished, each once, all cells of a seed before the next."""
-    cells = list(cells)
-    found = [job_of(cell, seed) for seed in range(1, seeds + 1) for cell in cells]
+    """The runs of cells that have not finished, each once, all seeds of a cell before the next."""
+    found = [job_of(cell, seed) for cell in cells for seed in range(1, seeds + 1)]
     jobs = {job.out: job for job in found if job is not None}
     return [job for job in jobs.values() if not is_finished(job.out)]
 
