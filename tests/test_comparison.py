@@ -225,16 +225,27 @@ def test_a_finding_says_what_does_not_survive_the_correction() -> None:
     assert replace(row, holm=None).finding == "better"
 
 
-@pytest.mark.parametrize("claims", [1, 4, 6, 20, 26])
-def test_fewer_resamples_than_that_let_nothing_survive_holm(claims: int) -> None:
-    rows = compare({"a": [made_run(0.2, 0)], "b": [made_run(2.0, 0)]}, "a", THRESHOLDS, 50).rows
-    counted = tuple(replace(rows[1], holm=1.0) for _ in range(claims))
-    enough = Comparison((rows[0], *counted), "a", THRESHOLDS, 50, 0).resamples_for_holm
+@pytest.mark.parametrize("claims", [1, 6, 20, 90])
+def test_a_clear_difference_survives_however_many_are_compared(claims: int) -> None:
+    """200 resamples, as above a million rows, whose share alone is never below 2 / 201."""
+    draws = np.random.default_rng(0).normal(size=200)
+    for distance, survives in ((6.0, True), (1.9, False)):
+        p = p_value(draws - draws.mean() + distance * draws.std(ddof=1))
+        assert p is not None
+        assert (holm([p] * claims)[0] <= SIGNIFICANCE) == survives
 
-    def clearest(resamples: int) -> float:
-        return holm([p_value(np.ones(resamples)) or 0.0] * claims)[0]
 
-    assert clearest(enough) <= SIGNIFICANCE < clearest(enough - 1)
+def test_beyond_all_resamples_p_is_the_tail_of_a_normal_distribution() -> None:
+    draws = np.random.default_rng(1).normal(size=1000)
+    at_4 = draws - draws.mean() + 4 * draws.std(ddof=1)
+    assert (at_4 > 0).all()
+    assert p_value(at_4) == pytest.approx(6.334e-5, rel=1e-3)  # 2 (1 - Phi(4)), from tables
+    assert p_value(-at_4) == p_value(at_4)
+    assert p_value(np.ones(200)) == pytest.approx(2 / 201)  # no spread, no tail
+    few = at_4[:50]
+    assert p_value(few) == pytest.approx(2 / 51)
+    crossing = np.append(at_4, -1e-9)
+    assert p_value(crossing) == pytest.approx(2 * 2 / 1002)
 
 
 def test_results_from_before_p_values_are_read() -> None:

@@ -13,7 +13,8 @@ from aqcl.report.study_report import report_study
 from aqcl.runs import open_run
 from aqcl.search import read_study, run_search
 from aqcl.search_plan import ONLY
-from aqcl.study import Journal, Standing
+from aqcl.standing import Standing
+from aqcl.study import Journal
 from aqcl.tables import study_table
 from tests.searches import Killed, assert_same_study, claimed, end, journal
 from tests.searches import short_search as search_values

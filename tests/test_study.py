@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.search_plan import ONLY
 from aqcl.search_space import Range
-from aqcl.study import JOURNAL, Standing, Task
+from aqcl.standing import Standing
+from aqcl.study import JOURNAL, Task
 from tests.searches import DIN_AND_AQCL, claimed, end, journal
 
 L2 = "train.embedding_l2"

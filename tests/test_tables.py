@@ -284,11 +284,3 @@ def test_a_dataset_is_told_in_facts() -> None:
     assert [line for line in lines if line in wanted] == wanted
     assert "SIMULATED" not in text
     assert "SIMULATED" in shown(dataset_table(Path("out"), content | {"simulated": True}))
-
-
-def test_a_comparison_tells_when_its_resamples_are_too_few_for_holm() -> None:
-    rows = [row("DIN", ALL, verdict="base"), *(row(f"m{k}", ALL, holm=0.06) for k in range(26))]
-    text = " ".join(shown(comparison_table(comparison(*rows))).split())
-    assert "better, not after Holm" in text
-    assert "1,039 are needed" in text
-    assert "are needed" not in shown(comparison_table(comparison(*rows[:26])))

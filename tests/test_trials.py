@@ -11,7 +11,8 @@ from aqcl import trials
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, METRICS, WEIGHTS, is_finished, open_run
 from aqcl.search_plan import plan_search
-from aqcl.study import Journal, Standing, Task
+from aqcl.standing import Standing
+from aqcl.study import Journal, Task
 from aqcl.train import Progress, train
 from aqcl.trials import clean_up, kept_values, measures_of, run_trial
 from tests.searches import Killed, search_values

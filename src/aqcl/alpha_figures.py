@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from aqcl.alpha_search import alpha_owner
 from aqcl.dataset import Dataset
 from aqcl.experiment import Experiment
@@ -29,21 +31,26 @@ def draw_alpha_search(
         dataset: whose users stand behind alpha.
     """
     folder.mkdir(exist_ok=True)
-    method = summary["methods"][ONLY]
-    curves = {ONLY: method["best_so_far"]}
-    unit = "rung of a candidate" if plan.options.method == "halving" else "evaluation"
-    made = best_so_far_figure(curves, "validation logloss", unit)
-    save(made, folder / "best-so-far")
+    best, how = alpha_search_figures(plan, summary)
+    save(best, folder / "best-so-far")
     draw_alpha(folder, ONLY, winner, dataset)
-    if plan.options.method == "halving":
+    end = "rungs" if plan.options.method == "halving" else "trajectory"
+    save(how, folder / f"{ONLY}-{end}")
+
+
+def alpha_search_figures(plan: SearchPlan, summary: Mapping[str, Any]) -> tuple[Figure, Figure]:
+    """The best value over rungs or evaluations, and what candidates reached or how alpha moved."""
+    method = summary["methods"][ONLY]
+    halving = plan.options.method == "halving"
+    unit = "rung of a candidate" if halving else "evaluation"
+    best = best_so_far_figure({ONLY: method["best_so_far"]}, "validation logloss", unit)
+    if halving:
         rungs = {_named(trial): _points(trial) for trial in method["trials"] if _points(trial)}
-        save(rungs_figure(rungs, _named(method["best"])), folder / f"{ONLY}-rungs")
-    else:
-        options = plan.experiment.regularizer[alpha_owner(plan.experiment)]
-        _draw_trajectory(folder, method, options)
+        return best, rungs_figure(rungs, _named(method["best"]))
+    return best, _trajectory(method, plan.experiment.regularizer[alpha_owner(plan.experiment)])
 
 
-def _draw_trajectory(folder: Path, method: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _trajectory(method: Mapping[str, Any], options: Mapping[str, Any]) -> Figure:
     history = method["history"]
     names = [key for key in history[0] if key.startswith(("w1", "w2", "alpha_"))]
     labels = _labels(options) or names
@@ -51,8 +58,7 @@ def _draw_trajectory(folder: Path, method: Mapping[str, Any], options: Mapping[s
         label: [line[key] for line in history] for key, label in zip(names, labels, strict=True)
     }
     steps, kept = [line["step"] for line in history], method["best"]["best_step"]
-    figure = trajectory_figure(steps, values, kept, log=options["alpha"] == "curve")
-    save(figure, folder / f"{ONLY}-trajectory")
+    return trajectory_figure(steps, values, kept, log=options["alpha"] == "curve")
 
 
 def _labels(options: Mapping[str, Any]) -> list[str]:

@@ -167,7 +167,7 @@ def _candidate(
 
 def _trial(number: int, value: float | None, run: str) -> dict[str, Any]:
     """What stands of every trial in a study."""
-    trial = {"number": number, "state": "complete", "reference": False, "value": value}
+    trial = {"number": number, "repeat": 0, "state": "complete", "reference": False, "value": value}
     return trial | {"feasible": True, "best_step": None, "error": None, "run": run}
 
 
@@ -226,6 +226,8 @@ def _summary(
         "best_so_far": found.best_so_far,
         "importance": {},
         "trials": found.trials,
+        "repeats": [],
+        "finalists": [],
         "history": outcome.history,
     }
     return {
@@ -238,6 +240,8 @@ def _summary(
         **HOW[plan.options.method],
         "seed": plan.experiment.seed,
         "trials": len(found.trials),
+        "confirm": 0,
+        "confirm_seeds": 0,
         **cost,
         "elapsed_seconds": cost["seconds"],
         "notes": _remarks(best["parameters"], space),

@@ -3,6 +3,7 @@
 All runs share the resampled users, so that what is common to them cancels.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -22,6 +23,8 @@ Verdict = Literal["base", "better", "worse", "no difference shown", "too few use
 
 SIGNIFICANCE: Final = 0.05
 """Of an interval of 95%, and of a corrected p-value."""
+FEWEST_FOR_TAIL: Final = 100
+"""Resamples, without which their standard deviation says little of a tail."""
 _FEWEST_USERS, _FEWEST_POSITIVES = 100, 50
 
 
@@ -52,7 +55,7 @@ class ComparisonRow:
     rela_impr_high: float | None
     verdict: Verdict
     p_value: float | None = None
-    """Two-sided, that the difference is zero: twice the smaller share of resamples beyond it."""
+    """Two-sided, that the difference is zero."""
     holm: float | None = None
     """The same after Holm's correction for all trained configurations and groups compared."""
 
@@ -72,12 +75,6 @@ class Comparison:
     thresholds: tuple[int, int]
     replicates: int
     seed: int
-
-    @property
-    def resamples_for_holm(self) -> int:
-        """Resamples below which no difference can survive the correction, however clear it is."""
-        claims = sum(row.holm is not None for row in self.rows)
-        return int(np.ceil(2 * claims / SIGNIFICANCE)) - 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -165,13 +162,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def p_value(differences: Floats) -> float | None:
     """Two-sided p of a bootstrap: twice the smaller share of resamples on one side of zero.
 
-    One resample is added to each side, so that no finite number of them gives 0. None where one
-    is not defined.
+    One resample is added to each side, so that no finite number of them gives 0. Where all lie on
+    one side, their number alone would limit p: the tail of the normal distribution with their mean
+    and standard deviation says how far zero is, and is taken where it is smaller. None where a
+    difference is not defined.
+
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sections 13 and 16.
     """
     if not np.isfinite(differences).all():
         return None
     below, above = (differences <= 0).sum() + 1, (differences >= 0).sum() + 1
-    return float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
+    share = float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
+    if min(below, above) > 1 or len(differences) < FEWEST_FOR_TAIL:
+        return share
+    spread = float(differences.std(ddof=1))
+    distance = abs(float(differences.mean())) / spread if spread > 0 else 0.0
+    return min(share, math.erfc(distance / math.sqrt(2)))
 
 
 def _compared(

@@ -20,8 +20,9 @@ from aqcl.errors import AqclError, ConfigError, StorageError
 from aqcl.file_locks import lock_file
 from aqcl.search_plan import SearchPlan, plan_search
 from aqcl.search_space import flatten
+from aqcl.standing import Standing
 from aqcl.storage import MANIFEST, atomic_write, read_manifest
-from aqcl.study import LOCKS, Journal, Standing, Task
+from aqcl.study import LOCKS, Journal, Task
 from aqcl.study_bar import Listener, progress_of
 from aqcl.study_summary import conclude, write_summary
 from aqcl.train import Progress

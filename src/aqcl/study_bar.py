@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aqcl.study import Standing
+from aqcl.standing import Standing
 
 
 @dataclass(frozen=True)

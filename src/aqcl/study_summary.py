@@ -28,8 +28,9 @@ from aqcl.search_plan import (
     without_auxiliary_losses,
 )
 from aqcl.search_space import PENALTY, shown, touched_side
+from aqcl.standing import Record, Standing
 from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
-from aqcl.study import JOURNAL, Journal, Record, Standing
+from aqcl.study import JOURNAL, Journal
 from aqcl.trials import clean_up
 
 FIGURES: Final = "figures"

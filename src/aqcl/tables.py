@@ -104,11 +104,6 @@ def _reading(result: RunComparison) -> list[str]:
             "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty "
             "would be by chance; corrected for that, p is above 0.05."
         )
-        if comparison.replicates < comparison.resamples_for_holm:
-            lines.append(
-                f"So few resamples cannot tell: {comparison.resamples_for_holm:,} are needed for "
-                "any of so many differences to survive the correction."
-            )
     if any(row.group in ITEM_GROUPS for row in comparison.rows):
         lines.append(
             "Groups are of the row's own item, by its training clicks: clicks on such items are "

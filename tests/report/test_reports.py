@@ -16,6 +16,7 @@ from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.search import run_search
 from aqcl.train import train
+from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
 from tests.searches import DIN_AND_AQCL, short_search
 from tests.tiny_runs import tiny_dataset, tiny_experiment
@@ -97,6 +98,21 @@ def test_reports_are_written_with_their_figures(runs: list[Path], tmp_path: Path
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
     assert {file.suffix for file in files} == {".svg", ".png", ".pdf"}
     assert all(file.stat().st_size > 1000 for file in files)
+
+
+@pytest.mark.parametrize(
+    ("method", "course"),
+    [("one-run", "How alpha moved"), ("halving", "What each candidate reached at each rung")],
+)
+def test_a_search_for_alpha_alone_shows_how_it_went(
+    data: Path, tmp_path: Path, method: str, course: str
+) -> None:
+    run_search(values_of(data, method), tmp_path / "study")
+    made = report_study(tmp_path / "study")
+    assert course in made.html
+    unit = {"one-run": "evaluation", "halving": "rung of a candidate"}[method]
+    assert made.figures["best-so-far"].axes[0].get_xlabel() == unit
+    assert len(made.figures["course"].axes[0].get_lines()) >= 2
 
 
 def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:

@@ -112,8 +112,9 @@ def test_the_listener_hears_every_trial_and_run(
     outcomes: dict[str, Any], told: list[Standing]
 ) -> None:
     last = told[-1]
-    # 3 methods x 2 trials; 3 methods and one constant alpha x 2 seeds.
-    assert (last.done, last.total) == (6 + 8, 6 + 8)
+    # 3 methods x 2 trials, both trained with 2 more seeds; 3 methods and one constant alpha x 2
+    # seeds.
+    assert (last.done, last.total) == (6 + 12 + 8, 6 + 12 + 8)
     assert all(standing.done <= standing.total for standing in told)
 
 

@@ -6,14 +6,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from aqcl.alpha_figures import alpha_search_figures
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
+from aqcl.describe import STUDY
 from aqcl.errors import AqclError
 from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
 from aqcl.report.run_report import Report
 from aqcl.search import read_study
+from aqcl.search_plan import plan_search
 from aqcl.study_summary import alpha_pictures
 
 
@@ -28,7 +31,7 @@ def report_study(path: Path) -> Report:
     objective = summary["objective"].replace(":", ", ")
     sections = [
         Section("What was searched", "searched", _searched(summary)),
-        Section("Best so far", "best", _best(summary, objective, figures)),
+        Section("Best so far", "best", _best(path, summary, objective, figures)),
         Section("Alpha", "alpha", _alphas(path, summary, figures)),
         Section("Importance", "importance", _importances(summary, figures)),
         Section("Trials", "trials", _trials(summary)),
@@ -73,7 +76,20 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _best(summary: Mapping[str, Any], objective: str, figures: dict[str, Figure]) -> str:
+def _best(
+    path: Path, summary: Mapping[str, Any], objective: str, figures: dict[str, Figure]
+) -> str:
+    how = summary.get("method", "black-box")
+    if how != "black-box":
+        best, course = alpha_search_figures(plan_search(read_toml(path / STUDY)), summary)
+        captions = {
+            "best-so-far": "The best value so far",
+            "course": "What each candidate reached at each rung"
+            if how == "halving"
+            else "How alpha moved while the model trained",
+        }
+        figures |= {"best-so-far": best, "course": course}
+        return "".join(figure(figures[key], key, told, told) for key, told in captions.items())
     curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
     figures["best-so-far"] = drawn = best_so_far_figure(curves, f"validation {objective}")
     caption = "The best value after each trial"
