@@ -134,18 +134,19 @@ def report(
         paths: Run directories on one dataset, or one study directory, or the `outcome` directory of
             `aqcl reproduce`.
         out: The page.
-        base: Label of the method to compare with; the first run's by default.
-        split: Which rows of the runs.
+        base: Label of the method to compare with; the first run's by default. For runs alone.
+        split: Which rows of the runs. For runs alone.
         figures: Directory for the figures as SVG, PNG and PDF.
         as_json: Print where everything lies as JSON.
     """
     from aqcl.runtime import settle_threads
 
     settle_threads()
-    from aqcl.report.write import write_report
+    from aqcl.report.write import refuse_choices, write_report
     from aqcl.reproduce.page import holds_outcomes, write_paper_page
 
     if len(paths) == 1 and holds_outcomes(paths[0]):
+        refuse_choices(paths[0], "what `reproduce` made", split, base)
         written = write_paper_page(paths[0], out, figures)
     else:
         written = write_report(paths, out, split=split, base=base, figures=figures)

@@ -118,6 +118,11 @@ def test_a_search_for_alpha_alone_shows_how_it_went(
 def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs run directories"):
         write_report([], tmp_path / "r.html")
+    with pytest.raises(ConfigError, match=r"--base DIN: .* is a study"):
+        write_report([study], tmp_path / "r.html", base="DIN")
+    with pytest.raises(ConfigError, match=r"--split valid: .* is a study"):
+        write_report([study], tmp_path / "r.html", split="valid")
+    assert not (tmp_path / "r.html").exists()
     with pytest.raises(ConfigError, match="a study has a report of its own"):
         write_report([study, *runs], tmp_path / "r.html")
     with pytest.raises(StorageError):

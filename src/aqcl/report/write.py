@@ -35,7 +35,7 @@ def write_report(
         The files of figures.
 
     Raises:
-        ConfigError: nothing to report on, or runs and studies mixed.
+        ConfigError: nothing to report on, runs and studies mixed, or rows or a base for a study.
         DataError: runs on different datasets.
         StorageError: something is missing, damaged or unfinished.
     """
@@ -46,9 +46,27 @@ def write_report(
         raise ConfigError(
             f"{studies[0]}: a study has a report of its own; give it alone, or run directories"
         )
-    made = report_study(studies[0]) if studies else report_runs(paths, split, base)
+    if studies:
+        refuse_choices(studies[0], "a study", split, base)
+        made = report_study(studies[0])
+    else:
+        made = report_runs(paths, split, base)
     write_page(out, made.html)
     return write_figures(made.figures, figures) if figures is not None else []
+
+
+def refuse_choices(path: Path, what: str, split: SplitName, base: str | None) -> None:
+    """Make sure that nothing was chosen that only a report of runs can heed.
+
+    Raises:
+        ConfigError: it was.
+    """
+    for option, given in (("--base", base), ("--split", split if split != "test" else None)):
+        if given is not None:
+            raise ConfigError(
+                f"{option} {given}: {path} is {what}, whose report is as it was made; leave the "
+                "option out or name run directories"
+            )
 
 
 def write_page(out: Path, html: str) -> None:
