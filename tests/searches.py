@@ -1,9 +1,12 @@
 """Searches of tiny runs, and what two equal studies have in common."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from optuna.trial import TrialState
 
 from aqcl.search_plan import plan_search
@@ -27,6 +30,23 @@ def short_search(dataset: Path, **search: Any) -> dict[str, Any]:
 
 class Killed(BaseException):
     """The end of a process at some point, as seen from within."""
+
+
+@contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, call: int) -> Iterator[None]:
+    """The process ends when a function is called for the time with this number, from 0."""
+    original, calls = getattr(module, name), []
+
+    def killing(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call + 1:
+            raise Killed
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, killing)
+        with pytest.raises(Killed):
+            yield
 
 
 def untimed(value: Any) -> Any:

@@ -8,15 +8,17 @@ import pytest
 from aqcl import trials
 from aqcl.config import read_toml
 from aqcl.console import show
+from aqcl.describe import STUDY
+from aqcl.errors import ConfigError
 from aqcl.experiment import resolve
 from aqcl.report.study_report import report_study
 from aqcl.runs import open_run
-from aqcl.search import read_study, run_search
-from aqcl.search_plan import ONLY
+from aqcl.search import read_study, run_search, start_study
+from aqcl.search_plan import ONLY, plan_search
 from aqcl.standing import Standing
 from aqcl.study import Journal
 from aqcl.tables import study_table
-from tests.searches import Killed, assert_same_study, claimed, end, journal
+from tests.searches import assert_same_study, claimed, end, journal, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
@@ -95,7 +97,8 @@ def test_ranges_are_widened_before_finalists_are_trained_again(
     penalties = [task.parameters[L2] for task in tasks]
     inner = min(penalties, key=lambda penalty: abs(penalty - 10**-0.5))
     best = max(penalties) if touches else inner
-    assert (max(penalties) > 10**-0.1, 10**-0.9 < inner < 10**-0.1) == (True, True)  # this seed
+    assert max(penalties) > 10**-0.1  # of this seed
+    assert 10**-0.9 < inner < 10**-0.1
     for task in tasks:
         end(opened, task, -float(task.parameters[L2] == best))
     following = claimed(opened)
@@ -160,18 +163,23 @@ def test_a_search_killed_among_the_repeats_ends_as_if_it_had_not_been(
     name: str,
     call: int,
 ) -> None:
-    original, calls = getattr(trials, name), []
-
-    def killing(*arguments: Any, **options: Any) -> Any:
-        calls.append(name)
-        if len(calls) == call + 1:
-            raise Killed
-        return original(*arguments, **options)
-
     values = search_values(data, **SETTINGS)
-    with monkeypatch.context() as patch:
-        patch.setattr(trials, name, killing)
-        with pytest.raises(Killed):
-            run_search(values, tmp_path / "study")
+    with killed_at(monkeypatch, trials, name, call):
+        run_search(values, tmp_path / "study")
     run_search(values, tmp_path / "study", resume=True)
     assert_same_study(tmp_path / "study", whole)
+
+
+def test_a_study_from_before_a_setting_goes_on_with_its_default(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    plan = plan_search(search_values(data, trials=2, widen=0))
+    start_study(out, plan, resume=False)
+    file = out / STUDY
+    lines = file.read_text().splitlines()
+    older = [line for line in lines if not line.startswith("confirm")]
+    assert len(older) == len(lines) - 2
+    file.write_text("\n".join(older))
+    start_study(out, plan, resume=True)
+    other = plan_search(search_values(data, trials=2, widen=0, confirm=1))
+    with pytest.raises(ConfigError, match=r"search\.confirm: the study was started with 0, now it"):
+        start_study(out, other, resume=True)

@@ -17,7 +17,7 @@ from aqcl.experiment import resolve
 from aqcl.search import read_study, run_search
 from aqcl.study_bar import SearchProgress
 from aqcl.train import train
-from tests.searches import DIN_AND_AQCL, Killed, assert_same_study
+from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
@@ -150,19 +150,9 @@ def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
     name: str,
     call: int,
 ) -> None:
-    original, calls = getattr(module, name), []
-
-    def killing(*arguments: Any, **options: Any) -> Any:
-        calls.append(name)
-        if len(calls) == call + 1:
-            raise Killed
-        return original(*arguments, **options)
-
     values = search_values(data, **SETTINGS)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, killing)
-        with pytest.raises(Killed):
-            run_search(values, tmp_path / "study")
+    with killed_at(monkeypatch, module, name, call):
+        run_search(values, tmp_path / "study")
     with pytest.raises(StorageError, match=r"this study has not finished; continue it with"):
         describe_directory(tmp_path / "study")
     run_search(values, tmp_path / "study", resume=True)

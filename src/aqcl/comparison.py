@@ -167,7 +167,7 @@ def p_value(differences: Floats) -> float | None:
     and standard deviation says how far zero is, and is taken where it is smaller. None where a
     difference is not defined.
 
-    Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sections 13 and 16.
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 16.
     """
     if not np.isfinite(differences).all():
         return None

@@ -63,6 +63,10 @@ class Standing:
         """Whether all trials of a method have ended, in this round."""
         return len(self.records[method]) == self.target and all_ended(self.records[method])
 
+    def trainings(self, method: str) -> list[Record]:
+        """The trials of a method, and then their repeats."""
+        return [*self.records[method], *self.repeats[method]]
+
     def finalists(self, method: str) -> list[Record]:
         """The best trials of a method, which are trained with other seeds; none before its last."""
         final = self.is_settled and self.has_tried(method)

@@ -212,7 +212,7 @@ class Journal:
 
     def _take_up(self, method: Method, standing: Standing) -> Task | None:
         """A trial that was begun by a process that is gone."""
-        for record in (*standing.records[method.name], *standing.repeats[method.name]):
+        for record in standing.trainings(method.name):
             if not record.trial.state.is_finished():
                 lock = lock_file(self._lock_file(method, record.slot, record.repeat), wait=False)
                 if lock is not None:

@@ -31,8 +31,7 @@ Listener = Callable[[SearchProgress], None]
 
 def progress_of(standing: Standing, running: str = "") -> SearchProgress:
     """What a terminal shows of a standing."""
-    kinds = (standing.records, standing.repeats)
-    records = [record for kind in kinds for found in kind.values() for record in found]
+    records = [record for name in standing.records for record in standing.trainings(name)]
     best = {}
     for name in standing.records:
         winner = standing.best(name)

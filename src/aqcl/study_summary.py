@@ -44,8 +44,7 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
     """All that is known of a study, as plain values; the caller holds the lock."""
     plan = standing.plan
     methods = {m.name: _method_summary(journal, standing, m, dataset) for m in plan.methods}
-    kinds = (standing.records, standing.repeats)
-    records = [record for kind in kinds for found in kind.values() for record in found]
+    records = [record for name in standing.records for record in standing.trainings(name)]
     begun = [r.trial.datetime_start for r in records if r.trial.datetime_start]
     ended = [r.trial.datetime_complete for r in records if r.trial.datetime_complete]
     return {
@@ -249,7 +248,7 @@ def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str
         raise TrainingError(f"{journal.folder}: all trials have failed; the last: {errors[-1]}")
     summary = write_summary(journal, standing, dataset)
     for method in standing.plan.methods:
-        for record in (*standing.records[method.name], *standing.repeats[method.name]):
+        for record in standing.trainings(method.name):
             clean_up(journal.folder_of(method.name, record.slot, record.repeat))
     draw_figures(journal.folder / FIGURES, standing, summary, dataset)
     content = {"journal": JOURNAL, "methods": list(summary["methods"])}

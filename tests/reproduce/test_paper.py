@@ -12,7 +12,7 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, tuned_cell
 from aqcl.reproduce.gather import finished_runs
-from aqcl.reproduce.markdown import finding
+from aqcl.reproduce.markdown import finding, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
@@ -207,3 +207,22 @@ def test_a_claim_says_whether_it_survives_the_correction(
     verdict: str, holm: float | None, shown: str
 ) -> None:
     assert finding({"verdict": verdict, "holm": holm}) == shown
+
+
+@pytest.mark.parametrize("means", [(0.70, 0.71), (0.71, 0.70)])
+def test_a_winner_is_told_by_its_own_mean_whether_high_or_low_is_good(
+    means: tuple[float, float],
+) -> None:
+    finalists = [{"values": [v, v], "mean": m} for v, m in zip((0.6, 0.8), means, strict=True)]
+    method = {"valid": 0.8, "parameters": {}, "penalty": None, "finalists": finalists}
+    study = {"trials": 2, "confirm": 2, "confirm_seeds": 1, "objective": "auc"}
+    outcome = {
+        "datasets": {"d": {"title": "D"}},
+        "studies": {"d/din": study | {"methods": {"DIN": method}}},
+    }
+    text = tuning_lines(outcome)
+    assert f"DIN {means[1]:.4f}" in text
+    assert "the best 2 with 1 more seeds" in text
+    assert "DIN 0.8000" in tuning_lines(
+        {**outcome, "studies": {"d/din": study | {"methods": {"DIN": method | {"finalists": []}}}}}
+    )

@@ -57,8 +57,7 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
             )
             inside = method["penalty"] is None or method["penalty"]["inside"]
             edge = "" if inside else ", AT THE EDGE of its range"
-            value = _mean_of_winner(method) or method["valid"]
-            chosen.append(f"{name} {value:.4f} ({settings}{edge})")
+            chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings}{edge})")
         if chosen:
             lines.append(
                 f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
@@ -77,10 +76,12 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
     return "\n".join([head, "", *lines])
 
 
-def _mean_of_winner(method: Mapping[str, Any]) -> float | None:
-    """Of all its seeds, where finalists were trained with several."""
-    means = [f["mean"] for f in method.get("finalists", ()) if f["mean"] is not None]
-    return max(means, default=None)
+def _value_of_winner(method: Mapping[str, Any]) -> float:
+    """The mean over its seeds, where finalists were trained with several."""
+    own = method["valid"]
+    finalists = method.get("finalists", ())
+    means = [finalist["mean"] for finalist in finalists if finalist["values"][0] == own]
+    return float(means[0]) if means and means[0] is not None else float(own)
 
 
 def _is_of_comparison(name: str, outcome: Mapping[str, Any]) -> bool:
