@@ -60,9 +60,7 @@ def draw() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for outcome in read_outcomes(PAPER):
         for name, figure in figures_of(outcome).items():
-            save(figure, folder / name)
-            for ending in ("png", "pdf"):  # the page shows the vectors
-                (folder / f"{name}.{ending}").unlink(missing_ok=True)
+            save(figure, folder / name, ("svg",))
 
 
 def render(text: str) -> str:
@@ -181,8 +179,7 @@ def draw_alphas() -> None:
             results = json.loads(file.read_text(encoding="utf-8"))
             out = ALPHA.parent / "figures" / alpha_name(results)
             out.parent.mkdir(exist_ok=True)
-            save(alpha_page.picture(results), out)
-            out.with_name(f"{out.name}.png").unlink()  # the page shows the vectors
+            save(alpha_page.picture(results), out, ("svg",))
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {

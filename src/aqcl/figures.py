@@ -1,7 +1,7 @@
 """Figures as SVG, PNG and PDF, drawn without a window and without global state."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,12 @@ STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "aqcl",  # the same figure is the same file
     "svg.fonttype": "none",  # text stays text
 }
+FORMATS: Final[Mapping[str, dict[str, None]]] = {
+    "svg": {"Date": None},
+    "png": {},
+    "pdf": {"CreationDate": None},
+}
+"""Endings of the files of a figure, and which metadata each leaves out: when it was drawn."""
 _PNG_DPI = 150
 
 
@@ -224,13 +230,13 @@ def latents_figure(
     return figure
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as `path`.svg, `path`.png and `path`.pdf; returns the files."""
+def save(figure: Figure, path: Path, formats: Iterable[str] = FORMATS) -> list[Path]:
+    """Write a figure as `path`.svg, `path`.png and `path`.pdf, or some of them; the files."""
     files = []
-    for ending, metadata in (("svg", {"Date": None}), ("png", {}), ("pdf", {"CreationDate": None})):
+    for ending in formats:
         buffer = io.BytesIO()
         with matplotlib.rc_context(STYLE):
-            figure.savefig(buffer, format=ending, metadata=metadata)
+            figure.savefig(buffer, format=ending, metadata=FORMATS[ending])
         files.append(path.with_name(f"{path.name}.{ending}"))
         atomic_write(files[-1], buffer.getvalue())
     return files
