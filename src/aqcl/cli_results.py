@@ -165,6 +165,7 @@ def reproduce(
     workers: int = 1,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    earlier: Path | None = None,
     gather: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
 ) -> None:
@@ -183,6 +184,8 @@ def reproduce(
             with --quick.
         beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
             may follow. The other data sets need none.
+        earlier: An `outcome` made before, here or on another machine: settings found there are not
+            searched again, and comparisons finished there are kept.
         gather: Train nothing; write the outcomes of what has finished.
         as_json: Print the outcomes as JSON.
     """
@@ -193,7 +196,7 @@ def reproduce(
     place = out or Path("runs/paper-quick" if quick else "runs/paper")
     files = {"beauty": beauty} if beauty else {}
     count = seeds if seeds is not None else 2 if quick else 5
-    scope = Scope(place, count, trials, quick, files)
+    scope = Scope(place, count, trials, quick, files, earlier)
     with work_bar(quiet=as_json) as listen:
         outcomes = reproduce(
             names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen

@@ -12,7 +12,7 @@ from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, resolve
 from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
 from aqcl.search_plan import with_settings
-from aqcl.storage import fingerprint
+from aqcl.storage import MANIFEST, fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Scope:
     """Small data, few trials, few epochs: to see it work."""
     files: Mapping[str, tuple[Path, ...]] | None = None
     """Files of data sets by key, the log first and then its attributes."""
+    earlier: Path | None = None
+    """Outcomes made before, from which settings and finished comparisons are taken."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,18 @@ class Place:
         """The dataset directory."""
         return self.folder / "dataset"
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is there."""
+        return (self.prepared / MANIFEST).exists()
+
     def study(self, name: str) -> Path:
         """The study directory of a backbone."""
         return self.folder / f"tuning-{name}"
+
+    def kept(self, name: str) -> Path:
+        """Where the settings lie that an earlier study of a backbone chose."""
+        return self.folder / f"settings-{name}"
 
 
 @dataclass(frozen=True)
@@ -202,11 +213,15 @@ def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
 
 
 def winner_of(cell: Cell) -> Experiment | None:
-    """The settings that the study chose for a cell's method; None before its trials have ended."""
+    """The settings that the study chose for a cell's method; None before its trials have ended.
+
+    Where there is no study, those that an earlier one chose.
+    """
     folder = cell.tuned.study(cell.study)
     file = folder / FINDINGS
     if not file.exists():
-        return None
+        kept = cell.tuned.kept(cell.study) / f"{cell.method}.toml"
+        return resolve(read_toml(kept)) if kept.exists() else None
     findings = json.loads(file.read_text(encoding="utf-8"))
     method = findings["methods"].get(cell.method)
     if method is None or not method["ended"] or method["best"] is None:

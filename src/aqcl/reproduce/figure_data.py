@@ -21,7 +21,6 @@ from aqcl.latents import (
 from aqcl.reproduce.cells import Scope, job_of, place_of, tuned_cell, winner_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
-from aqcl.storage import MANIFEST
 
 MOST_LATENTS = 3000
 """Rows of figure 6."""
@@ -34,7 +33,7 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     None where the data is not prepared.
     """
     place = place_of(scope, key, TUNED)
-    if not (place.prepared / MANIFEST).exists():
+    if not place.is_prepared:
         return None
     dataset = open_dataset(place.prepared)
     columns = dataset.test.columns
@@ -48,12 +47,12 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
 
 
 def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
-    """The w1 and w2 that the study of AQCL met and chose; None before it has ended."""
+    """The w1 and w2 that the study of AQCL met and chose; None before it has ended here."""
     place = place_of(scope, key, TUNED)
     cell = tuned_cell(specs, place, "AQCL")
-    if winner_of(cell) is None:
-        return None
     findings = place.study(cell.study) / FINDINGS
+    if not findings.exists() or winner_of(cell) is None:
+        return None
     table = json.loads(findings.read_text(encoding="utf-8"))["methods"]["AQCL"]
     trials = [
         {"w1": w1, "w2": w2, "valid": trial["value"]}

@@ -19,7 +19,6 @@ from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, 
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.runs import Run, is_finished
-from aqcl.storage import MANIFEST
 from aqcl.yardsticks import yardstick_predictions
 
 GROUP_NAMES = (ALL, "non-active", "slightly-active", "highly-active")
@@ -79,7 +78,7 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) 
         "paper_counts": spec.paper_counts,
         "note": spec.note,
     }
-    if not (place.prepared / MANIFEST).exists():
+    if not place.is_prepared:
         return {**facts, "missing": problems.get(key, "not prepared yet")}
     dataset = open_dataset(place.prepared)
     return {

@@ -8,7 +8,8 @@ from typing import Any, Final
 from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.figures import save
-from aqcl.reproduce.cells import Scope, needs_of
+from aqcl.reproduce.cells import Scope, comparisons_of, needs_of
+from aqcl.reproduce.earlier import merged, read_earlier
 from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
 from aqcl.reproduce.page import write_paper_page
@@ -59,7 +60,8 @@ def reproduce(
         The outcomes, which also lie in `outcome` below `scope.out`: JSON, Markdown, figures.
 
     Raises:
-        ConfigError: a name that does not exist, or settings that differ from what was begun.
+        ConfigError: a name that does not exist, settings that differ from what was begun, or
+            earlier outcomes that do not fit.
         TrainingError: no trial of a study could be trained, or a worker was killed.
     """
     specs = load_specs()
@@ -68,11 +70,17 @@ def reproduce(
         choose(specs.datasets, key, "dataset")
     if workers < 1 or scope.seeds < 1:
         raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
+    earlier = read_earlier(scope)
     problems: dict[str, str] = {}
     if train:
         needs = needs_of(specs, scope, names, datasets)
-        problems = do_work(specs, scope, needs, workers, listen or (lambda standing: None))
-    outcomes = [gather(specs, scope, name, datasets, problems) for name in names]
+        hear = listen or (lambda standing: None)
+        problems = do_work(specs, scope, needs, workers, hear, earlier)
+    outcomes = []
+    for name in names:
+        found = gather(specs, scope, name, datasets, problems)
+        order = [(spec.id, key) for spec, key, _ in comparisons_of(specs, scope, name)]
+        outcomes.append(merged(found, earlier.get(name), order))
     for outcome in outcomes:
         write(outcome, scope.out / OUTCOME)
     write_paper_page(scope.out / OUTCOME, scope.out / OUTCOME / "report.html")

@@ -26,6 +26,7 @@ from aqcl.reproduce.cells import (
     prepare_values,
     study_values,
 )
+from aqcl.reproduce.earlier import Outcome, keep_settings
 from aqcl.reproduce.specs import Specs
 from aqcl.runs import is_finished
 from aqcl.search import run_search
@@ -72,7 +73,12 @@ class _Count:
 
 
 def do_work(
-    specs: Specs, scope: Scope, needs: Needs, workers: int, listen: Listener
+    specs: Specs,
+    scope: Scope,
+    needs: Needs,
+    workers: int,
+    listen: Listener,
+    earlier: Mapping[str, Outcome],
 ) -> dict[str, str]:
     """Prepare, tune and train.
 
@@ -82,12 +88,14 @@ def do_work(
         needs: of all tables and figures that are asked for.
         workers: processes; each has one thread.
         listen: told how far the work has come.
+        earlier: outcomes whose settings stand in for studies.
 
     Returns:
         Why a data set could not be had, by key.
 
     Raises:
-        ConfigError: a data set that is prepared needs the file that it was made from.
+        ConfigError: a data set that is prepared needs the file that it was made from, or is of
+            other rows than an earlier outcome.
         StorageError: a prepared one was made with other settings or from another file.
         TrainingError: no trial of a study could be trained, or a worker was killed.
     """
@@ -97,11 +105,12 @@ def do_work(
             try:
                 prepare_source(prepare_values(specs, scope, place), place.prepared)
             except AqclError as error:
-                if (place.prepared / MANIFEST).exists():
+                if place.is_prepared:
                     raise  # other settings than those it was prepared with: nothing to pass over
                 problems[place.dataset] = str(error)
     cells = [cell for cell in needs.cells if cell.place.dataset not in problems]
-    studies = [study for study in needs.studies if study[0].dataset not in problems]
+    kept = keep_settings(specs, needs, earlier)
+    studies = [s for s in needs.studies if s[0].dataset not in problems and s not in kept]
     pending = {
         key: study_values(specs, scope, *key)
         for key in studies

@@ -1,0 +1,170 @@
+"""Outcomes of an earlier command, perhaps of another machine, in a later one."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.errors import ConfigError
+from aqcl.reproduce import paper, work
+from aqcl.reproduce.cells import Scope, place_of
+from aqcl.reproduce.earlier import merged
+from aqcl.reproduce.specs import TUNED, Specs
+from tests.reproduce.specifications import SMALL_LOG, small_specs
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+NAMES = ("table2", "figure4")
+DATASETS = ("oncold",)
+
+
+def one_seed_specs() -> Specs:
+    """The small world without confirmation of its winners."""
+    specs = small_specs()
+    search = {**specs.studies.search, "confirm": 0}
+    return replace(specs, studies=replace(specs.studies, search=search))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper, "load_specs", one_seed_specs)
+        patch.setenv("AQCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, cache: None, no_fsync: None) -> Scope:
+    """What an earlier command has made: the table and the curve, with one seed."""
+    scope = Scope(tmp_path_factory.mktemp("first"), seeds=1)
+    paper.reproduce(NAMES, scope, datasets=DATASETS)
+    return scope
+
+
+def outcome_of(scope: Scope, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((scope.out / "outcome" / f"{name}.json").read_text())
+    return found
+
+
+@pytest.fixture
+def later(first: Scope, tmp_path: Path) -> Scope:
+    return Scope(tmp_path / "later", seeds=1, earlier=first.out / "outcome")
+
+
+def test_gathering_in_an_empty_place_keeps_all_that_was_finished(
+    first: Scope, later: Scope
+) -> None:
+    made = paper.reproduce(NAMES, later, datasets=DATASETS, train=False)
+    for outcome in made:
+        before = outcome_of(first, outcome["name"])
+        assert json.loads(json.dumps(outcome)) == before
+    assert outcome_of(later, "table2") == outcome_of(first, "table2")
+
+
+def test_chosen_settings_are_not_searched_again_and_give_the_same_runs(
+    first: Scope, later: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the settings are known")
+
+    monkeypatch.setattr(work, "run_search", refuse)
+    table, figure = paper.reproduce(("table2", "figure5"), later, datasets=DATASETS)
+    before = outcome_of(first, "table2")
+    (new,), (old,) = table["comparisons"], before["comparisons"]
+    seconds = {"seconds": 0}
+    assert [run | seconds for run in new["runs"]] == [run | seconds for run in old["runs"]]
+    assert new["comparison"] == old["comparison"]
+    assert table["studies"] == before["studies"]
+    # Cells that the earlier command did not have are trained with these settings, too.
+    assert set(figure["comparisons"][0]["cells"].values()) == {"finished"}
+
+
+def test_a_study_that_has_begun_here_goes_on(first: Scope, later: Scope) -> None:
+    place = place_of(later, "oncold", TUNED)
+    alone = replace(later, earlier=None)
+    paper.reproduce(("figure4",), alone, datasets=DATASETS)
+    assert place.study("din").exists()
+    paper.reproduce(("figure4",), later, datasets=DATASETS)
+    assert not place.kept("din").exists()
+
+
+def test_settings_of_other_rows_are_refused(
+    first: Scope, later: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = one_seed_specs()
+    other = replace(specs.datasets["oncold"], source={**SMALL_LOG, "users": 310})
+    monkeypatch.setattr(paper, "load_specs", lambda: replace(specs, datasets={"oncold": other}))
+    with pytest.raises(ConfigError, match=r"other rows than here.*leave out --earlier"):
+        paper.reproduce(("table2",), later, datasets=DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 2}, "was made with --seeds 1, and this command has --seeds 2"),
+        ({"quick": True}, "and this command has --seeds 1 --quick"),
+    ],
+)
+def test_other_seeds_or_a_quick_look_are_refused(
+    later: Scope, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        paper.reproduce(("table2",), replace(later, **changes))
+
+
+def test_a_directory_without_outcomes_is_refused(later: Scope, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no outcome such as table2\.json"):
+        paper.reproduce(("table2",), replace(later, earlier=tmp_path))
+
+
+def comparison(identity: str, dataset: str, **cells: str) -> dict[str, Any]:
+    return {"id": identity, "dataset": dataset, "cells": cells}
+
+
+def outcome(*comparisons: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    keys = {c["dataset"] for c in comparisons}
+    datasets = {key: {"title": key, "fingerprint": f"{key} rows"} for key in keys}
+    made = {"name": "t", "datasets": datasets, "studies": {}, "comparisons": list(comparisons)}
+    return made | changes
+
+
+ORDER = [("a", "x"), ("a", "y"), ("b", "x")]
+
+
+def test_of_two_comparisons_the_one_with_more_finished_cells_is_kept() -> None:
+    half, whole = (comparison("a", "x", p="finished", q=q) for q in ("not run", "finished"))
+    newer = deepcopy(whole) | {"title": "newer"}
+    assert merged(outcome(half), outcome(whole), ORDER)["comparisons"] == [whole]
+    assert merged(outcome(whole), outcome(half), ORDER)["comparisons"] == [whole]
+    assert merged(outcome(newer), outcome(whole), ORDER)["comparisons"] == [newer]
+
+
+def test_comparisons_stand_in_order_and_forgotten_ones_are_left_out() -> None:
+    late, early = comparison("b", "x", p="finished"), comparison("a", "y", p="finished")
+    gone = comparison("gone", "x", p="finished")
+    made = merged(outcome(late), outcome(early, gone), ORDER)
+    assert made["comparisons"] == [early, late]
+    assert made["datasets"].keys() == {"x", "y"}
+
+
+def test_a_data_set_that_is_missing_here_keeps_its_facts() -> None:
+    before = outcome(comparison("a", "x", p="finished"))
+    here = outcome(comparison("a", "x", p="not run"), datasets={"x": {"title": "x", "missing": ""}})
+    assert merged(here, before, ORDER)["datasets"] == before["datasets"]
+
+
+def test_curves_and_latents_of_other_data_sets_are_kept() -> None:
+    before = outcome(comparison("a", "x"), alpha={"x": 1, "y": 2})
+    here = outcome(comparison("a", "x"), alpha={"x": 3})
+    assert merged(here, before, ORDER)["alpha"] == {"x": 3, "y": 2}
+
+
+def test_comparisons_of_different_rows_do_not_stand_in_one_table() -> None:
+    here = outcome(comparison("a", "x", p="finished"))
+    before = deepcopy(here)
+    before["datasets"]["x"]["fingerprint"] = "other rows"
+    with pytest.raises(ConfigError, match=r"x in t\.json has other rows"):
+        merged(here, before, ORDER)
