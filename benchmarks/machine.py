@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+NUMBERS = ("cpu family", "model", "stepping")
+"""Of a processor, by which generations differ."""
 PACKAGES = ("torch", "numpy", "polars", "scipy")
 
 
@@ -29,13 +31,26 @@ def fingerprint(machine: dict[str, Any]) -> str:
 
 
 def processor() -> str:
-    """Its model name, or its architecture where the system does not tell."""
+    """Its model name and number, or its architecture where the system does not tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return processor_of(text) or platform.machine()
+
+
+def processor_of(cpuinfo: str) -> str:
+    """What Linux tells of the first processor; empty if that is nothing.
+
+    The numbers count: a virtual machine may call processors of different generations by one name,
+    and one of them may be twice as fast as another.
+    """
+    first = cpuinfo.strip().partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    numbers = [f"{key} {told[key]}" for key in NUMBERS if key in told]
+    name = told.get("model name", "")
+    return f"{name} ({', '.join(numbers)})".strip() if numbers else name
 
 
 def cores() -> int:

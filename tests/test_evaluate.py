@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,17 +90,35 @@ def test_the_activity_curve_uses_each_rows_own_activity() -> None:
         activity=np.array([1, 1, 5, 5, 7, 7]),
         score=np.array([0.9, 0.1, 0.1, 0.9, 0.8, 0.2]),
     )
-    first, second, third = auc_by_activity(run, [1, 2, 10], replicates=20)
+    first, second, third = auc_by_activity([run], [1, 2, 10], replicates=20)
     assert (first.lowest, first.highest, first.rows, first.users, first.auc) == (1, 1, 2, 1, 1.0)
     assert (second.lowest, second.highest, second.rows, second.users) == (2, 9, 4, 2)
     assert second.auc == metrics.auc(run.label[2:], run.score[2:])
     assert (third.lowest, third.highest, third.rows, third.auc) == (10, None, 0, None)
 
 
+def test_the_activity_curve_of_several_seeds_is_their_mean_and_its_interval_covers_them() -> None:
+    run = made_run(1.0, seed=0)
+    other = replace(run, score=made_run(0.2, seed=1).score)
+    edges = [0, 3]
+    alone = [auc_by_activity([one], edges, 200) for one in (run, other)]
+    both = auc_by_activity([run, other], edges, 200)
+    for point, first, second in zip(both, *alone, strict=True):
+        assert first.auc is not None
+        assert second.auc is not None
+        assert point.auc == pytest.approx((first.auc + second.auc) / 2)
+        assert point.rows == first.rows
+        # Which seed a training had is chance as well: the interval reaches to either of them.
+        assert point.auc_low is not None
+        assert point.auc_high is not None
+        assert point.auc_low < min(first.auc, second.auc) + 0.02
+        assert point.auc_high > max(first.auc, second.auc) - 0.02
+
+
 @pytest.mark.parametrize("edges", [[], [2, 1], [1, 1]])
 def test_edges_must_ascend(edges: list[int]) -> None:
     with pytest.raises(DataError, match="ascending"):
-        auc_by_activity(made_run(1.0, 0), edges)
+        auc_by_activity([made_run(1.0, 0)], edges)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
@@ -108,7 +127,7 @@ def test_narrow_columns_give_the_same_figures(dtype: type) -> None:
     columns = {name: getattr(run, name).astype(dtype) for name in ("user", "item", "activity")}
     narrow = Predictions(**columns, label=run.label, score=run.score)
     assert evaluate(narrow, THRESHOLDS, 20) == evaluate(run, THRESHOLDS, 20)
-    assert auc_by_activity(narrow, [0, 4], 20) == auc_by_activity(run, [0, 4], 20)
+    assert auc_by_activity([narrow], [0, 4], 20) == auc_by_activity([run], [0, 4], 20)
 
 
 def test_figures_do_not_depend_on_how_users_are_numbered() -> None:

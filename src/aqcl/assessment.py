@@ -160,7 +160,11 @@ def compare_runs(
     base = base or next(iter(configurations))
     if base not in configurations:
         raise ConfigError(f"base: no run is called '{base}'; {did_you_mean(base, configurations)}")
-    predictions = _read_all(configurations, split, dataset)
+    scored = {
+        label: [assess(run.path, split, dataset) for run in runs]
+        for label, runs in configurations.items()
+    }
+    predictions = predictions_of(scored, split)
     # A run may be called what a yardstick is called.
     yardsticks = {
         name if name not in predictions else f"{name} (not trained)": found
@@ -177,15 +181,15 @@ def compare_runs(
     )
 
 
-def _read_all(
-    configurations: Mapping[str, Sequence[Run]], split: SplitName, dataset: Dataset
+def predictions_of(
+    configurations: Mapping[str, Sequence[Run]], split: SplitName
 ) -> dict[str, list[Predictions]]:
-    """The predictions of all runs, which hold the columns that they have in common once."""
+    """The predictions of runs that have scored a split; columns that they share are held once."""
     predictions: dict[str, list[Predictions]] = {}
-    first = None
+    first: Predictions | None = None
     for label, runs in configurations.items():
         for run in runs:
-            found = assess(run.path, split, dataset).predictions(split)
+            found = run.predictions(split)
             first = found if first is None else first
             predictions.setdefault(label, []).append(found.sharing(first))
     return predictions

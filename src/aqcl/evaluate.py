@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aqcl import metrics
 from aqcl.activity import GROUPS, user_groups
-from aqcl.bootstrap import affordable, interval, resample_users
+from aqcl.bootstrap import affordable, interval, resample_seeds, resample_users
 from aqcl.errors import DataError
 from aqcl.numbering import Numbers, number_users, rows_by_score
 from aqcl.predictions import Predictions
@@ -123,7 +123,7 @@ def evaluate(
 
 
 def auc_by_activity(
-    predictions: Predictions,
+    seeds: Sequence[Predictions],
     edges: Sequence[int],
     replicates: int = N_REPLICATES,
     seed: int = 0,
@@ -131,7 +131,8 @@ def auc_by_activity(
     """AUC as a function of the clicks seen: each row counts by its own activity.
 
     Args:
-        predictions: rows of a split.
+        seeds: rows of a split as each training of one method scores them; the mean AUC is given,
+            its interval over users and seeds.
         edges: the lowest activity of each bin, ascending; the last bin has no upper bound and
             rows below the first edge are left out.
         replicates: resamples of the users; at most 200 are taken above a million rows.
@@ -143,21 +144,22 @@ def auc_by_activity(
     if not edges or any(a >= b for a, b in pairwise(edges)):
         raise DataError(f"activity edges: expected ascending integers, got {list(edges)}")
     lowest = np.asarray(edges)
-    bins = np.searchsorted(lowest, predictions.activity, side="right") - 1
+    bins = np.searchsorted(lowest, seeds[0].activity, side="right") - 1
     masks = [bins == b for b in range(len(edges))]
-    replicates = affordable(replicates, len(predictions))
-    aucs, resampled = resample_users([predictions], masks, replicates, seed)
-    counts = count_rows(predictions, masks)
+    replicates = affordable(replicates, len(seeds[0]))
+    aucs, of_seeds = resample_users(seeds, masks, replicates, seed)
+    resampled = resample_seeds(of_seeds, seed)
+    counts = count_rows(seeds[0], masks)
     points = []
     for b in range(len(edges)):
-        low, high = interval(resampled[0, b])
+        low, high = interval(resampled[b])
         highest = int(edges[b + 1]) - 1 if b + 1 < len(edges) else None
         points.append(
             ActivityPoint(
                 int(edges[b]),
                 highest,
                 **counts[b],
-                auc=defined(aucs[0, b]),
+                auc=defined(aucs[:, b].mean()),
                 auc_low=low,
                 auc_high=high,
             )

@@ -28,6 +28,27 @@ def test_the_fingerprint_is_that_of_the_hardware_and_the_system() -> None:
             assert machine.fingerprint({**described, key: f"{value}x"}) != described["fingerprint"]
 
 
+CPUINFO = """processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 23
+model\t\t: 1
+model name\t: AMD EPYC
+stepping\t: 2
+bogomips\t: 3992.50
+
+processor\t: 1
+model\t\t: 17
+"""
+
+
+def test_processors_of_one_name_are_told_apart_by_their_numbers() -> None:
+    found = machine.processor_of(CPUINFO)
+    assert found == "AMD EPYC (cpu family 23, model 1, stepping 2)"
+    newer = CPUINFO.replace("model\t\t: 1\n", "model\t\t: 49\n")
+    assert machine.processor_of(newer) != found
+    assert machine.processor_of("") == ""
+
+
 def test_versions_are_those_installed() -> None:
     found = machine.versions()
     assert found["python"] == platform.python_version()

@@ -152,6 +152,12 @@ def test_bins_of_activity_hold_enough_positives() -> None:
 def test_reliability_is_exact_for_known_shares() -> None:
     score = np.repeat([0.2, 0.6], 50)
     label = np.array([1] * 10 + [0] * 40 + [1] * 30 + [0] * 20)
-    expected, observed = reliability(predictions(np.ones(100, int), label, score), 2)
+    known = predictions(np.ones(100, int), label, score)
+    expected, observed = reliability([known], 2)
     assert expected == pytest.approx([0.2, 0.6])
+    assert observed == pytest.approx([0.2, 0.6])
+    # Another seed says 0.1 more of every row, in another order.
+    bolder = predictions(np.ones(100, int), label[::-1], score[::-1] + 0.1)
+    expected, observed = reliability([known, bolder], 2)
+    assert expected == pytest.approx([0.25, 0.65])
     assert observed == pytest.approx([0.2, 0.6])

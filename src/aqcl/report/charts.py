@@ -81,8 +81,13 @@ def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
     return figure
 
 
-def calibration_figure(predictions: Mapping[str, Predictions], bins: int = 10) -> Figure:
-    """Observed against predicted share of clicks, in bins of equally many rows."""
+def calibration_figure(predictions: Mapping[str, Sequence[Predictions]], bins: int = 10) -> Figure:
+    """Observed against predicted share of clicks, in bins of equally many rows.
+
+    Args:
+        predictions: of each seed of each method.
+        bins: how many points a method has.
+    """
     figure, axes = new_figure(4.8, 4.4)
     with matplotlib.rc_context(STYLE):
         ends = [1.0, 0.0]
@@ -104,12 +109,18 @@ def calibration_figure(predictions: Mapping[str, Predictions], bins: int = 10) -
     return figure
 
 
-def reliability(predictions: Predictions, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean prediction and share of clicks of `bins` parts of equally many rows, by score."""
-    order = np.argsort(predictions.score, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    means = [(predictions.score[part].mean(), predictions.label[part].mean()) for part in parts]
-    return np.array([a for a, _ in means]), np.array([b for _, b in means])
+def reliability(seeds: Sequence[Predictions], bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean prediction and share of clicks of `bins` parts of equally many rows, by score.
+
+    Each seed is divided by its own scores; what is given is the mean over the seeds.
+    """
+    means = []
+    for one in seeds:
+        order = np.argsort(one.score, kind="stable")
+        parts = np.array_split(order, min(bins, len(order)))
+        means.append([(one.score[part].mean(), one.label[part].mean()) for part in parts])
+    expected, observed = np.mean(means, axis=0).T
+    return expected, observed
 
 
 def activity_edges(predictions: Predictions, positives: int = 200, most: int = 10) -> list[int]:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aqcl.assessment import RunComparison, compare_runs
+from aqcl.assessment import RunComparison, compare_runs, predictions_of
 from aqcl.comparison import ComparisonRow
 from aqcl.config import as_values, to_toml
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity
 from aqcl.experiment import method_settings
-from aqcl.predictions import Predictions
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
@@ -227,12 +226,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _by_activity(
     result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
 ) -> str:
-    """The curve of each method's first seed: one training, all of its rows."""
-    predictions = {name: found[0].predictions(result.split) for name, found in runs.items()}
-    edges = activity_edges(next(iter(predictions.values())))
+    predictions = predictions_of(runs, result.split)
+    edges = activity_edges(next(iter(predictions.values()))[0])
     curves = {name: auc_by_activity(found, edges, 200) for name, found in predictions.items()}
     yardsticks = {
-        name: auc_by_activity(found, edges, 2)
+        name: auc_by_activity([found], edges, 2)
         for name, found in yardstick_predictions(result.dataset, result.split).items()
     }
     figures["auc-by-clicks"] = drawn = by_activity_figure(curves, yardsticks)
@@ -243,8 +241,8 @@ def _by_activity(
         if low is not None and high is not None
     )
     caption = (
-        "AUC of the rows whose user had so many clicks before; the first seed of each method, "
-        "with 95% intervals over users. Dotted: not trained."
+        "AUC of the rows whose user had so many clicks before; mean over the seeds, with 95% "
+        "intervals over users and seeds. Dotted: not trained."
     )
     return figure(drawn, "clicks", caption, alt)
 
@@ -273,14 +271,11 @@ def _training(runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]) -> 
 def _calibration(
     runs: Mapping[str, Sequence[Run]], split: SplitName, figures: dict[str, Figure]
 ) -> str:
-    predictions: dict[str, Predictions] = {
-        name: found[0].predictions(split) for name, found in runs.items()
-    }
-    figures["calibration"] = drawn = calibration_figure(predictions)
+    figures["calibration"] = drawn = calibration_figure(predictions_of(runs, split))
     caption = (
-        "Ten parts of equally many rows, by prediction; the first seed of each method. On the "
-        "dotted line predictions are the share of clicks. Labels with drawn negatives are "
-        "calibrated to the drawing, not to a live feed."
+        "Ten parts of equally many rows, by prediction; mean over the seeds. On the dotted line "
+        "predictions are the share of clicks. Labels with drawn negatives are calibrated to the "
+        "drawing, not to a live feed."
     )
     return figure(drawn, "calibration", caption, "Predicted against observed share of clicks")
 

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 
 from aqcl import __version__
-from aqcl.assessment import assess
+from aqcl.assessment import assess, predictions_of
 from aqcl.comparison import Comparison, compare
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
-from aqcl.predictions import Predictions
 from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, winner_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
@@ -151,7 +150,7 @@ def _comparison(
         label: [assess(p, "test", dataset) for p in found] for label, found in complete.items()
     }
     outcome["runs"] = [_run(label, run) for label, found in scored.items() for run in found]
-    predictions = _predictions(scored)
+    predictions = predictions_of(scored, "test")
     outcome["yardsticks"] = {
         name: evaluate(found, dataset.thresholds).to_json()
         for name, found in yardstick_predictions(dataset, "test").items()
@@ -185,17 +184,6 @@ def _comparison(
         else:
             outcome["claims"].append({**_named(claim), "verdict": "not run"})
     return outcome
-
-
-def _predictions(scored: Mapping[str, Sequence[Run]]) -> dict[str, list[Predictions]]:
-    found: dict[str, list[Predictions]] = {}
-    first: Predictions | None = None
-    for label, runs in scored.items():
-        for run in runs:
-            one = run.predictions("test")
-            first = first or one
-            found.setdefault(label, []).append(one.sharing(first))
-    return found
 
 
 def finished_runs(cell: Cell, seeds: int) -> list[Path]:
