@@ -4,9 +4,9 @@ Use it as `python experiments/alpha.py experiments/beauty-alpha.toml --workers 2
 
 Searches read validation rows alone and have one process each; then every alpha is trained with
 fresh seeds, which are compared on test rows. Finished searches and runs are kept and killed ones
-resumed, so the command can be repeated until it is through. The outcome is written to
-`results/<name of the specification>.json`; `python experiments/render.py` puts it into
-docs/alpha.md.
+resumed, so the command can be repeated until it is through; `--gather` does none of the work and
+takes what is finished. The outcome is written to `results/<name of the specification>.json`;
+`python experiments/render.py` puts it into docs/alpha.md.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("specification", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--gather", action="store_true")
     arguments = parser.parse_args()
     # Workers share the cores: one thread each. Read when torch is imported.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -50,11 +51,14 @@ def main() -> None:
     spec = read_toml(arguments.specification)
     dataset = prepare_dataset(spec)
     searches = searches_of(spec, dataset)
-    search_all(searches, arguments.workers)
-    finals = final_runs(spec, dataset, searches)
-    train_all([job for jobs in finals.values() for job in jobs], arguments.workers)
+    if not arguments.gather:
+        search_all(searches, arguments.workers)
+    finished = [search for search in searches if is_searched(search)]
+    finals = final_runs(spec, dataset, finished)
+    if not arguments.gather:
+        train_all([job for jobs in finals.values() for job in jobs], arguments.workers)
     command = shlex.join(["python", "experiments/alpha.py", str(arguments.specification)])
-    write_outcome(spec, arguments.specification.stem, command, searches, finals)
+    write_outcome(spec, arguments.specification.stem, command, finished, finals)
 
 
 def searches_of(spec: Mapping[str, Any], dataset: Path) -> list[Search]:
@@ -91,6 +95,13 @@ def search_one(search: Search) -> float:
     return float(summary["methods"]["best"]["best"]["value"])
 
 
+def is_searched(search: Search) -> bool:
+    """Whether a search has come to its end."""
+    from aqcl.storage import MANIFEST
+
+    return (search.out / MANIFEST).exists()
+
+
 def final_runs(
     spec: Mapping[str, Any], dataset: Path, searches: list[Search]
 ) -> dict[str, list[Job]]:
@@ -117,6 +128,12 @@ def final_runs(
     }
 
 
+def all_arms(spec: Mapping[str, Any]) -> list[str]:
+    """Every alpha of a specification by name."""
+    constants = [constant_name(value) for value in spec["constants"]]
+    return [*constants, spec["given"], *(entry["name"] for entry in spec["searches"])]
+
+
 def constant_name(value: float) -> str:
     """How the arm with a constant alpha is called."""
     return f"alpha {value:g}"
@@ -129,7 +146,13 @@ def write_outcome(
     searches: list[Search],
     finals: Mapping[str, list[Job]],
 ) -> None:
-    """Score the test rows of the final runs, compare them, write the results as data."""
+    """Score the test rows of the final runs, compare them, write the results as data.
+
+    An arm counts once all of its runs have finished; the others are named.
+
+    Raises:
+        SystemExit: the arm that the others are compared with has not.
+    """
     import optuna
     import torch
 
@@ -138,9 +161,15 @@ def write_outcome(
     from aqcl.comparison import compare
     from aqcl.config import as_values
     from aqcl.dataset import open_dataset
+    from aqcl.runs import is_finished
 
     dataset = open_dataset(ROOT / spec["out"] / "dataset")
-    runs = {arm: [assess(job.out, "test") for job in jobs] for arm, jobs in finals.items()}
+    complete = {
+        arm: jobs for arm, jobs in finals.items() if all(is_finished(job.out) for job in jobs)
+    }
+    if spec["base"] not in complete:
+        sys.exit(f"not all runs of '{spec['base']}' have finished, which others are compared with")
+    runs = {arm: [assess(job.out, "test") for job in jobs] for arm, jobs in complete.items()}
     predictions = {arm: [run.predictions("test") for run in cell] for arm, cell in runs.items()}
     outcome = {
         "command": command,
@@ -149,6 +178,7 @@ def write_outcome(
         "specification": dict(spec),
         **dataset_facts(dataset),
         "searches": {search.name: search_facts(search) for search in searches},
+        "not_run": [arm for arm in all_arms(spec) if arm not in complete],
         "winners": {
             arm: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}
             for arm, cell in runs.items()

@@ -57,6 +57,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
     given = spec["given"]
     lines.append(f"| not searched: {given} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
     notes = [f"{name}: {n}." for name, f in results["searches"].items() for n in f["notes"]]
+    if results["not_run"]:
+        notes.insert(0, f"Not run with fresh seeds: {', '.join(results['not_run'])}.")
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
@@ -120,10 +122,12 @@ def values(found: Mapping[str, Any]) -> str:
 
 
 def logloss(results: Mapping[str, Any], arm: str) -> str:
-    """Validation logloss of the fresh trainings: mean and standard deviation."""
+    """Validation logloss of the fresh trainings: mean and standard deviation, if they are there."""
     import numpy as np
 
     found = [run["valid"]["logloss"] for run in results["runs"] if run["method"] == arm]
+    if not found:
+        return "not run"
     spread = f" ± {np.std(found, ddof=1):.5f}" if len(found) > 1 else ""
     return f"{np.mean(found):.5f}{spread}"
 
@@ -139,16 +143,26 @@ def picture(results: Mapping[str, Any]) -> "Figure":
     from aqcl.figures import STYLE
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.0), dpi=150, layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        draw_constants(left, results)
-        draw_searches(right, results)
-        for axes in (left, right):
-            base = row_of(results, results["specification"]["base"], ALL)
+        constants = constants_of(results)
+        figure = Figure(figsize=(9.6 if constants else 6.4, 4.0), dpi=150, layout="constrained")
+        panels = [*figure.subplots(1, 2 if constants else 1, sharey=True, squeeze=False).flat]
+        base = row_of(results, results["specification"]["base"], ALL)
+        if constants:
+            draw_constants(panels[0], results)
+        draw_searches(panels[-1], results)
+        panels[0].set_ylabel("test AUC; bars: paired 95% interval\nof the difference with the line")
+        panels[0].ticklabel_format(axis="y", useOffset=False)
+        for axes in panels:
             axes.axhline(base["auc"], color="#6E6E6E", linewidth=1, linestyle="--", zorder=1)
             axes.grid(axis="y", color="#D5D5D5", linewidth=0.6)
             axes.margins(y=0.12)
     return figure
+
+
+def constants_of(results: Mapping[str, Any]) -> list[float]:
+    """The constants that have been trained."""
+    constants = results["specification"]["constants"]
+    return [value for value in constants if f"alpha {value:g}" in results["winners"]]
 
 
 def draw_constants(axes: "Axes", results: Mapping[str, Any]) -> None:
@@ -156,7 +170,8 @@ def draw_constants(axes: "Axes", results: Mapping[str, Any]) -> None:
     from aqcl.figures import COLORS, GRAY
 
     spec = results["specification"]
-    for value in spec["constants"]:
+    constants = constants_of(results)
+    for value in constants:
         point(axes, value, row_of(results, f"alpha {value:g}", ALL), COLORS[0], "o")
     base = row_of(results, spec["base"], ALL)
     axes.annotate(
@@ -164,10 +179,8 @@ def draw_constants(axes: "Axes", results: Mapping[str, Any]) -> None:
         textcoords="offset points",
     )  # fmt: skip
     axes.set_xlim(-0.1, 1.4)
-    axes.set_xticks(spec["constants"])
+    axes.set_xticks(constants)
     axes.set_xlabel("constant alpha")
-    axes.set_ylabel("test AUC; bars: paired 95% interval\nof the difference with the curve")
-    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def draw_searches(axes: "Axes", results: Mapping[str, Any]) -> None:
@@ -175,7 +188,8 @@ def draw_searches(axes: "Axes", results: Mapping[str, Any]) -> None:
     from aqcl.figures import COLORS, GRAY, MARKERS
 
     places: list[float] = []
-    for number, name in enumerate(results["searches"]):
+    trained = [name for name in results["searches"] if name in results["winners"]]
+    for number, name in enumerate(trained):
         color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
         x = trainings(results, name)
         while any(abs(x / other - 1) < APART for other in places):

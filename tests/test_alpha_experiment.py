@@ -53,7 +53,11 @@ def test_all_searches_and_runs_differ_in_alpha_alone(
         keys = {key for method in plan.methods for key in method.space.searched}
         assert keys <= {"regularizer.aqcl.w1", "regularizer.aqcl.w2"}
         found(search.out, plan.experiment, w1=0.125)
+        assert not alpha.is_searched(search)  # its winner may still change
+        (search.out / "manifest.json").touch()
+        assert alpha.is_searched(search)
     cells = alpha.final_runs(spec, tmp_path, searches)
+    assert list(cells) == alpha.all_arms(spec)
     assert len(cells) == len(spec["constants"]) + 1 + len(searches)
     assert len({job.out for jobs in cells.values() for job in jobs}) == 5 * len(cells)
 
@@ -118,6 +122,7 @@ def outcome() -> dict[str, Any]:
             for k in range(2)
         ],
         "comparisons": {"test": {"rows": rows}},
+        "not_run": [],
     }  # fmt: skip
 
 
@@ -142,6 +147,24 @@ def test_rendering_shows_quality_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_p
     svg = (tmp_path / "figures" / "beauty-alpha.svg").read_text()
     assert all(words in svg for words in ("constant alpha", "one-run", "curve of"))
     assert not (tmp_path / "figures" / "beauty-alpha.png").exists()
+
+
+def test_arms_that_have_not_finished_are_named_and_left_out() -> None:
+    load_script("render")  # finds its neighbours
+    page = load_script("alpha_page")
+    results = outcome()
+    for arm in ("alpha 0.3", "given", "one-run"):
+        del results["winners"][arm]
+    results["runs"] = [run for run in results["runs"] if run["method"] == "black-box"]
+    rows = results["comparisons"]["test"]["rows"]
+    rows[:] = [row for row in rows if row["configuration"] == "black-box"]
+    results["not_run"] = ["alpha 0.3", "given", "one-run"]
+    text = page.block(results, "x.svg")
+    assert "Not run with fresh seeds: alpha 0.3, given, one-run." in text
+    assert "| one-run | 130 | 1.30 | 60 | w1 0.5 | 0.60000 | not run |" in text
+    assert "| not searched: given | 0 | 0 | 0 |  |  | not run |" in text
+    (panel,) = page.picture(results).axes
+    assert len(panel.containers) == 1
 
 
 def test_the_figure_has_a_point_for_each_arm() -> None:
