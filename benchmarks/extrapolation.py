@@ -225,7 +225,7 @@ def most_rows(bytes_of: Callable[[float], float], available: float) -> float:
 
 def default_trials() -> int:
     """Trials of a search where nothing else is said."""
-    from aqcl.search_space import SearchOptions
+    from aqcl.search.space import SearchOptions
 
     return SearchOptions().trials
 

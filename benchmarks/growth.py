@@ -114,7 +114,7 @@ def simulate_log(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
 
 def prepare_log(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
     """From the log to a dataset directory, whose size on disk is told too."""
-    from aqcl.preparation import prepare_source
+    from aqcl.prepare import prepare_source
 
     out = _dataset(n_rows, work)
     started = time.perf_counter()

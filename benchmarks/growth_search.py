@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aqcl.dataset import Rows, Split
-    from aqcl.search_plan import SearchPlan
+    from aqcl.search.plan import SearchPlan
     from aqcl.train import Progress
 
 TRIALS = 2
@@ -63,7 +63,7 @@ def search(path: Path, warm_up: int, n_steps: int, folder: Path) -> dict[str, An
     """
     from aqcl.dataset import batch_bounds
     from aqcl.experiment import TrainOptions
-    from aqcl.search import open_closed
+    from aqcl.search.work import open_closed
 
     started = time.perf_counter()
     batch_size = TrainOptions().batch_size
@@ -97,7 +97,7 @@ def search(path: Path, warm_up: int, n_steps: int, folder: Path) -> dict[str, An
 
 def plan_of(path: Path, epochs: int) -> "SearchPlan":
     """Trials that are all trained to their end, with one evaluation in each epoch."""
-    from aqcl.search_plan import plan_search
+    from aqcl.search.plan import plan_search
 
     train = {"epochs": epochs, "evaluations_per_epoch": 1, "patience": epochs}
     return plan_search(
@@ -114,10 +114,10 @@ def run_trials(
     plan: "SearchPlan", dataset: Any, out: Path, listen: "Callable[[Progress], None]"
 ) -> None:
     """What `aqcl search` does with one worker; it hears of every step."""
-    from aqcl.search import start_study
-    from aqcl.study import Journal, Task
-    from aqcl.study_summary import conclude
-    from aqcl.trials import run_trial
+    from aqcl.search.study import Journal, Task
+    from aqcl.search.summary import conclude
+    from aqcl.search.trials import run_trial
+    from aqcl.search.work import start_study
 
     start_study(out, plan, resume=False)
     journal = Journal(out, plan)

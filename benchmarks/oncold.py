@@ -158,7 +158,7 @@ def training(run: Path) -> dict[str, Any]:
 
     Work that an interruption undid is in the measures of the stage and not in these.
     """
-    from aqcl.trials import checkpoint_state
+    from aqcl.search.trials import checkpoint_state
 
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     keys = ("step", "rows", "seconds", "data_wait", "logloss", "valid_auc", "valid_logloss")

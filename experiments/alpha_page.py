@@ -92,7 +92,7 @@ def difference(row: Mapping[str, Any]) -> str:
 def alpha_at(results: Mapping[str, Any], arm: str) -> dict[str, float]:
     """Alpha of an arm without clicks and at the mean."""
     from aqcl.experiment import resolve
-    from aqcl.study_summary import alpha_values
+    from aqcl.search.summary import alpha_values
 
     # Every shape has its grid in multiples of the mean.
     (found,) = alpha_values(resolve(results["winners"][arm]), 1.0).values()

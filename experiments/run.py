@@ -60,7 +60,7 @@ def main() -> None:
 
 def prepare_dataset(spec: Mapping[str, Any]) -> Path:
     """The dataset directory of the specification, made if it is not there."""
-    from aqcl.preparation import prepare_source
+    from aqcl.prepare import prepare_source
 
     source = dict(spec["source"])
     if "path" in source:

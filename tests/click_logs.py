@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aqcl.click_log import ClickLog, TimeUnit
 from aqcl.dataset import Dataset, Split, open_dataset
-from aqcl.prepare import merge_protocol, prepare
+from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.schema import Field
 
 VALID_FROM, TEST_FROM, N_TIMES = 6, 8, 10

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from aqcl.search_plan import plan_search
-from aqcl.study import Journal, Task
+from aqcl.search.plan import plan_search
+from aqcl.search.study import Journal, Task
 from tests.tiny_runs import VALUES
 
 TIMES = ("seconds", "elapsed_seconds")

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from aqcl import negatives
-from aqcl.attributes import EncodedField, encode_column, entity_table
 from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values
-from aqcl.prepare import PrepareSettings
+from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
+from aqcl.prepare.pipeline import PrepareSettings
 from aqcl.schema import FIRST_ID, PADDING, Field, Schema
 from aqcl.splits import SPLITS, TRAIN, assign, moment
 from aqcl.storage import Manifest, fingerprint, write_manifest

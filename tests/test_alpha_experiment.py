@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from aqcl.alpha_search import alpha_owner
 from aqcl.config import build, read_toml, to_toml
 from aqcl.experiment import Experiment, resolve
-from aqcl.prepare import PrepareSettings
-from aqcl.search_plan import plan_search
+from aqcl.prepare.pipeline import PrepareSettings
+from aqcl.search.alpha_search import alpha_owner
+from aqcl.search.plan import plan_search
 from tests.test_experiments import ROOT, load_script
 
 SPECIFICATIONS = sorted(

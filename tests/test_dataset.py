@@ -15,7 +15,7 @@ from aqcl import negatives
 from aqcl.batch import Batch
 from aqcl.dataset import Dataset, Split, batch_bounds, open_dataset, row_type
 from aqcl.errors import StorageError
-from aqcl.prepare import merge_protocol, prepare
+from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.schema import Field
 from aqcl.splits import SPLITS
 from aqcl.streams import numpy_stream

@@ -12,7 +12,7 @@ import pytest
 
 from aqcl.config import build, override, read_toml
 from aqcl.experiment import resolve
-from aqcl.prepare import PrepareSettings
+from aqcl.prepare.pipeline import PrepareSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIFICATIONS = sorted(

@@ -16,7 +16,7 @@ from aqcl import yardsticks
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.datasets import open_source
 from aqcl.metrics import auc
-from aqcl.prepare import merge_protocol, prepare
+from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.schema import Field
 from aqcl.yardsticks import (
     Candidates,

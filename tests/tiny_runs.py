@@ -7,7 +7,7 @@ import torch
 
 from aqcl.config import override
 from aqcl.experiment import Experiment, resolve
-from aqcl.prepare import merge_protocol, prepare
+from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.runs import CHECKPOINT, CONFIG, METRICS, WEIGHTS, Run, load_tensors, predictions_file
 from tests.click_logs import make_log
 

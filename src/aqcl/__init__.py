@@ -5,8 +5,9 @@ options, are the losses alone, for a training loop of one's own. The rest of the
 by module. `import aqcl` alone does not import torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aqcl.lazy import on_demand
 
 if TYPE_CHECKING:
     from aqcl.attachment import attach
@@ -16,17 +17,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["AQCL", "ICL", "AQCLOptions", "ICLOptions", "__version__", "attach"]
 
-_HOMES = {
-    "AQCL": "aqcl.regularizers.aqcl",
-    "AQCLOptions": "aqcl.regularizers.aqcl",
-    "ICL": "aqcl.regularizers.icl",
-    "ICLOptions": "aqcl.regularizers.icl",
-    "attach": "aqcl.attachment",
-}
-"""The module of each public name, imported when the name is first asked for."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'aqcl' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = on_demand(
+    __name__,
+    {
+        "AQCL": "aqcl.regularizers.aqcl",
+        "AQCLOptions": "aqcl.regularizers.aqcl",
+        "ICL": "aqcl.regularizers.icl",
+        "ICLOptions": "aqcl.regularizers.icl",
+        "attach": "aqcl.attachment",
+    },
+)

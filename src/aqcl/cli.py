@@ -87,7 +87,7 @@ def prepare(
         as_json: Print what was made as JSON.
     """
     from aqcl.config import override
-    from aqcl.preparation import prepare_source, settings_of
+    from aqcl.prepare.source import prepare_source, settings_of
 
     columns = {"user": user, "item": item, "timestamp": timestamp, "label": label}
     values = override(settings_of(inputs, source, columns), overrides)
@@ -182,8 +182,8 @@ def search(
     runtime = values.get("runtime", {})
     if isinstance(runtime, dict):
         settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
-    from aqcl.search import run_search
-    from aqcl.study_bar import study_bar
+    from aqcl.search.bar import study_bar
+    from aqcl.search.work import run_search
 
     with study_bar(quiet=as_json) as listen:
         summary = run_search(values, out, workers=workers, resume=resume, listen=listen)

@@ -11,7 +11,7 @@ from aqcl.comparison import ComparisonRow
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL
 from aqcl.experiment import resolve
-from aqcl.preparation import prepare_source
+from aqcl.prepare.source import prepare_source
 from aqcl.progress import training_bar
 from aqcl.tables import comparison_table
 from aqcl.train import train

@@ -4,12 +4,13 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from aqcl.config import choose
 from aqcl.errors import ConfigError, StorageError
+from aqcl.search.files import FINDINGS, STUDY
 
 Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "search", "prepare"]
 KINDS: tuple[Kind, ...] = (
@@ -21,10 +22,6 @@ KINDS: tuple[Kind, ...] = (
     "search",
     "prepare",
 )
-STUDY: Final = "study.toml"
-"""The resolved settings of a study, in its directory."""
-FINDINGS: Final = "study.json"
-"""What a study has found."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +107,11 @@ def describe(kind: Kind, name: str | None = None) -> Description:
 
 def _describe_section(kind: Kind) -> Description:
     if kind == "prepare":
-        from aqcl.prepare import PrepareSettings
+        from aqcl.prepare.pipeline import PrepareSettings
 
         return _described(kind, _text(PrepareSettings), PrepareSettings, "")
     from aqcl.experiment import RuntimeOptions, TrainOptions
-    from aqcl.search_space import SearchOptions
+    from aqcl.search.space import SearchOptions
 
     sections = {"train": TrainOptions, "runtime": RuntimeOptions, "search": SearchOptions}
     cls: type[Any] = sections[kind]

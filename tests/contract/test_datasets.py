@@ -15,7 +15,7 @@ from aqcl.config import as_values, build
 from aqcl.dataset import open_dataset
 from aqcl.datasets import SOURCES, open_source, source_files
 from aqcl.errors import ConfigError, DataError
-from aqcl.prepare import merge_protocol, prepare
+from aqcl.prepare.pipeline import merge_protocol, prepare
 
 N_USERS, N_ITEMS, N_CLICKS = 12, 8, 6
 CLICKS = [(u, (u * 3 + n * n) % N_ITEMS, n) for u in range(N_USERS) for n in range(N_CLICKS)]

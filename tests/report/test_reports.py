@@ -14,7 +14,7 @@ from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.run_report import report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
-from aqcl.search import run_search
+from aqcl.search.work import run_search
 from aqcl.train import train
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline

@@ -9,7 +9,7 @@ from aqcl.metrics import rela_impr
 from aqcl.reproduce.cells import Scope, place_of, study_values
 from aqcl.reproduce.gather import GROUP_NAMES
 from aqcl.reproduce.specs import TUNED, Specs, load_specs
-from aqcl.search_plan import plan_search
+from aqcl.search.plan import plan_search
 
 # RelaImpr as table 2 prints it, in percent: all users, non-active, slightly, highly active.
 PRINTED = {

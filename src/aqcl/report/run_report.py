@@ -27,8 +27,8 @@ from aqcl.report.page import (
     text,
 )
 from aqcl.runs import Run, open_run
+from aqcl.search.summary import alpha_pictures
 from aqcl.splits import SplitName
-from aqcl.study_summary import alpha_pictures
 from aqcl.yardsticks import yardstick_predictions
 
 CODEBOOK = ("perplexity", "dead_codewords", "view_similarity", "interest_similarity", "uniformity")

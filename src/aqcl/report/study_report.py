@@ -6,18 +6,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from aqcl.alpha_figures import alpha_search_figures
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
-from aqcl.describe import STUDY
 from aqcl.errors import AqclError
 from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
 from aqcl.report.run_report import Report
-from aqcl.search import read_study
-from aqcl.search_plan import plan_search
-from aqcl.study_summary import alpha_pictures
+from aqcl.search.alpha_figures import alpha_search_figures
+from aqcl.search.files import STUDY
+from aqcl.search.plan import plan_search
+from aqcl.search.summary import alpha_pictures
+from aqcl.search.work import read_study
 
 
 def report_study(path: Path) -> Report:

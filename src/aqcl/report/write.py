@@ -5,11 +5,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from aqcl.describe import STUDY
 from aqcl.errors import ConfigError
 from aqcl.figures import save
 from aqcl.report.run_report import report_runs
 from aqcl.report.study_report import report_study
+from aqcl.search.files import STUDY
 from aqcl.splits import SplitName
 from aqcl.storage import atomic_write
 

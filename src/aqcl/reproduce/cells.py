@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aqcl.config import as_values, read_toml
-from aqcl.describe import FINDINGS
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, resolve
 from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
-from aqcl.search_plan import with_settings
+from aqcl.search.files import FINDINGS
+from aqcl.search.plan import with_settings
 from aqcl.storage import MANIFEST, fingerprint
 
 

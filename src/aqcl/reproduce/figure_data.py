@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from aqcl.dataset import open_dataset
-from aqcl.describe import FINDINGS
 from aqcl.errors import ConfigError
 from aqcl.latents import (
     choose_rows,
@@ -21,6 +20,7 @@ from aqcl.latents import (
 from aqcl.reproduce.cells import Scope, job_of, place_of, tuned_cell, winner_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
+from aqcl.search.files import FINDINGS
 
 MOST_LATENTS = 3000
 """Rows of figure 6."""

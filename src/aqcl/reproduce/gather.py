@@ -12,12 +12,12 @@ from aqcl.assessment import assess, predictions_of
 from aqcl.comparison import Comparison, compare
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
-from aqcl.describe import FINDINGS
 from aqcl.evaluate import ALL, evaluate
 from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, winner_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.runs import Run, is_finished
+from aqcl.search.files import FINDINGS
 from aqcl.yardsticks import yardstick_predictions
 
 GROUP_NAMES = (ALL, "non-active", "slightly-active", "highly-active")

@@ -15,7 +15,7 @@ from typing import Any
 
 from aqcl.config import build
 from aqcl.errors import AqclError, TrainingError
-from aqcl.preparation import prepare_source
+from aqcl.prepare.source import prepare_source
 from aqcl.reproduce.cells import (
     Cell,
     Job,
@@ -29,10 +29,10 @@ from aqcl.reproduce.cells import (
 from aqcl.reproduce.earlier import Outcome, keep_settings
 from aqcl.reproduce.specs import Specs
 from aqcl.runs import is_finished
-from aqcl.search import run_search
-from aqcl.search_space import SearchOptions
+from aqcl.search.bar import SearchProgress
+from aqcl.search.space import SearchOptions
+from aqcl.search.work import run_search
 from aqcl.storage import MANIFEST
-from aqcl.study_bar import SearchProgress
 from aqcl.train import train
 
 

@@ -1,0 +1,154 @@
+"""Columns that describe users and items: raw values to ids and numbers."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from aqcl.errors import DataError
+from aqcl.prepare.sorted_log import Entities
+from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field
+from aqcl.vocab import Vocabulary, fit
+
+Int64s = npt.NDArray[np.int64]
+Table = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class EncodedField:
+    """A field with its size or scale, and its values as a model reads them."""
+
+    field: Field
+    table: Table
+    """int32 (N, M) ids padded with 0, or float32 (N,)."""
+    vocabulary: Vocabulary | None
+
+
+def encode_field(
+    field: Field, table: pl.DataFrame | None, entities: Entities, log: str, min_count: int
+) -> EncodedField:
+    """Encode one field of users or items; its vocabulary or mean come from training rows only.
+
+    Args:
+        field: as the source declares it.
+        table: of the users or items.
+        entities: the same, numbered.
+        log: its name.
+        min_count: training rows that a value needs for an id of its own.
+
+    Raises:
+        DataError: no such column, or values that do not fit the kind of the field.
+    """
+    if table is None or not {field.side, field.name} <= set(table.columns):
+        raise DataError(
+            f"log {log}, field {field.name}: the table of {field.side}s has no such column"
+        )
+    values = _aligned(table, field, entities.vocabulary)
+    return encode_column(field, values, entities.train_rows[FIRST_ID:], min_count)
+
+
+def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:
+    """The column of an entity table in the order of the entity ids, null where it has none."""
+    entities = vocabulary.values.alias(field.side).to_frame()
+    if table[field.side].dtype != entities[field.side].dtype:
+        raise DataError(
+            f"table of {field.side}s, column {field.side}: expected "
+            f"{entities[field.side].dtype} as in the rows, got {table[field.side].dtype}"
+        )
+    if table[field.side].is_duplicated().any():
+        twice = table[field.side].filter(table[field.side].is_duplicated())[0]
+        raise DataError(
+            f"table of {field.side}s, column {field.side}: {twice!r} stands in more than one "
+            "row; keep one"
+        )
+    columns = table.select(field.side, field.name)
+    return entities.join(columns, on=field.side, how="left", maintain_order="left")[field.name]
+
+
+def encode_column(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
+    """Encode one column; its vocabulary, mean and deviation come from training rows only.
+
+    Args:
+        field: as the source declares it.
+        values: raw values, null where unknown.
+        counts: training rows that each value stands for.
+        min_count: training rows that a value needs for an id of its own.
+
+    Raises:
+        DataError: values that do not fit the kind of the field.
+    """
+    encode = {"categorical": _categorical, "categories": _categories, "numeric": _numeric}
+    return encode[field.kind](field, values.alias(field.name), counts, min_count)
+
+
+def entity_table(encoded: EncodedField) -> Table:
+    """The table with rows for padding and unknown in front, so that entity ids index it."""
+    table = encoded.table
+    head = np.zeros((FIRST_ID, *table.shape[1:]), dtype=table.dtype)
+    if encoded.vocabulary is None:
+        head[:] = encoded.field.mean
+    else:
+        head[UNKNOWN, 0] = UNKNOWN
+    return np.concatenate([head, table])
+
+
+def check_range(numbers: npt.NDArray[np.float64], column: str) -> None:
+    """Check that numbers can be stored.
+
+    Raises:
+        DataError: one does not fit 32 bits.
+    """
+    too_large = np.abs(numbers) > float(np.finfo(np.float32).max)
+    if too_large.any():
+        raise DataError(
+            f"column {column}: {numbers[too_large][0]} does not fit a 32-bit float; "
+            "rescale the column or leave it out with fields"
+        )
+
+
+def _categorical(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
+    vocabulary = fit(values, counts, min_count)
+    ids = vocabulary.encode(values)[:, None]
+    return EncodedField(dataclasses.replace(field, size=vocabulary.size), ids, vocabulary)
+
+
+def _categories(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
+    """A list of distinct ids per row; a row without values holds `UNKNOWN` alone."""
+    if not isinstance(values.dtype, pl.List):
+        raise DataError(f"column {field.name}: expected lists of text, got {values.dtype}")
+    flat = (
+        pl.DataFrame([values.alias("value"), pl.Series("count", counts)])
+        .with_row_index("row")
+        .explode("value")
+        .drop_nulls("value")
+        .unique(["row", "value"], maintain_order=True)
+    )
+    vocabulary = fit(flat["value"].alias(field.name), flat["count"].to_numpy(), min_count)
+    places = (
+        pl.DataFrame([flat["row"], pl.Series("id", vocabulary.encode(flat["value"]))])
+        .unique(["row", "id"], maintain_order=True)
+        .with_columns(column=pl.int_range(pl.len()).over("row"))
+    )
+    width = int(places["column"].max() or 0) + 1  # type: ignore[arg-type]
+    table = np.full((len(values), width), PADDING, dtype=np.int32)
+    table[:, 0] = UNKNOWN
+    table[places["row"].to_numpy(), places["column"].to_numpy()] = places["id"].to_numpy()
+    return EncodedField(dataclasses.replace(field, size=vocabulary.size), table, vocabulary)
+
+
+def _numeric(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
+    """Unknown values take the training mean; `min_count` has no meaning here."""
+    if not values.dtype.is_numeric():
+        raise DataError(f"column {field.name}: expected numbers, got {values.dtype}")
+    numbers = values.cast(pl.Float64).to_numpy()
+    check_range(numbers, field.name)
+    known = ~np.isnan(numbers) & (counts > 0)
+    mean, std = 0.0, 0.0
+    if known.any():
+        mean = float(np.average(numbers[known], weights=counts[known]))
+        std = float(np.sqrt(np.average((numbers[known] - mean) ** 2, weights=counts[known])))
+    table = np.where(np.isnan(numbers), mean, numbers).astype(np.float32)
+    return EncodedField(dataclasses.replace(field, mean=mean, std=std or 1.0), table, None)

@@ -1,0 +1,283 @@
+"""A study whose one method finds alpha in about the time of one training."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aqcl import __version__
+from aqcl.alpha_shapes import LOGIT_LIMIT, W1_RANGE, W2_RANGE
+from aqcl.config import as_values, to_toml
+from aqcl.dataset import Dataset, batch_bounds
+from aqcl.experiment import Experiment
+from aqcl.runs import CONFIG, LOG, open_run
+from aqcl.search.alpha_figures import draw_alpha_search
+from aqcl.search.alpha_search import AlphaOutcome, alpha_owner, learn_alpha, with_options
+from aqcl.search.bar import Listener, SearchProgress
+from aqcl.search.halving import WARM, halve_alpha, plan_halving
+from aqcl.search.plan import ONLY, SearchPlan
+from aqcl.search.space import Range, regularizer_key, shown, touched_side
+from aqcl.search.summary import FIGURES, alpha_values, dataset_facts, seal, write_findings
+from aqcl.search.trials import clean_up, kept_values, measures_of
+from aqcl.storage import atomic_write
+from aqcl.train import Progress
+
+TRIALS: Final = "trials"
+RUN: Final = "0000"
+"""Directory of the one run."""
+HOW: Final = {
+    "one-run": {"sampler": "gradient", "pruning": "none"},
+    "halving": {"sampler": "sobol", "pruning": "halving"},
+}
+"""Where each method takes points from, and how it ends trials early."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An alpha, and the trainings that led to it."""
+
+    outcome: AlphaOutcome
+    trials: list[dict[str, Any]]
+    winner: int
+    """Its number."""
+    best_so_far: list[float | None]
+    """Over the evaluations."""
+    start_rows: int = 0
+    """Training rows that several trials share."""
+
+
+def check_alpha_search(plan: SearchPlan, dataset: Dataset) -> None:
+    """Find what cannot work before anything is written.
+
+    Raises:
+        ConfigError: the experiment has no alpha to look for, or the budget is too small.
+    """
+    alpha_owner(plan.experiment)
+    if plan.options.method == "halving":
+        plan_halving(plan.experiment, plan.options.halving, dataset)
+
+
+def run_alpha_search(
+    plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener
+) -> dict[str, Any]:
+    """Find alpha by one run or by halving, and write the study; a killed one continues.
+
+    Args:
+        plan: checked, with one of these methods.
+        dataset: with its test rows closed.
+        out: the study directory.
+        listen: called at each step.
+
+    Returns:
+        What stands in `study.json`.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+    """
+    for folder in (out / TRIALS).glob("*"):
+        if not (folder / CONFIG).exists():
+            shutil.rmtree(folder)  # killed while it was made
+    search = _learned if plan.options.method == "one-run" else _halved
+    return _conclude(plan, dataset, out, search(plan, dataset, out, listen))
+
+
+def _learned(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> Found:
+    """By the gradient of the validation loss, during one training."""
+    experiment, folder = plan.experiment, out / TRIALS / RUN
+    n_steps = experiment.train.epochs * _steps_per_epoch(experiment, dataset)
+
+    def hear(progress: Progress) -> None:
+        running = f"one run, epoch {progress.epoch + 1}"
+        best = {ONLY: progress.last.get("valid_logloss")}
+        listen(SearchProgress(progress.number, n_steps, best, running, unit="steps at most"))
+
+    outcome = learn_alpha(experiment, folder, listen=hear)
+    run = open_run(folder)
+    text = (folder / LOG).read_text(encoding="utf-8")
+    curve = kept_values(text, experiment.train.monitor, "logloss")
+    trial = _trial(0, outcome.value, f"{TRIALS}/{RUN}") | {
+        "parameters": parameters_of(experiment, outcome.options),
+        "measures": measures_of(run),
+        "evaluations": curve,
+        "steps": run.manifest.content["steps"],
+        "best_step": run.manifest.content["best_step"],
+        "rows": outcome.rows,
+        "seconds": outcome.seconds,
+    }
+    return Found(outcome, [trial], 0, curve)
+
+
+def _halved(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> Found:
+    """By many short trainings, of which the better half goes on."""
+    experiment, options = plan.experiment, plan.options.halving
+    steps = plan_halving(experiment, options, dataset)
+    done = 0
+
+    def hear(progress: Progress) -> None:
+        nonlocal done
+        if progress.last.get("step") == progress.number:
+            done = _steps_done(out / TRIALS, steps.warm)
+            running = f"halving {options.n_candidates} candidates, at step {progress.number}"
+            listen(SearchProgress(done, steps.steps, {ONLY: None}, running, unit="steps"))
+
+    outcome = halve_alpha(experiment, out / TRIALS, options, listen=hear)
+    for line in outcome.history:
+        # JSON has no infinity: what was never a number is not known.
+        line["valid_logloss"] = _known(line["valid_logloss"])
+    trials = [
+        _candidate(number, experiment, outcome, out / TRIALS)
+        for number in range(options.n_candidates)
+    ]
+    winner = next(t["number"] for t in trials if t["rungs"][-1]["kept"])
+    curve: list[float | None] = []
+    for line in outcome.history:
+        known = [v for v in (*curve[-1:], line["valid_logloss"]) if v is not None]
+        curve.append(min(known) if known else None)
+    start_rows = outcome.rows - sum(trial["rows"] for trial in trials)
+    return Found(outcome, trials, winner, curve, start_rows)
+
+
+def _candidate(
+    number: int, experiment: Experiment, outcome: AlphaOutcome, folder: Path
+) -> dict[str, Any]:
+    """A candidate of the halving as a trial."""
+    run = f"candidate-{number}"
+    rungs = [line for line in outcome.history if line["run"] == run]
+    last, n_rungs = rungs[-1], outcome.history[-1]["rung"]
+    value = last["valid_logloss"]
+    own_seconds = _last_line(folder / run)["seconds"] - _last_line(folder / WARM)["seconds"]
+    shape = {"w1": last["w1"], "w2": last["w2"]}
+    return _trial(number, value, f"{TRIALS}/{run}") | {
+        "state": "complete" if last["rung"] == n_rungs else "pruned",
+        "parameters": parameters_of(experiment, shape),
+        "measures": {"logloss": value},
+        "evaluations": [line["valid_logloss"] for line in rungs],
+        "steps": last["step"],
+        "rows": last["rows"],
+        "seconds": round(own_seconds, 3),
+        "rungs": [
+            {key: line[key] for key in ("rung", "step", "rows", "valid_logloss", "kept")}
+            for line in rungs
+        ],
+    }
+
+
+def _trial(number: int, value: float | None, run: str) -> dict[str, Any]:
+    """What stands of every trial in a study."""
+    trial = {"number": number, "repeat": 0, "state": "complete", "reference": False, "value": value}
+    return trial | {"feasible": True, "best_step": None, "error": None, "run": run}
+
+
+def parameters_of(experiment: Experiment, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of alpha among a regularizer's options, by dotted key."""
+    prefix = regularizer_key(alpha_owner(experiment))
+    return {f"{prefix}.{key}": value for key, value in options.items() if key != "alpha"}
+
+
+def _space(experiment: Experiment) -> dict[str, Range]:
+    """Where alpha is looked for, by dotted key."""
+    shape = experiment.regularizer[alpha_owner(experiment)]["alpha"]
+    if shape == "curve":
+        found = {"w1": Range(*W1_RANGE, log=True), "w2": Range(*W2_RANGE, log=True)}
+    else:
+        lowest = 1 / (1 + math.exp(LOGIT_LIMIT))
+        key = "group_values" if shape == "groups" else "spline_values"
+        found = {key: Range(lowest, 1 - lowest)}
+    return parameters_of(experiment, found)
+
+
+def _conclude(plan: SearchPlan, dataset: Dataset, out: Path, found: Found) -> dict[str, Any]:
+    """Write what was found, the winner's experiment, the figures and last the manifest."""
+    name, outcome = alpha_owner(plan.experiment), found.outcome
+    learning = {**plan.experiment.regularizer[name]["learn_alpha"], "enabled": False}
+    winner = with_options(plan.experiment, name, learn_alpha=learning, **outcome.options)
+    atomic_write(out / f"{ONLY}.toml", to_toml(as_values(winner)))
+    summary = _summary(plan, dataset, found, winner)
+    write_findings(out, summary)
+    draw_alpha_search(out / FIGURES, plan, summary, winner, dataset)
+    seal(out, plan, dataset, {"methods": [ONLY]})
+    # Last of all: a halving that is killed before it is sealed continues from these.
+    for folder in (out / TRIALS).iterdir():
+        clean_up(folder)
+    return summary
+
+
+def _summary(
+    plan: SearchPlan, dataset: Dataset, found: Found, winner: Experiment
+) -> dict[str, Any]:
+    """The same as of other studies, as far as it applies."""
+    outcome, space = found.outcome, _space(plan.experiment)
+    cost = {"rows": outcome.rows, "seconds": round(outcome.seconds, 3)}
+    best = found.trials[found.winner] | {
+        "penalty": None,
+        "alpha": alpha_values(winner, dataset.mean_activity),
+        "experiment": f"{ONLY}.toml",
+    }
+    method = {
+        "label": plan.experiment.label,
+        "ended": True,
+        "space": {key: shown(dimension) for key, dimension in space.items()},
+        **cost,
+        "start_rows": found.start_rows,
+        "best": best,
+        "best_so_far": found.best_so_far,
+        "importance": {},
+        "trials": found.trials,
+        "repeats": [],
+        "finalists": [],
+        "history": outcome.history,
+    }
+    return {
+        "finished": True,
+        "package_version": __version__,
+        "dataset": dataset_facts(dataset),
+        "method": plan.options.method,
+        "objective": plan.options.objective,
+        "minimizes": plan.minimizes,
+        **HOW[plan.options.method],
+        "seed": plan.experiment.seed,
+        "trials": len(found.trials),
+        "confirm": 0,
+        "confirm_seeds": 0,
+        **cost,
+        "elapsed_seconds": cost["seconds"],
+        "notes": _remarks(best["parameters"], space),
+        "methods": {ONLY: method},
+    }
+
+
+def _remarks(parameters: Mapping[str, Any], space: Mapping[str, Range]) -> list[str]:
+    """Where w1 or w2 lies at an end of its range."""
+    return [
+        f"{key} = {value:.3g} lies in the outer tenth of {shown(space[key])}: the best may be "
+        "beyond it"
+        for key, value in parameters.items()
+        if isinstance(value, float) and touched_side(space[key], value) is not None
+    ]
+
+
+def _steps_per_epoch(experiment: Experiment, dataset: Dataset) -> int:
+    return len(batch_bounds(len(dataset.train), experiment.train.batch_size)) - 1
+
+
+def _steps_done(folder: Path, warm: int) -> int:
+    """Steps of all branches so far; each candidate's log begins with that of the start."""
+    lines = {path.parent.name: _last_line(path.parent) for path in folder.glob(f"*/{LOG}")}
+    return sum(line["step"] - (name != WARM) * warm for name, line in lines.items())
+
+
+def _last_line(folder: Path) -> dict[str, Any]:
+    """The last line of a run's log; of a start without steps, zeros."""
+    file = folder / LOG
+    if not file.exists():
+        return {"step": 0, "seconds": 0.0}
+    line = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    assert isinstance(line, dict)
+    return line
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,287 @@
+"""A search resolved and checked before anything runs: methods, their experiments, their spaces."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from aqcl.config import as_values, build, override
+from aqcl.errors import ConfigError
+from aqcl.experiment import Experiment, find_regularizer, resolve
+from aqcl.regularizers.aqcl import AQCL
+from aqcl.search.space import (
+    FACTOR,
+    PENALTY,
+    Range,
+    SearchOptions,
+    Side,
+    Space,
+    contradictions,
+    default_space,
+    end_values,
+    flatten,
+    misplaced,
+    parse_space,
+    shown,
+    taken_keys,
+    touched_side,
+    widened,
+)
+
+ONLY: Final = "best"
+"""Name of the method where the experiment itself is searched."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of the methods that are searched with equal budgets."""
+
+    name: str
+    experiment: Experiment
+    """Resolved, with the fixed values of the space."""
+    space: Space
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search before anything runs."""
+
+    experiment: Experiment
+    options: SearchOptions
+    methods: tuple[Method, ...]
+    """Those of the black-box search; the others have the experiment alone."""
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether a lower objective is better."""
+        return self.options.objective == "logloss"
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether trial 0 of each method is the experiment without its auxiliary losses."""
+        return self.options.objective == "constrained"
+
+    def to_values(self) -> dict[str, Any]:
+        """The plain values that give this plan again."""
+        takes = taken_keys(self.options.method)
+        search = {key: value for key, value in as_values(self.options).items() if key in takes}
+        return {**as_values(self.experiment), "search": search}
+
+    def wider(self, sides: Iterable[Side]) -> "SearchPlan":
+        """The plan with a wider range for the penalty in every method that has a range for it."""
+        methods = []
+        for method in self.methods:
+            searched = dict(method.space.searched)
+            made = widened(searched[PENALTY], sides) if PENALTY in searched else None
+            if made is not None:
+                searched[PENALTY] = made
+            methods.append(replace(method, space=replace(method.space, searched=searched)))
+        return replace(self, methods=tuple(methods))
+
+
+def plan_search(values: Mapping[str, Any]) -> SearchPlan:
+    """Check an experiment with its table `[search]` and fill in every default.
+
+    Raises:
+        ConfigError: all problems, one line each.
+    """
+    rest = {key: value for key, value in values.items() if key != "search"}
+    problems: list[str] = []
+    experiment: Experiment | None = None
+    options: SearchOptions | None = None
+    try:
+        experiment = resolve(rest)
+        dataset = str(Path(experiment.dataset).absolute())
+        experiment = replace(experiment, dataset=dataset)
+    except ConfigError as error:
+        problems.append(str(error))
+    try:
+        search = values.get("search", {})
+        options = build(SearchOptions, search, "search")
+        problems += [*misplaced(options, search), *contradictions(options)]
+    except ConfigError as error:
+        problems.append(str(error))
+    if experiment is None or options is None:
+        raise ConfigError("\n".join(problems))
+    if options.method != "black-box":
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return SearchPlan(experiment, options, ())
+    bare = _bare_methods(experiment, options, problems)
+    if not options.space and not any(m.get("space") for m in options.methods.values()):
+        options = replace(
+            options, space=default_space(n for m in bare for n in alpha_names(m.experiment))
+        )
+    methods = _with_spaces(bare, options, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return SearchPlan(experiment, options, methods)
+
+
+def alpha_names(experiment: Experiment) -> list[str]:
+    """The active regularizers that have an alpha."""
+    return [
+        name
+        for name, options in experiment.regularizer.items()
+        if options["weight"] > 0 and issubclass(find_regularizer(name), AQCL)
+    ]
+
+
+def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -> Experiment:
+    """The experiment with dotted settings replaced.
+
+    Raises:
+        ConfigError: a key does not exist or a value is out of its range.
+    """
+    # A number or a text in JSON is one in TOML.
+    assignments = [f"{key}={json.dumps(value)}" for key, value in settings]
+    return resolve(override(as_values(experiment), assignments))
+
+
+def _bare_methods(
+    experiment: Experiment, options: SearchOptions, problems: list[str]
+) -> list[Method]:
+    """The methods without their spaces."""
+    if not options.methods:
+        return [Method(ONLY, experiment, Space({}, {}))]
+    made = []
+    for name, table in options.methods.items():
+        changes = [("name", name), *flatten({k: v for k, v in table.items() if k != "space"})]
+        try:
+            made.append(Method(name, with_settings(experiment, changes), Space({}, {})))
+        except ConfigError as error:
+            problems.append(_indented(f"search.methods.{name}", error))
+    return made
+
+
+def _with_spaces(
+    bare: Iterable[Method], options: SearchOptions, problems: list[str]
+) -> tuple[Method, ...]:
+    made = []
+    bare = list(bare)
+    known = {name for method in bare for name in method.experiment.regularizer}
+    try:
+        shared = parse_space(options.space, "search.space")
+    except ConfigError as error:
+        problems.append(str(error))
+        shared = Space({}, {})
+    for method in bare:
+        table = options.methods.get(method.name, {})
+        where = f"search.methods.{method.name}" if options.methods else "search"
+        overridden = [key for key, _ in flatten({k: v for k, v in table.items() if k != "space"})]
+        try:
+            own = parse_space(table.get("space", {}), f"{where}.space")
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
+        space = _applicable(shared, method.experiment, overridden, known)
+        problem_count = len(problems)
+        complete = _checked(replace(method, space=own.on_top_of(space)), where, problems)
+        if len(problems) == problem_count:
+            made.append(complete)
+    return tuple(made)
+
+
+def _applicable(
+    shared: Space, experiment: Experiment, overridden: Iterable[str], known: set[str]
+) -> Space:
+    """What of the shared space a method has: not what it sets, nor a regularizer that is off."""
+    taken = set(overridden)
+
+    def applies(key: str) -> bool:
+        if key in taken:
+            return False
+        if not key.startswith("regularizer."):
+            return True
+        name, _, option = key.removeprefix("regularizer.").rpartition(".")
+        name = name.strip('"').partition(".")[0] if '"' not in name else name.strip('"')
+        table = experiment.regularizer.get(name)
+        if table is None:
+            return name not in known
+        weight = f"{key[: -len(option)]}weight"
+        searched = weight not in taken and weight in shared.searched.keys() | shared.fixed.keys()
+        return bool(table["weight"] > 0) or searched
+
+    return Space(
+        {key: value for key, value in shared.searched.items() if applies(key)},
+        {key: value for key, value in shared.fixed.items() if applies(key)},
+    )
+
+
+def _checked(method: Method, where: str, problems: list[str]) -> Method:
+    """The method with its fixed values set, once every end of its space has been tried."""
+    experiment, found = method.experiment, len(problems)
+    for key, value in method.space.fixed.items():
+        try:
+            experiment = with_settings(experiment, [(key, value)])
+        except ConfigError as error:
+            problems.append(_indented(f"{where}.space.{key}", error))
+    searched = dict(method.space.searched)
+    for key, dimension in searched.items():
+        if isinstance(dimension, Range) and _is_whole(experiment, key, dimension):
+            whole = all(float(v).is_integer() for v in (dimension.low, dimension.high))
+            if not whole or not float(dimension.step or 1).is_integer():
+                problems.append(f"{where}.space.{key}: expected whole numbers")
+                continue
+            searched[key] = replace(dimension, integer=True)
+        for value in end_values(searched[key]):
+            try:
+                with_settings(experiment, [(key, value)])
+            except ConfigError as error:
+                problems.append(_indented(f"{where}.space.{key}", error))
+                break
+    if not searched and len(problems) == found:
+        problems.append(
+            f"{where}.space: nothing is left to search for {method.name}; give a range such as "
+            f'"{PENALTY}" = {{ low = 1e-6, high = 0.1, log = true }}'
+        )
+    return Method(method.name, experiment, Space(searched, dict(method.space.fixed)))
+
+
+def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
+    """Whether a key takes whole numbers: its value now is one."""
+    value = dict(flatten(as_values(experiment))).get(key)
+    return type(value) is int
+
+
+def _indented(where: str, error: ConfigError) -> str:
+    return "\n".join(f"{where}: {line}" for line in str(error).splitlines())
+
+
+def without_auxiliary_losses(experiment: Experiment) -> Experiment:
+    """The experiment that an auxiliary loss is held against: the same without any."""
+    return dataclasses.replace(experiment, regularizer={})
+
+
+def widened_plan(
+    plan: SearchPlan, winners: Mapping[str, Mapping[str, Any]]
+) -> tuple[SearchPlan, str] | None:
+    """The plan with a wider range for the penalty, for all methods alike, and why.
+
+    Args:
+        plan: as it was searched.
+        winners: settings of the winner of each method, by dotted key.
+
+    Returns:
+        None where no winner touches an end of the range, or nothing lies beyond it.
+    """
+    sides: dict[Side, None] = {}
+    touching = []
+    for method in plan.methods:
+        dimension, value = method.space.searched.get(PENALTY), winners[method.name].get(PENALTY)
+        side = touched_side(dimension, value) if dimension is not None and value else None
+        if dimension is not None and side is not None and widened(dimension, [side]) is not None:
+            sides[side] = None
+            touching.append(
+                f"{method.name} has {value:.3g}, in the outer tenth of {shown(dimension)}"
+            )
+    if not touching:
+        return None
+    more = plan.options.widen_trials
+    reason = (
+        f"{PENALTY}: the winner of {'; that of '.join(touching)}: widened by a factor of "
+        f"{FACTOR:g} on the {' and the '.join(sides)} side, {more} more trials of each method"
+    )
+    return plan.wider(tuple(sides)), reason

@@ -1,0 +1,316 @@
+"""What a study has found: its trials, winners, importances and curves, as data and as files."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import optuna
+import torch
+from matplotlib.figure import Figure
+from optuna.trial import TrialState
+
+from aqcl import __version__
+from aqcl.alpha_shapes import AlphaShape
+from aqcl.config import as_values, build, to_toml
+from aqcl.dataset import Dataset
+from aqcl.errors import TrainingError
+from aqcl.experiment import Experiment
+from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
+from aqcl.regularizers.aqcl import AQCLOptions
+from aqcl.search.files import FINDINGS
+from aqcl.search.plan import (
+    Method,
+    SearchPlan,
+    alpha_names,
+    with_settings,
+    without_auxiliary_losses,
+)
+from aqcl.search.space import PENALTY, shown, touched_side
+from aqcl.search.standing import Record, Standing
+from aqcl.search.study import JOURNAL, Journal
+from aqcl.search.trials import clean_up
+from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
+
+FIGURES: Final = "figures"
+FEWEST_FOR_IMPORTANCE: Final = 10
+"""Trials trained to the end, without which importances would be noise."""
+ACTIVITIES: Final = {"0": 0.0, "mean": 1.0, "10x mean": 10.0}
+"""Where alpha is told, in multiples of the mean activity."""
+
+
+def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str, Any]:
+    """All that is known of a study, as plain values; the caller holds the lock."""
+    plan = standing.plan
+    methods = {m.name: _method_summary(journal, standing, m, dataset) for m in plan.methods}
+    records = [record for name in standing.records for record in standing.trainings(name)]
+    begun = [r.trial.datetime_start for r in records if r.trial.datetime_start]
+    ended = [r.trial.datetime_complete for r in records if r.trial.datetime_complete]
+    return {
+        "finished": standing.is_over,
+        "package_version": __version__,
+        "dataset": dataset_facts(dataset),
+        "method": plan.options.method,
+        "objective": plan.options.objective,
+        "minimizes": plan.minimizes,
+        "sampler": plan.options.sampler,
+        "pruning": plan.options.pruning,
+        "seed": plan.options.seed,
+        "trials": standing.target,
+        "confirm": plan.options.confirm,
+        "confirm_seeds": plan.options.confirm_seeds,
+        "rows": sum(method["rows"] for method in methods.values()),
+        "seconds": round(sum(method["seconds"] for method in methods.values()), 3),
+        "elapsed_seconds": (
+            round((max(ended) - min(begun)).total_seconds(), 3) if begun and ended else 0.0
+        ),
+        "notes": [*standing.notes, *_remarks(methods)],
+        "methods": methods,
+    }
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Where the rows of a study are from."""
+    return {"path": str(dataset.path), "name": dataset.name, "simulated": dataset.simulated}
+
+
+def _method_summary(
+    journal: Journal, standing: Standing, method: Method, dataset: Dataset
+) -> dict[str, Any]:
+    records = standing.records[method.name]
+    best = standing.best(method.name)
+    trials = [_trial_row(journal, method, record) for record in records]
+    repeats = [_trial_row(journal, method, record) for record in standing.repeats[method.name]]
+    summary: dict[str, Any] = {
+        "label": method.experiment.label,
+        "ended": standing.has_ended(method.name),
+        "space": {key: shown(dimension) for key, dimension in method.space.searched.items()},
+        "rows": sum(row["rows"] for row in (*trials, *repeats)),
+        "seconds": round(sum(row["seconds"] for row in (*trials, *repeats)), 3),
+        "best": None,
+        "best_so_far": _best_so_far(standing, method.name),
+        "importance": _importance(journal, standing, method),
+        "trials": trials,
+        "repeats": repeats,
+        "finalists": [_finalist(standing, method, r) for r in standing.finalists(method.name)],
+    }
+    if best is not None:
+        winner = winner_of(method, best)
+        summary["best"] = {
+            **_trial_row(journal, method, best),
+            "penalty": _penalty(method, winner),
+            "alpha": alpha_values(winner, dataset.mean_activity),
+            "experiment": f"{method.name}.toml",
+        }
+    return summary
+
+
+def _finalist(standing: Standing, method: Method, record: Record) -> dict[str, Any]:
+    values = standing.values(method.name, record)
+    return {"number": record.slot, "values": values, "mean": standing.mean(method.name, record)}
+
+
+def winner_of(method: Method, best: Record) -> Experiment:
+    """The experiment of a method's best trial."""
+    if best.is_reference:
+        return without_auxiliary_losses(method.experiment)
+    return with_settings(method.experiment, best.parameters.items())
+
+
+def _trial_row(journal: Journal, method: Method, record: Record) -> dict[str, Any]:
+    trial, facts = record.trial, record.trial.user_attrs
+    complete = trial.state == TrialState.COMPLETE
+    return {
+        "number": record.slot,
+        "repeat": record.repeat,
+        "state": trial.state.name.lower(),
+        "reference": record.is_reference,
+        "value": trial.value if complete else None,
+        "feasible": record.is_candidate if complete else None,
+        "parameters": record.parameters,
+        "measures": facts.get("measures", {}),
+        "evaluations": [v for _, v in sorted(trial.intermediate_values.items())],
+        "steps": facts.get("number", 0),
+        "best_step": facts.get("best_step"),
+        "rows": facts.get("rows", 0),
+        "seconds": round(facts.get("seconds", 0.0), 3),
+        "error": facts.get("error"),
+        "run": str(
+            journal.folder_of(method.name, record.slot, record.repeat).relative_to(journal.folder)
+        ),
+    }
+
+
+def _best_so_far(standing: Standing, method: str) -> list[float | None]:
+    """The best value after each trial, in the order in which they began."""
+    curve: list[float | None] = []
+    for record in standing.records[method]:
+        value = record.trial.value if record.is_candidate else None
+        known = [v for v in (*curve[-1:], value) if v is not None]
+        pick = min if standing.plan.minimizes else max
+        curve.append(pick(known) if known else None)
+    return curve
+
+
+def _importance(journal: Journal, standing: Standing, method: Method) -> dict[str, float]:
+    """Share of each parameter in what makes a trial good; empty with too few trials.
+
+    Reference: PED-ANOVA, arXiv 2304.10255.
+    """
+    study = journal.study(f"{method.name}/{standing.round}")
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    if len(complete) < FEWEST_FOR_IMPORTANCE or len({t.value for t in complete}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        # It warns of groups of trials that are too small, which the number above rules out.
+        warnings.simplefilter("ignore")
+        found = optuna.importance.get_param_importances(study)
+    return {key: float(value) for key, value in found.items()}
+
+
+def _penalty(method: Method, winner: Experiment) -> dict[str, Any] | None:
+    """Whether the winner's penalty lies inside its range; None where it was not searched."""
+    dimension = method.space.searched.get(PENALTY)
+    if dimension is None:
+        return None
+    value = winner.train.embedding_l2
+    side = touched_side(dimension, value)
+    return {"value": value, "range": shown(dimension), "inside": side is None, "touches": side}
+
+
+def _remarks(methods: dict[str, Any]) -> list[str]:
+    """What a reader must know of the winners."""
+    notes = []
+    for name, method in methods.items():
+        best = method["best"]
+        if best is None:
+            if method["ended"]:
+                notes.append(f"{name}: no trial was trained to its end")
+            continue
+        if best["reference"]:
+            notes.append(f"{name}: no trial is better than trial 0, without auxiliary losses")
+        penalty = best["penalty"]
+        if method["ended"] and penalty is not None and not penalty["inside"]:
+            notes.append(
+                f"{name}: the penalty that won, {penalty['value']:.3g}, still touches the "
+                f"{penalty['touches']} end of {penalty['range']}: the best may lie beyond, and a "
+                "comparison with this winner is not fair yet"
+            )
+    return notes
+
+
+def shapes_of(experiment: Experiment) -> dict[str, AlphaShape]:
+    """Alpha of each regularizer that has one."""
+    shapes = {}
+    for name in alpha_names(experiment):
+        options = build(AQCLOptions, experiment.regularizer[name], f"regularizer.{name}")
+        constant = options.constant_alpha
+        shapes[name] = options.shape() if constant is None else AlphaShape("groups", (constant,))
+    return shapes
+
+
+def alpha_values(experiment: Experiment, mean_activity: float) -> dict[str, dict[str, float]]:
+    """Alpha of each regularizer that has one, at a few activities."""
+    activity = torch.tensor([times * mean_activity for times in ACTIVITIES.values()])
+    return {
+        name: dict(zip(ACTIVITIES, shape.of(activity, mean_activity).tolist(), strict=True))
+        for name, shape in shapes_of(experiment).items()
+    }
+
+
+def write_summary(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str, Any]:
+    """Write study.json and the experiment of each winner; the caller holds the lock."""
+    summary = summarize(journal, standing, dataset)
+    for method in standing.plan.methods:
+        best = standing.best(method.name)
+        if best is not None:
+            text = to_toml(as_values(winner_of(method, best)))
+            atomic_write(journal.folder / f"{method.name}.toml", text)
+    write_findings(journal.folder, summary)
+    return summary
+
+
+def write_findings(out: Path, summary: dict[str, Any]) -> None:
+    """Write study.json."""
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(out / FINDINGS, text)
+
+
+def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str, Any]:
+    """Write what a finished study has found, its figures and manifest; the caller holds the lock.
+
+    Raises:
+        TrainingError: no trial of any method was trained to its end.
+    """
+    if all(standing.best(method.name) is None for method in standing.plan.methods):
+        errors = [r.trial.user_attrs.get("error") for rs in standing.records.values() for r in rs]
+        raise TrainingError(f"{journal.folder}: all trials have failed; the last: {errors[-1]}")
+    summary = write_summary(journal, standing, dataset)
+    for method in standing.plan.methods:
+        for record in standing.trainings(method.name):
+            clean_up(journal.folder_of(method.name, record.slot, record.repeat))
+    draw_figures(journal.folder / FIGURES, standing, summary, dataset)
+    content = {"journal": JOURNAL, "methods": list(summary["methods"])}
+    seal(journal.folder, standing.plan, dataset, content)
+    return summary
+
+
+def seal(out: Path, plan: SearchPlan, dataset: Dataset, content: dict[str, Any]) -> None:
+    """Write the manifest of a study, which marks it as finished."""
+    values = plan.to_values()
+    source = {"dataset": dataset.manifest.fingerprint, "name": dataset.name}
+    manifest = Manifest(
+        format="aqcl-study",
+        fingerprint=fingerprint({"study": {**values, "dataset": ""}, **source}),
+        settings=values["search"],
+        source=source,
+        content=content,
+    )
+    # The runs of trials are not listed: `aqcl evaluate` may add to them.
+    write_manifest(out, manifest, files_at="*")
+
+
+def draw_figures(
+    folder: Path, standing: Standing, summary: dict[str, Any], dataset: Dataset
+) -> None:
+    """Best values over the trials; of each method its importances and alpha."""
+    folder.mkdir(exist_ok=True)
+    curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
+    objective = f"validation {summary['objective'].replace(':', ', ')}"
+    save(best_so_far_figure(curves, objective), folder / "best-so-far")
+    for method in standing.plan.methods:
+        importance = summary["methods"][method.name]["importance"]
+        if importance:
+            save(importance_figure(importance), folder / f"{method.name}-importance")
+        best = standing.best(method.name)
+        winner = winner_of(method, best) if best is not None else method.experiment
+        draw_alpha(folder, method.name, winner, dataset)
+
+
+def draw_alpha(folder: Path, method: str, winner: Experiment, dataset: Dataset) -> None:
+    """The alpha of each regularizer that has one, before the histogram of the activities."""
+    for number, (name, made) in enumerate(alpha_pictures(winner, dataset).items()):
+        end = "alpha" if number == 0 else f"alpha-{number + 1}"
+        made.axes[0].set_title(f"{name} in {method}", loc="left")
+        save(made, folder / f"{method}-{end}")
+
+
+def alpha_pictures(experiment: Experiment, dataset: Dataset) -> dict[str, Figure]:
+    """Alpha over the activity of the training users, by the regularizer that has it."""
+    shapes, mean = shapes_of(experiment), dataset.mean_activity
+    if not shapes:
+        return {}
+    activity = clicks_per_user(dataset)
+    grid = torch.linspace(0, max(5 * mean, float(np.quantile(activity, 0.99))), 401)
+    return {
+        name: alpha_figure(grid.numpy(), shape.of(grid, mean).numpy(), activity, mean)
+        for name, shape in shapes.items()
+    }
+
+
+def clicks_per_user(dataset: Dataset) -> np.ndarray:
+    """Training clicks of each user who has any."""
+    clicked = dataset.train.columns["label"] == 1
+    counts = np.bincount(dataset.train.columns["user"][clicked])
+    return np.asarray(counts[counts > 0])

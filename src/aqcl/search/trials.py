@@ -1,0 +1,202 @@
+"""One trial of a search: an ordinary run that reports its evaluations and may be stopped early."""
+
+import dataclasses
+import json
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+from optuna.trial import TrialState
+
+from aqcl.dataset import Dataset
+from aqcl.errors import TrainingError
+from aqcl.evaluate import ALL
+from aqcl.experiment import Experiment, Monitor
+from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
+from aqcl.search.plan import SearchPlan, with_settings, without_auxiliary_losses
+from aqcl.search.study import Journal, Task
+from aqcl.storage import MANIFEST, atomic_write, read_manifest
+from aqcl.train import Listener, Progress, train
+
+logger = logging.getLogger(__name__)
+
+CONSTRAINED = ("non-active", "highly-active")
+"""The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
+
+REPEAT_SEED: Final = 1000
+"""Added to the seed of a trial for its repeats: not the next ones, which a study's winner is judged
+by later."""
+
+
+class PrunedError(Exception):
+    """A trial is not worth its time."""
+
+
+def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) -> None:
+    """Train a trial, or continue it, and write its end into the journal.
+
+    Args:
+        task: what `claim` gave; its lock is released.
+        journal: of the study.
+        dataset: with its test rows closed.
+        listen: called after each step.
+
+    Raises:
+        AqclError: the study cannot go on. A training whose loss is no longer finite has failed,
+            and the study goes on without it.
+    """
+    folder = journal.folder_of(task.method.name, task.slot, task.repeat)
+    latest: list[Progress] = []
+
+    def hear(progress: Progress) -> None:
+        latest[:] = [progress]
+        listen(progress)
+        if progress.last.get("step") == progress.number:
+            _report(task, journal, folder)
+
+    try:
+        state, values, facts = _train(task, journal, dataset, hear)
+        facts |= _cost(folder, latest)
+        with journal.locked():
+            _tell(task, journal, facts, values, state)
+        clean_up(folder)
+    finally:
+        task.release()
+
+
+def _train(
+    task: Task, journal: Journal, dataset: Dataset, hear: Listener
+) -> tuple[TrialState, list[float], dict[str, Any]]:
+    """How a trial has ended, its value if it has one, and what else is known of it."""
+    plan, folder = journal.plan, journal.folder_of(task.method.name, task.slot, task.repeat)
+    if folder.exists() and not (folder / CONFIG).exists():
+        shutil.rmtree(folder)  # killed while it was made
+    facts: dict[str, Any] = {}
+    try:
+        # First what a killed process has trained but not reported.
+        _report(task, journal, folder)
+        experiment = experiment_of(task, plan)
+        run = train(experiment, folder, resume=True, listen=hear, dataset=dataset)
+        facts["measures"] = measures_of(run)
+        facts["best_step"] = run.manifest.content["best_step"]
+        return TrialState.COMPLETE, [_objective(plan, facts["measures"])], facts
+    except PrunedError:
+        return TrialState.PRUNED, [], facts
+    except TrainingError as error:
+        logger.warning("%s has failed: %s", task.title, error)
+        return TrialState.FAIL, [], {**facts, "error": str(error)}
+
+
+def experiment_of(task: Task, plan: SearchPlan) -> Experiment:
+    """The experiment of a trial."""
+    if task.is_reference:
+        return without_auxiliary_losses(task.method.experiment)
+    seed = task.method.experiment.seed
+    if task.repeat:
+        seed += REPEAT_SEED + task.repeat
+    return with_settings(task.method.experiment, [*task.parameters.items(), ("seed", seed)])
+
+
+def measures_of(run: Run) -> dict[str, float | None]:
+    """What the objectives are made of, from the validation rows and the kept weights."""
+    groups = {group["group"]: group for group in run.metrics()["valid"]["groups"]}
+    measures = {"logloss": groups[ALL]["logloss"], "auc": groups[ALL]["auc"]}
+    return measures | {f"auc:{name}": group["auc"] for name, group in groups.items() if name != ALL}
+
+
+def _objective(plan: SearchPlan, measures: Mapping[str, float | None]) -> float:
+    name: str = plan.options.objective
+    needed = [f"auc:{group}" for group in CONSTRAINED] if name == "constrained" else [name]
+    for key in needed:
+        if measures[key] is None:
+            raise TrainingError(
+                f"search.objective = '{name}': {key} is not defined on the validation rows, which "
+                "need both labels among these users"
+            )
+    return float(measures[needed[0]] or 0.0)
+
+
+def kept_values(text: str, monitor: Monitor, measure: str) -> list[float | None]:
+    """The measure of the weights that were kept so far, after each evaluation of a log."""
+    values: list[float | None] = []
+    best = -math.inf
+    kept: float | None = None
+    for line in map(json.loads, text.splitlines()):
+        score = line[f"valid_{monitor}"]
+        current = -math.inf if score is None else score if monitor == "auc" else -score
+        if current > best:
+            best, kept = current, line[f"valid_{measure}"]
+        values.append(kept)
+    return values
+
+
+def _report(task: Task, journal: Journal, folder: Path) -> None:
+    """Tell the journal the evaluations that it does not have; raises if the trial is hopeless."""
+    state = checkpoint_state(folder)
+    if journal.plan.options.objective not in ("logloss", "auc") or not state:
+        return  # evaluations do not measure it
+    # Lines beyond the checkpoint are written again.
+    text = (folder / LOG).read_bytes()[: state["log_bytes"]].decode()
+    options = experiment_of(task, journal.plan).train
+    values = kept_values(text, options.monitor, journal.plan.options.objective)
+    last_step = options.epochs * state["steps_per_epoch"]
+    over = state["number"] >= last_step or state["evaluations_since_best"] >= options.patience
+    with journal.locked():
+        trial = journal.trial(task)
+        study = trial.study
+        known = study.get_trials(deepcopy=False)[task.number].intermediate_values
+        for step, value in enumerate(values, start=1):
+            if step not in known and value is not None:
+                trial.report(value, step)
+        weighed = task.repeat == 0 and not over and values[-1] is not None
+        hopeless = weighed and trial.should_prune()
+    if hopeless:
+        raise PrunedError
+
+
+def _tell(
+    task: Task, journal: Journal, facts: Mapping[str, Any], values: list[float], state: TrialState
+) -> None:
+    trial = journal.trial(task)
+    for key, value in facts.items():
+        trial.set_user_attr(key, value)
+    if journal.plan.has_reference and state == TrialState.COMPLETE and not task.is_reference:
+        (reference,) = journal.study(f"{task.method.name}/reference").trials
+        key = f"auc:{CONSTRAINED[1]}"
+        lost = reference.user_attrs["measures"][key] - facts["measures"][key]
+        if key not in trial.constraints:
+            trial.set_constraint(key, lost)
+    trial.study.tell(task.number, values or None, state)
+
+
+def checkpoint_state(folder: Path) -> dict[str, Any]:
+    """The state in a run's checkpoint without its tensors; empty if there is none."""
+    if not (folder / CHECKPOINT).exists():
+        return {}
+    with safetensors.safe_open(folder / CHECKPOINT, framework="numpy") as file:
+        state = json.loads(file.metadata()["state"])
+    assert isinstance(state, dict)
+    return state
+
+
+def _cost(folder: Path, latest: list[Progress]) -> dict[str, Any]:
+    """Training rows, steps and seconds of a trial."""
+    state = dataclasses.asdict(latest[0]) if latest else checkpoint_state(folder)
+    return {key: state.get(key, 0) for key in ("rows", "number", "seconds")}
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what only a running trial needs: it would fill the disk with every trial."""
+    if is_finished(folder):
+        file = folder / MANIFEST
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if manifest["files"].pop(CHECKPOINT, None) is not None:
+            atomic_write(file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            read_manifest(folder, "aqcl-run")
+    else:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,267 @@
+"""Settings searched on the validation rows, by processes on one machine or on several."""
+
+import json
+import logging
+import multiprocessing
+import os
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final
+
+from aqcl.config import read_toml, to_toml
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import AqclError, ConfigError, StorageError
+from aqcl.file_locks import lock_file
+from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
+from aqcl.search.bar import Listener, progress_of
+from aqcl.search.files import FINDINGS, STUDY
+from aqcl.search.plan import SearchPlan, plan_search
+from aqcl.search.space import flatten
+from aqcl.search.standing import Standing
+from aqcl.search.study import LOCKS, Journal, Task
+from aqcl.search.summary import conclude, write_summary
+from aqcl.search.trials import run_trial
+from aqcl.storage import MANIFEST, atomic_write, read_manifest
+from aqcl.train import Progress
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.5
+"""How often the journal is looked at while other processes work."""
+
+
+def run_search(
+    values: Mapping[str, Any],
+    out: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    listen: Listener | None = None,
+) -> dict[str, Any]:
+    """Search the settings of an experiment into a study directory; test rows are never opened.
+
+    A search that was killed continues with `resume`; with one worker it ends as it would have
+    uninterrupted. Any number of machines may join a study on a disk they share, with `resume`.
+
+    Args:
+        values: an experiment as plain values, with a table `search`.
+        out: the study directory; must not exist unless `resume`.
+        workers: processes here; several have one thread each.
+        resume: continue or join a study; a finished one is returned as it is.
+        listen: called now and then.
+
+    Returns:
+        What stands in `study.json`.
+
+    Raises:
+        ConfigError: settings that cannot work, or that differ from the study to be resumed.
+        StorageError: a directory is damaged or in the way.
+        TrainingError: no trial could be trained.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers: expected 1 or more, got {workers}")
+    plan = plan_search(values)
+    alone = plan.options.method != "black-box"
+    if alone and workers > 1:
+        raise ConfigError(
+            f"workers: expected 1 with search.method = '{plan.options.method}', which is one "
+            f"training after the other, got {workers}"
+        )
+    if resume and (out / MANIFEST).exists():
+        start_study(out, plan, resume=True)
+        return read_study(out)
+    # Before anything is written: a dataset that is not there leaves nothing behind.
+    dataset = open_closed(plan)
+    if alone:
+        check_alpha_search(plan, dataset)
+    start_study(out, plan, resume=resume)
+    hear = listen or (lambda progress: None)
+    if alone:
+        return run_alone(plan, dataset, out, hear)
+    return run_black_box(plan, dataset, out, workers, hear)
+
+
+def run_alone(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> dict[str, Any]:
+    """Find alpha by this process alone; returns the summary.
+
+    Raises:
+        StorageError: another one works on the study.
+    """
+    (out / LOCKS).mkdir(exist_ok=True)
+    lock = lock_file(out / LOCKS / "study", wait=False)
+    if lock is None:
+        raise StorageError(
+            f"{out}: another process works on this study, and the method {plan.options.method} "
+            "has one alone; wait for it or choose another --out"
+        )
+    try:
+        if (out / MANIFEST).exists():  # it has just ended
+            return read_study(out)
+        return run_alpha_search(plan, dataset, out, listen)
+    finally:
+        os.close(lock)
+
+
+def run_black_box(
+    plan: SearchPlan, dataset: Dataset, out: Path, workers: int, listen: Listener
+) -> dict[str, Any]:
+    """Find the best settings of each method by whole trainings; returns the summary."""
+    journal = Journal(out, plan)
+    journal.check_dataset(dataset.manifest.fingerprint)
+    if workers == 1:
+        work(journal, dataset, listen)
+    else:
+        _work_together(journal, workers, listen)
+    with journal.locked():
+        if (out / MANIFEST).exists():  # another machine was faster
+            return read_study(out)
+        return conclude(journal, journal.standing(), dataset)
+
+
+def open_closed(plan: SearchPlan) -> Dataset:
+    """The dataset of a search, which has no test rows."""
+    return open_dataset(Path(plan.experiment.dataset), closed=("test",))
+
+
+def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
+    """Make a study directory, or check that it is one of this plan.
+
+    Raises:
+        ConfigError: it was started with other settings; names each.
+        StorageError: it holds something else, or is there and shall not be resumed.
+    """
+    file = out / STUDY
+    text = to_toml(plan.to_values())
+    if file.exists() and resume:
+        # Resolved again: a setting that is younger than the study has its default.
+        begun = to_toml(plan_search(read_toml(file)).to_values())
+        before, now = (dict(flatten(tomllib.loads(v))) for v in (begun, text))
+        lines = [
+            f"{key}: the study was started with {before.get(key)!r}, now it is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key != "runtime.wait_policy"
+        ]
+        if lines:
+            lines.append(f"{out}: resume with the same settings or choose another --out")
+            raise ConfigError("\n".join(lines))
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StorageError(
+            f"{out}: already exists; continue a study with --resume or choose another --out"
+        )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, text)
+
+
+def read_study(out: Path) -> dict[str, Any]:
+    """What a finished study has found.
+
+    Raises:
+        StorageError: it is missing, unfinished or damaged.
+    """
+    read_manifest(out, "aqcl-study")
+    summary = json.loads((out / FINDINGS).read_text(encoding="utf-8"))
+    assert isinstance(summary, dict)
+    return summary
+
+
+def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
+    """Run trials until the study is over."""
+    while True:
+        task = journal.claim()
+        if isinstance(task, Standing):
+            if task.is_over:
+                return
+            listen(progress_of(task))
+            time.sleep(POLL_SECONDS)  # others train the last trials
+            continue
+        with journal.locked():
+            standing = journal.standing()
+        logger.debug("%s: %s", task.title, task.parameters)
+        run_trial(task, journal, dataset, _hear(task, standing, listen))
+        with journal.locked():
+            standing = journal.standing()
+            if standing.has_ended(task.method.name):
+                write_summary(journal, standing, dataset)
+        listen(progress_of(standing))
+
+
+def _hear(task: Task, standing: Standing, listen: Listener) -> Callable[[Progress], None]:
+    """Tells at each evaluation; a worker whose search was killed ends then."""
+    parent = multiprocessing.parent_process()
+    listen(progress_of(standing, task.title))
+
+    def hear(progress: Progress) -> None:
+        if progress.last.get("step") == progress.number:
+            if parent is not None and not parent.is_alive():
+                raise SystemExit(1)
+            listen(progress_of(standing, f"{task.title}, epoch {progress.epoch + 1}"))
+
+    return hear
+
+
+def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
+    """Start processes, and show what they do until all have ended.
+
+    Raises:
+        AqclError: one of them found a mistake, or all were killed.
+    """
+    # Read when torch is imported, in each of them.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    context = multiprocessing.get_context("spawn")
+    started: list[tuple[BaseProcess, Connection]] = []
+    try:
+        for _ in range(workers):
+            ours, theirs = context.Pipe(duplex=False)
+            process: BaseProcess = context.Process(
+                target=_worker, args=(journal.folder, theirs), daemon=True
+            )
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+        while any(process.is_alive() for process, _ in started):
+            with journal.locked():
+                standing = journal.standing()
+            listen(progress_of(standing, f"{sum(p.is_alive() for p, _ in started)} workers"))
+            _raise_mistakes(started)
+            time.sleep(POLL_SECONDS)
+        _raise_mistakes(started)
+    finally:
+        for process, connection in started:
+            process.terminate()
+            process.join()
+            connection.close()
+    with journal.locked():
+        standing = journal.standing()
+    if not standing.is_over:
+        codes = ", ".join(str(process.exitcode) for process, _ in started)
+        raise StorageError(
+            f"{journal.folder}: all workers have ended before the study (exit codes {codes}; -9 is "
+            "often too little memory); continue with --resume and fewer --workers"
+        )
+
+
+def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
+    for _, connection in started:
+        try:
+            if connection.poll():
+                raise AqclError(connection.recv_bytes().decode())
+        except EOFError:
+            continue  # it has ended
+
+
+def _worker(out: Path, connection: Connection) -> None:
+    """A process of a search; what it needs to know stands in the study directory."""
+    import torch
+
+    torch.set_num_threads(1)
+    plan = plan_search(read_toml(out / STUDY))
+    try:
+        work(Journal(out, plan), open_closed(plan), lambda progress: None)
+    except AqclError as error:
+        connection.send_bytes(str(error).encode())

@@ -1,0 +1,92 @@
+"""Columns become ids and numbers, fitted on training rows alone."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aqcl.errors import DataError
+from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
+from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Kind
+
+
+def _encode(kind: Kind, values: pl.Series, counts: list[int], min_count: int = 1) -> EncodedField:
+    return encode_column(Field("f", kind, "item"), values, np.array(counts), min_count)
+
+
+def test_categorical_values_need_training_rows() -> None:
+    values = pl.Series(["b", "a", None, "held-out", "a", "b"])
+
+    encoded = _encode("categorical", values, [1, 1, 5, 0, 2, 0], min_count=1)
+
+    assert encoded.table.tolist() == [[3], [2], [UNKNOWN], [UNKNOWN], [2], [3]]
+    assert encoded.field.size == 2 + FIRST_ID
+    assert entity_table(encoded)[:, 0].tolist() == [PADDING, UNKNOWN, 3, 2, 1, 1, 2, 3]
+    rarer = _encode("categorical", values, [1, 1, 5, 0, 2, 0], min_count=2)
+    assert rarer.table[:, 0].tolist() == [UNKNOWN, 2, UNKNOWN, UNKNOWN, 2, UNKNOWN]
+
+
+def test_lists_are_padded_and_hold_each_id_once() -> None:
+    values = pl.Series([["b", "a", "b"], None, [], [None], ["x", "a", "y"], ["c"]])
+
+    encoded = _encode("categories", values, [1, 1, 1, 1, 0, 1])
+
+    assert encoded.vocabulary is not None
+    assert encoded.vocabulary.values.to_list() == ["a", "b", "c"]
+    assert encoded.table.tolist() == [[3, 2], [1, 0], [1, 0], [1, 0], [1, 2], [4, 0]]
+    assert encoded.table.dtype == np.int32
+    assert entity_table(encoded)[:2].tolist() == [[PADDING, PADDING], [UNKNOWN, PADDING]]
+
+
+def test_a_value_listed_twice_in_one_row_counts_once() -> None:
+    encoded = _encode("categories", pl.Series([["a", "a"], ["b"]]), [1, 2], min_count=2)
+
+    assert encoded.table[:, 0].tolist() == [UNKNOWN, 2]
+
+
+@pytest.mark.parametrize("values", [[None, None], [[], []]])
+def test_lists_without_any_value(values: list[list[str] | None]) -> None:
+    encoded = _encode("categories", pl.Series(values, dtype=pl.List(pl.String)), [1, 1])
+
+    assert encoded.table.tolist() == [[UNKNOWN], [UNKNOWN]]
+    assert encoded.field.size == FIRST_ID
+
+
+def test_numbers_are_scaled_by_training_rows() -> None:
+    values = pl.Series([1.0, 4.0, None, float("nan"), 1000.0])
+
+    encoded = _encode("numeric", values, [2, 1, 7, 7, 0])
+
+    assert encoded.field.mean == pytest.approx(2.0)
+    assert encoded.field.std == pytest.approx(np.std([1, 1, 4]))
+    assert encoded.table.tolist() == [1.0, 4.0, 2.0, 2.0, 1000.0]
+    assert encoded.table.dtype == np.float32
+    assert entity_table(encoded)[:3].tolist() == [2.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(("values", "mean"), [([3, 3], 3.0), ([None, None], 0.0), ([7, None], 7.0)])
+def test_constant_numbers_have_deviation_one(values: list[int | None], mean: float) -> None:
+    encoded = _encode("numeric", pl.Series(values, dtype=pl.Float64), [1, 1])
+
+    assert (encoded.field.mean, encoded.field.std) == (mean, 1.0)
+
+
+def test_numbers_that_training_never_sees_have_no_mean() -> None:
+    encoded = _encode("numeric", pl.Series([5.0, None]), [0, 3])
+
+    assert (encoded.field.mean, encoded.field.std) == (0.0, 1.0)
+    assert encoded.table.tolist() == [5.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "match"),
+    [
+        ("numeric", pl.Series([1.0, float("inf")]), "column f: inf does not fit"),
+        ("numeric", pl.Series([1.0, -1e39]), "column f: -1e.39 does not fit"),
+        ("numeric", pl.Series(["1", "2"]), "column f: expected numbers, got String"),
+        ("categorical", pl.Series([0.5, 1.0]), "column f: expected integers or text, got Float64"),
+        ("categories", pl.Series(["a", "b"]), "column f: expected lists of text, got String"),
+    ],
+)
+def test_values_must_fit_the_kind(kind: Kind, values: pl.Series, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        _encode(kind, values, [1, 1])

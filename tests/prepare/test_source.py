@@ -1,0 +1,131 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from aqcl.errors import ConfigError, DataError, StorageError
+from aqcl.prepare.source import prepare_source, settings_of
+
+NO_COLUMNS: dict[str, str | None] = {"user": None, "label": None}
+
+
+def write_log(path: Path, n_users: int = 30) -> Path:
+    rows = [
+        (f"u{user}", f"i{(user * 3 + day * 5) % 11}", day, int((user + day) % 3 == 0))
+        for user in range(n_users)
+        for day in range(6)
+    ]
+    pl.DataFrame(rows, ["user", "item", "timestamp", "label"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    path = write_log(tmp_path / "log.csv")
+    return {"source": {"name": "table", "path": str(path), "label": "label", "time_unit": "day"}}
+
+
+def test_a_source_becomes_a_dataset_that_names_it(values: dict[str, Any], tmp_path: Path) -> None:
+    dataset = prepare_source({**values, "vocabulary": {"min_count": 2}}, tmp_path / "out")
+    assert dataset.name == "log"
+    assert dataset.manifest.source["path"] == values["source"]["path"]
+    assert dataset.manifest.source["separator"] == "|"
+    assert dataset.manifest.settings["vocabulary"] == {"min_count": 2}
+
+
+def test_the_same_settings_and_content_are_prepared_once(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    before = prepare_source(values, out)
+    inode = (out / "manifest.json").stat().st_ino
+    os.utime(values["source"]["path"], (1, 1))
+    assert prepare_source(values, out).manifest == before.manifest
+    assert (out / "manifest.json").stat().st_ino == inode
+
+
+def test_other_settings_or_content_need_a_word(values: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_source(values, out)
+    with pytest.raises(StorageError, match="made from other data or settings"):
+        prepare_source({**values, "vocabulary": {"min_count": 2}}, out)
+    write_log(tmp_path / "log.csv", n_users=20)
+    with pytest.raises(StorageError, match="made from other data or settings"):
+        prepare_source(values, out)
+    replaced = prepare_source(values, out, overwrite=True)
+    assert replaced.manifest.content["counts"]["users"] == 20
+
+
+def test_a_share_of_the_users_is_noted(values: dict[str, Any], tmp_path: Path) -> None:
+    whole = prepare_source(values, tmp_path / "whole")
+    part = prepare_source({**values, "user_share": 0.5}, tmp_path / "part")
+    assert part.manifest.content["counts"]["users"] == 15
+    assert part.notes == ("a random 15 of the 30 users (share 0.5, seed 0)",)
+    assert part.manifest.fingerprint != whole.manifest.fingerprint
+    assert whole.notes == ()
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5])
+def test_a_share_is_above_0_and_at_most_1(
+    share: float, values: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"user_share: Input should be .*, got"):
+        prepare_source({**values, "user_share": share}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "tabel"}, "source.name = 'tabel' does not exist; did you mean 'table'"),
+        ({"name": 3}, r"source\.name: expected the name of a source, got 3"),
+        ({"usr": "x"}, r"source\.usr: unknown key; did you mean 'user'"),
+    ],
+)
+def test_a_bad_source_is_refused(
+    change: dict[str, Any], message: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_source({"source": values["source"] | change}, tmp_path / "out")
+
+
+def test_a_missing_file_is_an_error_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file matches"):
+        prepare_source({"source": {"name": "table", "path": "nowhere.csv"}}, tmp_path / "out")
+
+
+def test_files_make_a_table() -> None:
+    one = settings_of([Path("a.csv")], None, {"user": "uid", "label": None})
+    assert one == {"source": {"name": "table", "path": "a.csv", "user": "uid"}}
+    two = settings_of([Path("a.csv"), Path("b.csv")], None, NO_COLUMNS)
+    assert two == {"source": {"name": "table", "path": ["a.csv", "b.csv"]}}
+
+
+def test_words_override_a_file_of_settings(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('user_share = 0.5\n[source]\nname = "table"\npath = "a.csv"\nuser = "u"\n')
+    source = {"name": "table", "path": "a.csv"}
+    assert settings_of([file], None, {"user": "uid"}) == {
+        "user_share": 0.5,
+        "source": {**source, "user": "uid"},
+    }
+    assert settings_of([file], "table", NO_COLUMNS)["source"] == {**source, "user": "u"}
+    # the settings of one source mean nothing to another
+    assert settings_of([file], "oncold", NO_COLUMNS)["source"] == {"name": "oncold"}
+
+
+def test_no_file_is_needed_for_a_source_that_reads_none() -> None:
+    assert settings_of([], "oncold", NO_COLUMNS) == {"source": {"name": "oncold"}}
+
+
+def test_a_file_of_settings_stands_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"x\.toml: a file of settings stands alone"):
+        settings_of([Path("a.csv"), tmp_path / "x.toml"], None, NO_COLUMNS)
+
+
+def test_source_must_be_a_table_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('source = "table"\n')
+    with pytest.raises(ConfigError, match=r"source: expected a table with a name, got 'table'"):
+        settings_of([tmp_path / "x.toml"], None, NO_COLUMNS)

@@ -1,0 +1,145 @@
+"""What a search for alpha alone promises: closed test rows, one process, mistakes told early."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.config import read_toml, to_toml
+from aqcl.dataset import Dataset, Split
+from aqcl.errors import ConfigError, StorageError
+from aqcl.file_locks import lock_file
+from aqcl.search import alpha_study, work
+from aqcl.search.bar import SearchProgress
+from aqcl.search.plan import plan_search
+from aqcl.search.work import read_study, run_search
+from aqcl.train import Trainer
+from tests.alpha_searches import METHODS, values_of
+from tests.search.test_promises import AUDIT
+from tests.tiny_runs import tiny_dataset
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alpha_study, "draw_alpha_search", lambda *_: None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_file_of_the_test_rows_is_opened(data: Path, tmp_path: Path, method: str) -> None:
+    (tmp_path / "x.toml").write_text(to_toml(values_of(data, method)))
+    words = [str(tmp_path / "x.toml"), str(tmp_path / "study")]
+    command = [sys.executable, "-c", AUDIT, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "True True 0\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_test_rows_are_closed_to_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    closed: set[tuple[str, ...]] = set()
+    original = Trainer.__init__
+
+    def watching(self: Trainer, experiment: Any, dataset: Dataset, out: Path) -> None:
+        closed.add(dataset.closed)
+        original(self, experiment, dataset, out)
+
+    def forbidden(self: Dataset) -> Split:
+        raise AssertionError("test rows were asked for")
+
+    monkeypatch.setattr(Trainer, "__init__", watching)
+    monkeypatch.setattr(Dataset, "test", property(forbidden))
+    run_search(values_of(data, method), tmp_path / "study")
+    assert closed == {("test",)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_process_works_on_a_study(data: Path, tmp_path: Path, method: str) -> None:
+    out, values = tmp_path / "study", values_of(data, method)
+    with pytest.raises(ConfigError, match=rf"workers: expected 1 with .*'{method}'.*, got 2"):
+        run_search(values, out, workers=2)
+    assert not out.exists()
+    work.start_study(out, plan_search(values), resume=False)
+    (out / "locks").mkdir()
+    lock = lock_file(out / "locks" / "study", wait=False)
+    assert lock is not None
+    with pytest.raises(StorageError, match="another process works on this study"):
+        run_search(values, out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("one-run", {"weight": 0.0}, "expected one with an alpha and a weight above 0, got none"),
+        ("halving", {"constant_alpha": 0.3}, "constant_alpha = 0.3 leaves nothing to look for"),
+        ("halving", {"alpha": "groups"}, "alpha = 'groups': halving looks for w1 and w2"),
+    ],
+)
+def test_a_search_of_nothing_leaves_nothing(
+    data: Path, tmp_path: Path, method: str, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_search(values_of(data, method, **change), tmp_path / "study")
+    values = values_of(data, method)
+    values["search"] = {**values["search"], "trials": 4, "objective": "auc"}
+    with pytest.raises(ConfigError) as caught:
+        run_search(values, tmp_path / "study")
+    assert len(str(caught.value).splitlines()) == 2
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_budget_that_is_too_small_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    values = values_of(data, "halving")
+    values["search"] = {"method": "halving", "halving": {"budget": 1.01}}
+    with pytest.raises(ConfigError, match=r"budget = 1\.01: leaves"):
+        run_search(values, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_finished_study_is_only_read_and_its_settings_are_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_search(values_of(data, "halving"), tmp_path / "study")
+    monkeypatch.setattr(work, "open_closed", lambda *_: pytest.fail("opened the dataset"))
+    assert read_toml(tmp_path / "study" / "study.toml")["search"].keys() == {
+        "method",
+        "objective",
+        "halving",
+    }
+    # The file that a study keeps is one to continue it with.
+    kept = read_toml(tmp_path / "study" / "study.toml")
+    resumed = run_search(kept, tmp_path / "study", resume=True)
+    assert resumed == read_study(tmp_path / "study") == first
+    other = values_of(data, "halving")
+    other["search"] = {"method": "halving", "halving": {"n_candidates": 5}}
+    with pytest.raises(ConfigError, match=r"search\.halving\.n_candidates: the study was started"):
+        run_search(other, tmp_path / "study", resume=True)
+
+
+@pytest.mark.parametrize(("method", "unit"), [("one-run", "steps at most"), ("halving", "steps")])
+def test_progress_counts_steps(data: Path, tmp_path: Path, method: str, unit: str) -> None:
+    heard: list[SearchProgress] = []
+    run_search(values_of(data, method), tmp_path / "study", listen=heard.append)
+    assert {progress.unit for progress in heard} == {unit}
+    counts = [progress.done for progress in heard]
+    assert counts == sorted(counts)
+    assert counts[-1] <= heard[-1].total == (32 if method == "one-run" else 30)
+    if method == "halving":
+        assert counts[-1] == 30
+
+
+def test_a_value_at_the_end_of_its_range_is_told(data: Path, tmp_path: Path) -> None:
+    values = values_of(data, "one-run", w1=4.9, w2=1.0)
+    values["regularizer"]["aqcl"]["learn_alpha"] = {"lr": 1e-6}
+    summary = run_search(values, tmp_path / "study")
+    (note,) = summary["notes"]
+    assert note.startswith("regularizer.aqcl.w1 = 4.9 lies in the outer tenth of 0.05 to 5")

@@ -1,0 +1,204 @@
+"""A search resolved: methods, spaces, and all mistakes before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.errors import ConfigError
+from aqcl.search.plan import (
+    ONLY,
+    SearchPlan,
+    plan_search,
+    widened_plan,
+    with_settings,
+    without_auxiliary_losses,
+)
+from aqcl.search.space import Choices, Range
+from tests.searches import DIN_AND_AQCL, search_values
+
+DATA = Path("nowhere")
+L2 = "train.embedding_l2"
+
+
+def planned(**search: Any) -> SearchPlan:
+    return plan_search(search_values(DATA, **search))
+
+
+def test_without_a_table_the_papers_space_is_searched() -> None:
+    values = search_values(DATA)
+    del values["search"]
+    plan = plan_search(values)
+    (method,) = plan.methods
+    assert method.name == ONLY
+    assert method.experiment == plan.experiment
+    assert list(method.space.searched) == [
+        L2,
+        "regularizer.aqcl.w1",
+        "regularizer.aqcl.w2",
+        "regularizer.aqcl.weight",
+    ]
+    assert Path(plan.experiment.dataset).is_absolute()
+
+
+def test_without_aqcl_the_penalty_is_searched() -> None:
+    values = search_values(DATA) | {"regularizer": {}}
+    assert list(plan_search(values).methods[0].space.searched) == [L2]
+
+
+def test_methods_share_what_they_have_in_common() -> None:
+    plan = planned(methods=DIN_AND_AQCL)
+    din, aqcl = plan.methods
+    assert list(din.space.searched) == [L2]
+    assert din.space.searched[L2] == aqcl.space.searched[L2]
+    assert len(aqcl.space.searched) == 4
+    assert [method.experiment.label for method in plan.methods] == ["din", "din+aqcl"]
+    assert din.experiment.regularizer["aqcl"]["weight"] == 0
+    assert din.experiment.seed == aqcl.experiment.seed
+    assert din.experiment.train == aqcl.experiment.train
+
+
+def test_a_method_may_have_a_space_of_its_own() -> None:
+    shared = {L2: {"low": 0.1, "high": 1}, "regularizer.aqcl.w1": {"choices": [1, 2]}}
+    methods = {
+        "din": {"regularizer.aqcl.weight": 0},
+        "wide": {
+            "regularizer.aqcl.w1": 3,
+            "space": {"backbone.dropout": {"low": 0, "high": 0.5}, L2: 0.5},
+        },
+    }
+    din, wide = planned(space=shared, methods=methods).methods
+    assert din.space.searched == {L2: Range(low=0.1, high=1)}
+    assert wide.space.searched == {"backbone.dropout": Range(low=0, high=0.5)}
+    assert wide.experiment.train.embedding_l2 == 0.5
+    assert wide.experiment.regularizer["aqcl"]["w1"] == 3
+
+
+def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
+    values = search_values(
+        DATA,
+        space={L2: {"low": 0.1, "high": 1}, "regularizer.icl.weight": {"choices": [0.1, 0.2]}},
+        methods={"din": {}, "icl": {"regularizer": {"icl": {"dim": 8}}}},
+    ) | {"regularizer": {}}
+    din, icl = plan_search(values).methods
+    assert list(din.space.searched) == [L2]
+    assert list(icl.space.searched) == [L2, "regularizer.icl.weight"]
+
+
+def test_a_weight_of_zero_may_be_searched() -> None:
+    space = {"regularizer.aqcl.weight": {"choices": [0, 0.1]}}
+    (method,) = planned(space=space).methods
+    assert method.space.searched["regularizer.aqcl.weight"] == Choices(choices=(0, 0.1))
+
+
+def test_whole_numbers_are_searched_where_the_setting_is_one() -> None:
+    space = {
+        "regularizer.aqcl.top_k": {"low": 1, "high": 4},
+        "regularizer.aqcl.w1": {"low": 1, "high": 4},
+    }
+    searched = planned(space=space).methods[0].space.searched
+    assert searched["regularizer.aqcl.top_k"] == Range(low=1, high=4, integer=True)
+    assert searched["regularizer.aqcl.w1"] == Range(low=1, high=4)
+    with pytest.raises(ConfigError, match=r"aqcl\.top_k: expected whole numbers"):
+        planned(space={"regularizer.aqcl.top_k": {"low": 1, "high": 4.5}})
+
+
+def test_all_mistakes_come_at_once() -> None:
+    values = search_values(DATA, trails=3) | {"train": {"lr": -1}}
+    with pytest.raises(ConfigError) as caught:
+        plan_search(values)
+    text = str(caught.value)
+    assert "train.lr" in text
+    assert "search.trails: unknown key; did you mean 'trials'" in text
+
+    wrong: dict[str, Any] = {
+        "space": {
+            "train.embeding_l2": {"low": 0.1, "high": 1},
+            "train.lr": {"low": -1, "high": 1},
+            "backbone.dropout": {"choices": [0.1, 1.5]},
+            "train.epochs": {"low": 5, "high": 1},
+            "train.patience": -3,
+        },
+        "methods": {"a": {"regularizer.aqcl.weigth": 1}, "b": {"space": {"seed": {"choices": []}}}},
+        "objective": "auc:non-active",
+        "pruning": "median",
+    }
+    with pytest.raises(ConfigError) as caught:
+        planned(**wrong)
+    text = str(caught.value)
+    assert "search.methods.a: regularizer.aqcl.weigth: unknown key; did you mean 'weight'" in text
+    assert "search.methods.b.space.seed.choices: " in text
+    assert "search.space.train.epochs: expected low < high" in text
+    assert "search.pruning = 'median'" in text
+    del wrong["methods"], wrong["pruning"], wrong["space"]["train.epochs"]
+    with pytest.raises(ConfigError) as caught:
+        planned(**wrong)
+    text = str(caught.value)
+    assert "search.space.train.embeding_l2: train.embeding_l2: unknown key; did you mean" in text
+    assert "search.space.train.lr: train.lr: " in text
+    assert "search.space.backbone.dropout: backbone.dropout: " in text
+    assert "search.space.train.patience: train.patience: " in text
+
+
+def test_a_search_needs_something_to_search() -> None:
+    with pytest.raises(ConfigError, match=r"search\.space: nothing is left to search for best"):
+        planned(space={"train.lr": 0.1})
+
+
+def test_no_trial_is_stopped_early_unless_that_is_asked_for() -> None:
+    assert planned().options.pruning == "none"
+    assert planned(sampler="gp").options.pruning == "none"
+    assert planned(sampler="random", pruning="asha").options.pruning == "asha"
+
+
+@pytest.mark.parametrize(
+    "search", [{}, {"methods": DIN_AND_AQCL}, {"space": {L2: {"low": 1, "high": 2}}}]
+)
+def test_a_plan_written_and_read_is_the_same(search: dict[str, Any]) -> None:
+    plan = planned(**search)
+    assert plan_search(plan.to_values()) == plan
+
+
+def test_without_its_auxiliary_losses_an_experiment_is_the_backbone() -> None:
+    plan = planned()
+    bare = without_auxiliary_losses(plan.experiment)
+    assert bare.regularizer == {}
+    assert with_settings(bare, [("seed", 3)]).backbone == plan.experiment.backbone
+
+
+@pytest.mark.parametrize(
+    ("winners", "expected"),
+    [
+        ({"din": 1e-3, "din+aqcl": 1e-3}, None),
+        ({"din": 0.09, "din+aqcl": 1e-3}, (1e-6, 1.0)),
+        ({"din": 1e-3, "din+aqcl": 1.1e-6}, (1e-7, 0.1)),
+        ({"din": 0.09, "din+aqcl": 1.1e-6}, (1e-7, 1.0)),
+        ({"din": None, "din+aqcl": None}, None),
+    ],
+)
+def test_a_range_is_widened_for_all_methods_alike(
+    winners: dict[str, float | None], expected: tuple[float, float] | None
+) -> None:
+    plan = planned(methods=DIN_AND_AQCL, widen_trials=5)
+    found = widened_plan(plan, {k: {L2: v} if v else {} for k, v in winners.items()})
+    if expected is None:
+        assert found is None
+        return
+    assert found is not None
+    wider, note = found
+    for method in wider.methods:
+        dimension = method.space.searched[L2]
+        assert isinstance(dimension, Range)
+        assert (dimension.low, dimension.high) == pytest.approx(expected)
+    assert "5 more trials of each method" in note
+    assert all(
+        (name in note) == (value in (0.09, 1.1e-6))
+        for name, value in winners.items()
+        if name == "din+aqcl"
+    )
+    assert plan.methods[0].space.searched[L2] == Range(low=1e-6, high=0.1, log=True)
+
+
+def test_choices_of_the_penalty_are_not_widened() -> None:
+    plan = planned(space={L2: {"choices": [0.1, 0.2]}})
+    assert widened_plan(plan, {ONLY: {L2: 0.2}}) is None

@@ -1,0 +1,114 @@
+"""What a search promises: test rows stay closed, mistakes and progress are told."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.config import to_toml
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import AqclError, DataError
+from aqcl.search import summary, trials, work
+from aqcl.search.bar import SearchProgress
+from aqcl.search.plan import plan_search
+from aqcl.search.work import open_closed, run_search
+from tests.searches import Killed, findings
+from tests.searches import short_search as search_values
+from tests.tiny_runs import tiny_dataset
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "save", lambda *_: None)
+
+
+def test_a_mistake_that_a_worker_finds_reaches_its_search(data: Path, tmp_path: Path) -> None:
+    settings = {"objective": "constrained", "space": {"train.lr": {"choices": [1e30, 1e31]}}}
+    values = search_values(data, trials=2, **settings)
+    values["train"]["lr"] = 1e30  # of trial 0
+    work.start_study(tmp_path, plan_search(values), resume=False)
+    ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    work._worker(tmp_path, theirs)
+    with pytest.raises(AqclError, match="trial 0, which the others are held against, has failed"):
+        work._raise_mistakes([(multiprocessing.Process(), ours)])
+    theirs.close()
+    work._raise_mistakes([(multiprocessing.Process(), ours)])  # it has ended
+    ours.close()
+
+
+def test_test_rows_are_closed(data: Path) -> None:
+    closed = open_closed(plan_search(search_values(data)))
+    with pytest.raises(DataError, match="the test rows are closed here"):
+        _ = closed.test
+    assert len(closed.train) > 0
+    assert len(closed.valid) > 0
+    assert len(open_dataset(data).test) > 0
+
+
+def test_the_trainer_gets_a_dataset_with_closed_test_rows(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[tuple[str, ...]] = []
+
+    def stop(*_: Any, dataset: Dataset, **__: Any) -> None:
+        closed.append(dataset.closed)
+        raise Killed
+
+    monkeypatch.setattr(trials, "train", stop)
+    with pytest.raises(Killed):
+        run_search(search_values(data, trials=2), tmp_path / "study")
+    assert closed == [("test",)]
+
+
+AUDIT = """
+import sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+from pathlib import Path
+from aqcl.config import read_toml
+from aqcl.search.work import run_search
+from aqcl.dataset import open_dataset
+
+values = read_toml(Path(sys.argv[1]))
+run_search(values, Path(sys.argv[2]))
+folder = values["dataset"]
+count = lambda split: sum(name.startswith(f"{folder}/{split}/") for name in opened)
+print(count("train") > 0, count("valid") > 0, count("test"))
+open_dataset(Path(folder)).test
+print(count("test") > 0)
+"""
+
+
+def test_a_search_opens_no_file_of_the_test_rows(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(to_toml(search_values(data, trials=2, widen=0)))
+    done = subprocess.run(
+        [sys.executable, "-c", AUDIT, str(tmp_path / "x.toml"), str(tmp_path / "study")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout == "True True 0\nTrue\n", done.stderr
+
+
+def test_progress_tells_what_runs_and_how_much_remains(data: Path, tmp_path: Path) -> None:
+    heard: list[SearchProgress] = []
+    run_search(search_values(data, trials=2, widen=0), tmp_path / "study", listen=heard.append)
+    assert [heard[0].done, heard[0].total, heard[0].best] == [0, 2, {"best": None}]
+    assert heard[0].running == "best, trial 0"
+    assert heard[1].running == "best, trial 0, epoch 1"
+    assert heard[-1].done == 2
+    assert (
+        heard[-1].best["best"] == findings(tmp_path / "study")["methods"]["best"]["best"]["value"]
+    )

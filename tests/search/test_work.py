@@ -1,0 +1,253 @@
+"""Whole searches of tiny runs: equal budgets, widening, resuming, test rows that stay closed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqcl.config import read_toml, to_toml
+from aqcl.describe import describe_directory
+from aqcl.errors import ConfigError, StorageError, TrainingError
+from aqcl.experiment import resolve
+from aqcl.search import summary, trials, work
+from aqcl.search.bar import SearchProgress
+from aqcl.search.work import read_study, run_search
+from aqcl.train import train
+from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
+from tests.searches import short_search as search_values
+from tests.tiny_runs import tiny_dataset
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+SETTINGS: dict[str, Any] = {"trials": 6, "widen": 0, "methods": DIN_AND_AQCL}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study that every interrupted one must equal."""
+    out = tmp_path_factory.mktemp("studies") / "whole"
+    run_search(search_values(data, **SETTINGS), out)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the fixture `whole`, which is made before this one, draws its figures."""
+    monkeypatch.setattr(summary, "save", lambda _, path: Path(f"{path}.svg").touch())
+
+
+def test_several_methods_have_equal_budgets_and_each_a_winner(data: Path, whole: Path) -> None:
+    summary = read_study(whole)
+    assert summary["finished"]
+    for name, method in summary["methods"].items():
+        assert len(method["trials"]) == SETTINGS["trials"]
+        assert method["rows"] == sum(trial["rows"] for trial in method["trials"]) > 0
+        complete = [t for t in method["trials"] if t["state"] == "complete"]
+        best = min(complete, key=lambda trial: trial["value"])
+        assert (method["best"]["number"], method["best"]["value"]) == (
+            best["number"],
+            best["value"],
+        )
+        assert method["best_so_far"][-1] == best["value"]
+        assert method["best_so_far"] == sorted(method["best_so_far"], reverse=True)
+        assert (whole / best["run"] / "metrics.json").exists()
+        experiment = resolve(read_toml(whole / f"{name}.toml"))
+        assert experiment.label == name
+        assert experiment.train.embedding_l2 == best["parameters"]["train.embedding_l2"]
+    din, aqcl = (summary["methods"][name]["trials"] for name in DIN_AND_AQCL)
+    shared = "train.embedding_l2"
+    assert din[0]["parameters"][shared] == aqcl[0]["parameters"][shared]
+    assert summary["rows"] == sum(method["rows"] for method in summary["methods"].values())
+    alpha = summary["methods"]["din+aqcl"]["best"]["alpha"]["aqcl"]
+    assert alpha["0"] == 1 > alpha["mean"] > alpha["10x mean"] > 0
+    assert summary["methods"]["din"]["best"]["alpha"] == {}
+
+
+def test_a_winner_is_trained_as_it_is(whole: Path, tmp_path: Path) -> None:
+    best = read_study(whole)["methods"]["din+aqcl"]["best"]
+    run = train(resolve(read_toml(whole / "din+aqcl.toml")), tmp_path / "run")
+    groups = run.metrics()["valid"]["groups"]
+    assert groups[0]["logloss"] == best["value"]
+
+
+def test_figures_of_a_study(whole: Path) -> None:
+    names = {path.name for path in (whole / "figures").iterdir()}
+    assert names == {
+        f"{figure}.{ending}"
+        for figure in ("best-so-far", "din+aqcl-alpha")
+        for ending in ("svg", "png", "pdf")
+    }
+
+
+def test_a_finished_study_is_returned_at_once(
+    data: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "open_closed", lambda *_: pytest.fail("opened the dataset"))
+    values = search_values(data, **SETTINGS)
+    assert run_search(values, whole, resume=True) == read_study(whole)
+    assert describe_directory(whole)["methods"] == read_study(whole)["methods"]
+
+
+def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:
+    other = search_values(data, **{**SETTINGS, "seed": 3, "trials": 7})
+    with pytest.raises(ConfigError) as caught:
+        run_search(other, whole, resume=True)
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == [
+        "search.seed: the study was started with 0, now it is 3",
+        "search.trials: the study was started with 6, now it is 7",
+    ]
+    with pytest.raises(StorageError, match="continue a study with --resume"):
+        run_search(search_values(data, **SETTINGS), whole)
+
+
+def test_a_search_of_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="nowhere"):
+        run_search(search_values(tmp_path / "nowhere"), tmp_path / "study")
+    with pytest.raises(ConfigError, match="workers: expected 1 or more, got 0"):
+        run_search(search_values(tmp_path / "nowhere"), tmp_path / "study", workers=0)
+    assert not (tmp_path / "study").exists()
+
+
+def test_another_dataset_does_not_resume_a_study(tmp_path: Path) -> None:
+    data = tiny_dataset(tmp_path)
+    values = search_values(data, trials=2)
+
+    def kill(progress: SearchProgress) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_search(values, tmp_path / "study", listen=kill)
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
+    with pytest.raises(ConfigError, match=r"dataset: .*its fingerprint differs"):
+        run_search(values, tmp_path / "study", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        (trials, "_tell", 1),
+        (work, "write_summary", 0),
+        (summary, "write_manifest", 0),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
+    data: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    call: int,
+) -> None:
+    values = search_values(data, **SETTINGS)
+    with killed_at(monkeypatch, module, name, call):
+        run_search(values, tmp_path / "study")
+    with pytest.raises(StorageError, match=r"this study has not finished; continue it with"):
+        describe_directory(tmp_path / "study")
+    run_search(values, tmp_path / "study", resume=True)
+    assert_same_study(tmp_path / "study", whole)
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import torch
+from aqcl.config import read_toml
+from aqcl.search.work import run_search
+
+torch.set_num_threads(1)
+seen = []
+def listen(progress):
+    seen.append(progress.running)
+    if "epoch" in progress.running and "trial 3" in progress.running:
+        print(progress.running, flush=True)
+        time.sleep(60)
+
+run_search(read_toml(Path(sys.argv[1])), Path(sys.argv[2]), listen=listen)
+"""
+
+
+def test_a_search_that_was_really_killed_ends_as_if_it_had_not_been(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Killed at an evaluation in the middle of a trial, which continues from its checkpoint."""
+    (tmp_path / "x.toml").write_text(to_toml(search_values(data, **SETTINGS)))
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "x.toml"), str(tmp_path / "study")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "din, trial 3, epoch 1\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    folder = tmp_path / "study" / "trials" / "din" / "0003"
+    assert (folder / "checkpoint.safetensors").exists()
+    started = (folder / "config.toml").stat().st_mtime_ns
+    run_search(search_values(data, **SETTINGS), tmp_path / "study", resume=True)
+    # The same run, not a new one.
+    assert (folder / "config.toml").stat().st_mtime_ns == started
+    assert_same_study(tmp_path / "study", whole)
+
+
+def test_a_study_widens_its_penalty_and_says_so(data: Path, tmp_path: Path) -> None:
+    narrow = {"train.embedding_l2": {"low": 1e-12, "high": 1.001e-12, "log": True}}
+    settings = {"trials": 4, "widen": 1, "widen_trials": 2, "space": narrow, "seed": 2}
+    settings |= {"sampler": "random", "objective": "auc"}
+    summary = run_search(search_values(data, **settings), tmp_path / "study")
+    method = summary["methods"]["best"]
+    penalty = method["best"]["penalty"]
+    widenings = [note for note in summary["notes"] if "widened by a factor" in note]
+    assert len(widenings) == (summary["trials"] == 6)
+    assert len(method["trials"]) == summary["trials"]
+    assert penalty["inside"] == (penalty["touches"] is None)
+    assert any("still touches the" in note for note in summary["notes"]) == (not penalty["inside"])
+
+
+def test_choices_at_their_end_are_told_plainly(data: Path, tmp_path: Path) -> None:
+    space = {"train.embedding_l2": {"choices": [1e-9, 2e-9]}}
+    summary = run_search(search_values(data, trials=2, space=space), tmp_path / "study")
+    (note,) = summary["notes"]
+    assert "still touches the" in note
+    assert not summary["methods"]["best"]["best"]["penalty"]["inside"]
+
+
+def test_a_constrained_search_may_end_with_trial_0(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "CONSTRAINED", ("non-active", "non-active"))
+    space = {"regularizer.aqcl.weight": {"choices": [50.0, 90.0]}, "train.lr": 1e-7}
+    values = search_values(data, trials=3, objective="constrained", space=space)
+    summary = run_search(values, tmp_path / "study")
+    method = summary["methods"]["best"]
+    assert [trial["reference"] for trial in method["trials"]] == [True, False, False]
+    candidates = [trial for trial in method["trials"] if trial["feasible"]]
+    assert method["best"]["value"] == max(trial["value"] for trial in candidates)
+    experiment = resolve(read_toml(tmp_path / "study" / "best.toml"))
+    assert (experiment.regularizer == {}) == method["best"]["reference"]
+    told = any("no trial is better than trial 0" in note for note in summary["notes"])
+    assert told == method["best"]["reference"]
+
+
+def test_importances_of_a_longer_study(data: Path, tmp_path: Path) -> None:
+    space = {"train.lr": {"choices": [0.03, 1e-6]}, "seed": {"low": 0, "high": 99}}
+    values = search_values(data, trials=12, space=space, sampler="random") | {"regularizer": {}}
+    summary = run_search(values, tmp_path / "study")
+    importance = summary["methods"]["best"]["importance"]
+    assert importance.keys() == {"train.lr", "seed"}
+    assert sum(importance.values()) == pytest.approx(1)
+    assert (tmp_path / "study" / "figures" / "best-importance.svg").exists()
+
+
+def test_a_search_whose_trials_all_fail_says_why(data: Path, tmp_path: Path) -> None:
+    space = {"train.lr": {"choices": [1e30, 1e31]}}
+    with pytest.raises(TrainingError, match=r"all trials have failed; the last: .*not finite"):
+        run_search(search_values(data, trials=2, space=space), tmp_path / "study")
