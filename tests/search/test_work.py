@@ -13,7 +13,7 @@ from aqcl.config import read_toml, to_toml
 from aqcl.describe import describe_directory
 from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.experiment import resolve
-from aqcl.search import summary, trials, work
+from aqcl.search import sampling, summary, trials, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.work import read_study, run_search
 from aqcl.train import train
@@ -157,6 +157,21 @@ def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
         describe_directory(tmp_path / "study")
     run_search(values, tmp_path / "study", resume=True)
     assert_same_study(tmp_path / "study", whole)
+
+
+def test_a_search_by_gaussian_processes_is_whole_and_goes_on_after_a_kill(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "STARTUP_TRIALS", 2)  # of four, so that two are learned
+    values = search_values(data, trials=4, widen=0, sampler="gp")
+    found = run_search(values, tmp_path / "whole")["methods"]["best"]
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 4
+    points = [trial["parameters"] for trial in found["trials"]]
+    assert all(mine != other for mine in points for other in points if mine is not other)
+    with killed_at(monkeypatch, trials, "_tell", 3):
+        run_search(values, tmp_path / "study")
+    run_search(values, tmp_path / "study", resume=True)
+    assert_same_study(tmp_path / "study", tmp_path / "whole")
 
 
 SCRIPT = """
