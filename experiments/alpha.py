@@ -171,6 +171,11 @@ def write_outcome(
         sys.exit(f"not all runs of '{spec['base']}' have finished, which others are compared with")
     runs = {arm: [assess(job.out, "test") for job in jobs] for arm, jobs in complete.items()}
     predictions = {arm: [run.predictions("test") for run in cell] for arm, cell in runs.items()}
+    comparisons = {"test": compare(predictions, spec["base"], dataset.thresholds).to_json()}
+    forms = spec.get("forms_base")
+    if forms in predictions:
+        learned = {arm: predictions[arm] for arm in predictions if arm.endswith(forms)}
+        comparisons["forms"] = compare(learned, forms, dataset.thresholds).to_json()
     outcome = {
         "command": command,
         "version": __version__,
@@ -193,7 +198,7 @@ def write_outcome(
             for arm, cell in runs.items()
             for run in cell
         ],
-        "comparisons": {"test": compare(predictions, spec["base"], dataset.thresholds).to_json()},
+        "comparisons": comparisons,
     }
     write_results(name, outcome)
 

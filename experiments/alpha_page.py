@@ -56,10 +56,32 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         )
     given = spec["given"]
     lines.append(f"| not searched: {given} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
+    lines += forms_lines(results)
     notes = [f"{name}: {n}." for name, f in results["searches"].items() for n in f["notes"]]
     if results["not_run"]:
         notes.insert(0, f"Not run with fresh seeds: {', '.join(results['not_run'])}.")
     return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+
+def forms_lines(results: Mapping[str, Any]) -> list[str]:
+    """Other forms of alpha against the curve, all learned in one run; none if there are none."""
+    compared = results["comparisons"].get("forms")
+    others = [r for r in compared["rows"] if r["verdict"] != "base"] if compared else []
+    if not others:
+        return []
+    return [
+        "",
+        f"Forms of alpha against the curve (`{compared['base']}`), each learned in one run:",
+        "",
+        "| form | users | AUC | difference | verdict |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['configuration']} | {row['group']} | {with_sd(row)} | {difference(row)} "
+            f"| {row['verdict']} |"
+            for row in others
+            if row["group"] in (ALL, COLD)
+        ),
+    ]
 
 
 def arms(results: Mapping[str, Any]) -> list[str]:

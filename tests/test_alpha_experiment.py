@@ -1,6 +1,7 @@
 """The specifications of experiments/alpha.py are valid, and the page says what results/ holds."""
 
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,6 +92,14 @@ def test_the_page_holds_the_results() -> None:
     assert load_script("render").render(page) == page
 
 
+def test_what_was_found_quotes_numbers_that_stand_in_the_tables() -> None:
+    page = (ROOT / "docs" / "alpha.md").read_text(encoding="utf-8")
+    found, _, tables = page.partition("## What was found")[2].partition("<!-- results:")
+    quoted = re.findall(r"\d\.\d{4}", found)
+    assert quoted
+    assert [number for number in quoted if number not in tables] == []
+
+
 def outcome() -> dict[str, Any]:
     """A small outcome: one constant, the given curve, two searches."""
     aucs = {"alpha 0.3": 0.70, "given": 0.71, "black-box": 0.72, "one-run": 0.73}
@@ -147,6 +156,25 @@ def test_rendering_shows_quality_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_p
     svg = (tmp_path / "figures" / "beauty-alpha.svg").read_text()
     assert all(words in svg for words in ("constant alpha", "one-run", "curve of"))
     assert not (tmp_path / "figures" / "beauty-alpha.png").exists()
+
+
+def test_other_forms_stand_against_the_learned_curve() -> None:
+    load_script("render")  # finds its neighbours
+    page = load_script("alpha_page")
+    results = outcome()
+    assert page.forms_lines(results) == []
+    rows = [
+        {**row, "configuration": name, "verdict": verdict}
+        for row in results["comparisons"]["test"]["rows"]
+        if row["configuration"] == "one-run"
+        for name, verdict in (("one-run", "base"), ("spline, one-run", "worse"))
+    ]
+    results["comparisons"]["forms"] = {"base": "one-run", "rows": rows}
+    lines = page.forms_lines(results)
+    assert sum(line.startswith("| spline, one-run |") for line in lines) == 2
+    assert not any(line.startswith("| one-run |") for line in lines)
+    assert lines[-1].endswith("| worse |")
+    assert lines == page.block(results, "x.svg").splitlines()[-len(lines) - 2 : -2]
 
 
 def test_arms_that_have_not_finished_are_named_and_left_out() -> None:
