@@ -174,7 +174,8 @@ def write_outcome(
     comparisons = {"test": compare(predictions, spec["base"], dataset.thresholds).to_json()}
     forms = spec.get("forms_base")
     if forms in predictions:
-        learned = {arm: predictions[arm] for arm in predictions if arm.endswith(forms)}
+        names = [s.name for s in searches if s.values["search"]["method"] == "one-run"]
+        learned = {name: predictions[name] for name in names if name in predictions}
         comparisons["forms"] = compare(learned, forms, dataset.thresholds).to_json()
     outcome = {
         "command": command,

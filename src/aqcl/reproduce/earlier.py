@@ -33,8 +33,9 @@ def read_earlier(scope: Scope) -> dict[str, Outcome]:
             f"--earlier: {scope.earlier} holds no outcome such as table2.json; name the directory "
             "`outcome` of an earlier `aqcl reproduce`"
         )
+    wanted = scope.seeds, scope.quick
     for name, outcome in found.items():
-        had, wanted = ((o["seeds"], o["quick"]) for o in (outcome, vars(scope)))
+        had = outcome["seeds"], outcome["quick"]
         if had != wanted:
             raise ConfigError(
                 f"--earlier: {scope.earlier / name}.json was made with --seeds {had[0]}"
