@@ -14,6 +14,7 @@ from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of
 from aqcl.reproduce.earlier import merged
 from aqcl.reproduce.specs import TUNED, Specs
+from aqcl.search import run_search
 from tests.reproduce.specifications import SMALL_LOG, small_specs
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -64,22 +65,65 @@ def test_gathering_in_an_empty_place_keeps_all_that_was_finished(
     assert outcome_of(later, "table2") == outcome_of(first, "table2")
 
 
-def test_chosen_settings_are_not_searched_again_and_give_the_same_runs(
-    first: Scope, later: Scope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the settings are known")
+def refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("this has been done")
 
+
+@pytest.fixture
+def partly(first: Scope, tmp_path: Path) -> Scope:
+    """After a command that was stopped before ICL was tuned."""
+    before = outcome_of(first, "table2")
+    before["comparisons"][0]["cells"]["ICL"] = "not run: not tuned yet"
+    del before["studies"]["oncold/din"]["methods"]["ICL"]
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    (folder / "table2.json").write_text(json.dumps(before))
+    return Scope(tmp_path / "later", seeds=1, earlier=folder)
+
+
+def test_what_has_finished_is_not_trained_again(
+    later: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(work, "run_search", refuse)
-    table, figure = paper.reproduce(("table2", "figure5"), later, datasets=DATASETS)
+    trained = []
+    monkeypatch.setattr(work, "_train_all", lambda jobs, *_: trained.extend(jobs))
+    paper.reproduce(("table2",), later, datasets=DATASETS)
+    assert not trained
+    # Cells that the earlier command did not have are trained with its settings.
+    paper.reproduce(("table2", "figure5"), later, datasets=DATASETS)
+    assert {job.experiment.name for job in trained} == {"AQCL", "AQCL, constant_alpha=0.0"}
+
+
+def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_same_runs(
+    first: Scope, partly: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+
+    def spy(values: Any, *args: Any, **options: Any) -> Any:
+        searched.append(list(values["search"]["methods"]))
+        return run_search(values, *args, **options)
+
+    monkeypatch.setattr(work, "run_search", spy)
+    (table,) = paper.reproduce(("table2",), partly, datasets=DATASETS)
+    assert searched == [["ICL"]]
     before = outcome_of(first, "table2")
     (new,), (old,) = table["comparisons"], before["comparisons"]
     seconds = {"seconds": 0}
     assert [run | seconds for run in new["runs"]] == [run | seconds for run in old["runs"]]
     assert new["comparison"] == old["comparison"]
-    assert table["studies"] == before["studies"]
-    # Cells that the earlier command did not have are trained with these settings, too.
-    assert set(figure["comparisons"][0]["cells"].values()) == {"finished"}
+    studies = [outcome["studies"]["oncold/din"]["methods"] for outcome in (table, before)]
+    assert [{k: m["experiment"] for k, m in methods.items()} for methods in studies[:1]] == [
+        {k: m["experiment"] for k, m in methods.items()} for methods in studies[1:]
+    ]
+    # Done again: nothing is left, and the study that was begun for one method goes on as such.
+    assert paper.reproduce(("table2",), partly, datasets=DATASETS) == [table]
+
+
+def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> None:
+    with pytest.raises(
+        ConfigError, match=r"tuned oncold/din with 2 trials, and this command has 3"
+    ):
+        paper.reproduce(("table2",), replace(later, trials=3), datasets=DATASETS)
 
 
 def test_a_study_that_has_begun_here_goes_on(first: Scope, later: Scope) -> None:
@@ -88,7 +132,7 @@ def test_a_study_that_has_begun_here_goes_on(first: Scope, later: Scope) -> None
     paper.reproduce(("figure4",), alone, datasets=DATASETS)
     assert place.study("din").exists()
     paper.reproduce(("figure4",), later, datasets=DATASETS)
-    assert not place.kept("din").exists()
+    assert not place.kept("din", "AQCL").exists()
 
 
 def test_settings_of_other_rows_are_refused(

@@ -1,9 +1,10 @@
 """Which datasets, studies and runs a table or figure needs, and where each of them lies."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aqcl.config import as_values, read_toml
@@ -55,9 +56,9 @@ class Place:
         """The study directory of a backbone."""
         return self.folder / f"tuning-{name}"
 
-    def kept(self, name: str) -> Path:
-        """Where the settings lie that an earlier study of a backbone chose."""
-        return self.folder / f"settings-{name}"
+    def kept(self, name: str, method: str) -> Path:
+        """Where the settings lie that an earlier study of a backbone chose for a method."""
+        return self.folder / f"settings-{name}" / f"{method}.toml"
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,33 @@ def _with_files(source: Mapping[str, Any], paths: tuple[Path, ...]) -> dict[str,
 
 
 def study_values(specs: Specs, scope: Scope, place: Place, name: str) -> dict[str, Any]:
-    """The settings of `run_search` for the study of one backbone."""
+    """The settings of `run_search` for the study of one backbone.
+
+    Its methods are those whose settings an earlier study did not choose; there may be none.
+    """
     common, study = specs.studies, specs.studies.studies[name]
-    experiment, search = dict(common.experiment), dict(common.search)
+    experiment = dict(common.experiment)
     if scope.quick:
-        quick = common.quick
-        experiment = _merged(experiment, quick.get("experiment", {}))
-        search = _merged(search, quick.get("search", {}))
-    if scope.trials is not None:
-        search["trials"] = scope.trials
+        experiment = _merged(experiment, common.quick.get("experiment", {}))
+    methods = {
+        method: values
+        for method, values in study.methods.items()
+        if not place.kept(name, method).exists()
+    }
     return {
         "dataset": str(place.prepared),
         **experiment,
         "backbone": study.backbone,
-        "search": {**search, "methods": study.methods},
+        "search": {**search_options(specs, scope), "methods": methods},
     }
+
+
+def search_options(specs: Specs, scope: Scope) -> dict[str, Any]:
+    """What all studies of a command have in common, the number of trials among it."""
+    search = dict(specs.studies.search)
+    if scope.quick:
+        search = _merged(search, specs.studies.quick.get("search", {}))
+    return search if scope.trials is None else {**search, "trials": scope.trials}
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +187,9 @@ def comparisons_of(
                 yield comparison, dataset, cells_of(specs, scope, comparison, dataset)
 
 
+NONE_FINISHED: Mapping[tuple[str, str, str], Container[str]] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Needs:
     """What tables and figures need, each thing once."""
@@ -184,9 +200,22 @@ class Needs:
 
 
 def needs_of(
-    specs: Specs, scope: Scope, names: Iterable[str], datasets: tuple[str, ...] = ()
+    specs: Specs,
+    scope: Scope,
+    names: Iterable[str],
+    datasets: tuple[str, ...] = (),
+    finished: Mapping[tuple[str, str, str], Container[str]] = NONE_FINISHED,
 ) -> Needs:
-    """Everything that several tables and figures need."""
+    """Everything that several tables and figures need.
+
+    Args:
+        specs: of everything.
+        scope: of this command.
+        names: of tables and figures.
+        datasets: only these; all if empty.
+        finished: labels of cells that need not be trained, by table or figure, id and data set of
+            their comparison; it is left out if all of them are there.
+    """
     places: dict[Place, None] = {}
     studies: dict[tuple[Place, str], None] = {}
     cells: dict[Cell, None] = {}
@@ -199,8 +228,10 @@ def needs_of(
                 studies[tuned, specs.studies.study_of(method)] = None
             for method in spec.trains:
                 cells[tuned_cell(specs, tuned, method)] = None
-        for _, _, found in comparisons_of(specs, scope, name, datasets):
-            cells |= dict.fromkeys(found)
+        for comparison, key, found in comparisons_of(specs, scope, name, datasets):
+            done = finished.get((name, comparison.id, key), ())
+            if not all(cell.label in done for cell in found):
+                cells |= dict.fromkeys(found)
     for cell in cells:
         places |= {cell.tuned: None, cell.place: None}
         studies[cell.tuned, cell.study] = None
@@ -213,15 +244,17 @@ def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
 
 
 def winner_of(cell: Cell) -> Experiment | None:
-    """The settings that the study chose for a cell's method; None before its trials have ended.
+    """The settings that a study chose for a cell's method, an earlier one or that of this place.
 
-    Where there is no study, those that an earlier one chose.
+    None before its trials have ended.
     """
+    kept = cell.tuned.kept(cell.study, cell.method)
+    if kept.exists():
+        return resolve(read_toml(kept))
     folder = cell.tuned.study(cell.study)
     file = folder / FINDINGS
     if not file.exists():
-        kept = cell.tuned.kept(cell.study) / f"{cell.method}.toml"
-        return resolve(read_toml(kept)) if kept.exists() else None
+        return None
     findings = json.loads(file.read_text(encoding="utf-8"))
     method = findings["methods"].get(cell.method)
     if method is None or not method["ended"] or method["best"] is None:

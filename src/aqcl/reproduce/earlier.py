@@ -5,7 +5,7 @@ from typing import Any
 
 from aqcl.config import to_toml
 from aqcl.errors import ConfigError
-from aqcl.reproduce.cells import Needs, Place, Scope
+from aqcl.reproduce.cells import Needs, Place, Scope, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
 from aqcl.storage import atomic_write, read_manifest
@@ -17,11 +17,12 @@ KINDS = ("activity", "alpha", "latents")
 Outcome = Mapping[str, Any]
 
 
-def read_earlier(scope: Scope) -> dict[str, Outcome]:
+def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     """The earlier outcomes of a command by table or figure; none if it names no directory.
 
     Raises:
-        ConfigError: there are none in it, or they are of other seeds or of a quick look.
+        ConfigError: there are none in it, or they are of other seeds, of another budget of trials
+            or of a quick look.
     """
     if scope.earlier is None:
         return {}
@@ -42,12 +43,27 @@ def read_earlier(scope: Scope) -> dict[str, Outcome]:
                 f"{' --quick' * had[1]}, and this command has --seeds {wanted[0]}"
                 f"{' --quick' * wanted[1]}: cells of both cannot stand in one table"
             )
+        trials = search_options(specs, scope)["trials"]
+        for key, study in outcome["studies"].items():
+            if study["trials"] != trials:
+                raise ConfigError(
+                    f"--earlier: {scope.earlier / name}.json tuned {key} with {study['trials']} "
+                    f"trials, and this command has {trials}: methods in one table must have equal "
+                    "budgets"
+                )
     return found
 
 
-def keep_settings(
-    specs: Specs, needs: Needs, earlier: Mapping[str, Outcome]
-) -> list[tuple[Place, str]]:
+def finished_in(earlier: Mapping[str, Outcome]) -> dict[tuple[str, str, str], list[str]]:
+    """Labels of finished cells, by table or figure, id and data set of their comparison."""
+    return {
+        (name, *_key(comparison)): _finished(comparison)
+        for name, outcome in earlier.items()
+        for comparison in outcome["comparisons"]
+    }
+
+
+def keep_settings(specs: Specs, needs: Needs, earlier: Mapping[str, Outcome]) -> None:
     """Write the settings that earlier studies chose, for those studies that have not begun here.
 
     Args:
@@ -55,34 +71,23 @@ def keep_settings(
         needs: of the command; its data sets are prepared, as far as they can be had.
         earlier: from `read_earlier`.
 
-    Returns:
-        The studies that need not be run.
-
     Raises:
         ConfigError: earlier settings were chosen on other rows.
     """
-    kept = []
     for place, name in needs.studies:
-        study = _study(earlier, f"{place.dataset}/{name}", specs.studies.studies[name].methods)
-        if study is None or place.study(name).exists() or not place.is_prepared:
+        if place.study(name).exists() or not place.is_prepared:
             continue
+        methods = specs.studies.studies[name].methods.keys()
         for outcome in earlier.values():
+            study = outcome["studies"].get(f"{place.dataset}/{name}")
+            if study is None:
+                continue
             _check_same_rows(place, outcome)
-        place.kept(name).mkdir(parents=True, exist_ok=True)
-        for method, found in study["methods"].items():
-            settings = {**found["experiment"], "dataset": str(place.prepared)}
-            atomic_write(place.kept(name) / f"{method}.toml", to_toml(settings))
-        kept.append((place, name))
-    return kept
-
-
-def _study(earlier: Mapping[str, Outcome], key: str, methods: Mapping[str, Any]) -> Any:
-    """A study of any of the outcomes that chose settings for all of these methods."""
-    for outcome in earlier.values():
-        study = outcome["studies"].get(key)
-        if study is not None and methods.keys() <= study["methods"].keys():
-            return study
-    return None
+            for method in study["methods"].keys() & methods:
+                settings = study["methods"][method]["experiment"]
+                file = place.kept(name, method)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(file, to_toml({**settings, "dataset": str(place.prepared)}))
 
 
 def _check_same_rows(place: Place, outcome: Outcome) -> None:
@@ -128,12 +133,12 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     candidates = {_key(c): c for c in earlier["comparisons"]}
     for comparison in new["comparisons"]:
         other = candidates.get(_key(comparison))
-        if other is None or _finished(comparison) >= _finished(other):
+        if other is None or len(_finished(comparison)) >= len(_finished(other)):
             candidates[_key(comparison)] = comparison
     studies = {**earlier["studies"]}
     for key, study in new["studies"].items():
-        if len(study["methods"]) >= len(studies.get(key, study)["methods"]):
-            studies[key] = study
+        before = studies.get(key, study)
+        studies[key] = {**study, "methods": {**before["methods"], **study["methods"]}}
     outcome = {
         **new,
         "datasets": datasets,
@@ -150,5 +155,5 @@ def _key(comparison: Outcome) -> tuple[str, str]:
     return comparison["id"], comparison["dataset"]
 
 
-def _finished(comparison: Outcome) -> int:
-    return sum(state == FINISHED for state in comparison["cells"].values())
+def _finished(comparison: Outcome) -> list[str]:
+    return [label for label, state in comparison["cells"].items() if state == FINISHED]

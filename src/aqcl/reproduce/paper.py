@@ -9,7 +9,7 @@ from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.figures import save
 from aqcl.reproduce.cells import Scope, comparisons_of, needs_of
-from aqcl.reproduce.earlier import merged, read_earlier
+from aqcl.reproduce.earlier import finished_in, merged, read_earlier
 from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
 from aqcl.reproduce.page import write_paper_page
@@ -70,10 +70,10 @@ def reproduce(
         choose(specs.datasets, key, "dataset")
     if workers < 1 or scope.seeds < 1:
         raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
-    earlier = read_earlier(scope)
+    earlier = read_earlier(specs, scope)
     problems: dict[str, str] = {}
     if train:
-        needs = needs_of(specs, scope, names, datasets)
+        needs = needs_of(specs, scope, names, datasets, finished_in(earlier))
         hear = listen or (lambda standing: None)
         problems = do_work(specs, scope, needs, workers, hear, earlier)
     outcomes = []

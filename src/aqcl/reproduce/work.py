@@ -109,13 +109,13 @@ def do_work(
                     raise  # other settings than those it was prepared with: nothing to pass over
                 problems[place.dataset] = str(error)
     cells = [cell for cell in needs.cells if cell.place.dataset not in problems]
-    kept = keep_settings(specs, needs, earlier)
-    studies = [s for s in needs.studies if s[0].dataset not in problems and s not in kept]
-    pending = {
+    keep_settings(specs, needs, earlier)
+    studies = {
         key: study_values(specs, scope, *key)
-        for key in studies
-        if not (key[0].study(key[1]) / MANIFEST).exists()
+        for key in needs.studies
+        if key[0].dataset not in problems and not (key[0].study(key[1]) / MANIFEST).exists()
     }
+    pending = {key: values for key, values in studies.items() if values["search"]["methods"]}
     trials = {
         key: _trainings(v["search"]) * len(v["search"]["methods"]) for key, v in pending.items()
     }
