@@ -1,12 +1,14 @@
-"""A progress bar for training, on standard error."""
+"""How far training has come, on standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aqcl import train
+from aqcl.progress_lines import ProgressLines
 
 FIXED_WIDTH = 64
 """Columns of a terminal that all but the label take, at most."""
@@ -20,9 +22,11 @@ def training_bar(
     """Shows epoch, rate, time left in the epoch and the best validation score.
 
     How many epochs there will be is for early stopping to decide, so the bar is the epoch's.
-    A long label is cut, so that the numbers are whole at 80 columns.
+    A long label is cut, so that the numbers are whole at 80 columns. Where no terminal is, a line
+    for each evaluation.
     """
     console = console or Console(stderr=True)
+    lines = None if console.is_terminal or quiet else ProgressLines(console)
     room = max(console.width - FIXED_WIDTH, SHORTEST_LABEL)
     name = label if len(label) <= room else f"{label[: room - 1]}…"
     bar = Progress(
@@ -39,10 +43,14 @@ def training_bar(
     task = bar.add_task(name, total=None, rate="", score="")
 
     def listen(progress: train.Progress) -> None:
+        rows = progress.number * progress.rows_per_step / max(progress.seconds, 1e-9)
+        if lines is not None:
+            if progress.last:
+                lines.tell(progress.last["step"], f"{label}: {evaluated(progress.last, rows)}")
+            return
         bar.start()  # not before: an error that precedes training stands alone
         if progress.step <= 1:
             bar.reset(task)
-        rows = progress.number * progress.rows_per_step / max(progress.seconds, 1e-9)
         score = ""
         if progress.best is not None:
             score = f"best {abs(progress.best):.4f}, {progress.evaluations_since_best} ago"
@@ -60,3 +68,11 @@ def training_bar(
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def evaluated(last: Mapping[str, Any], rows: float) -> str:
+    """The latest evaluation in words."""
+    words = [f"epoch {last['epoch'] + 1}", f"step {last['step']:,}"]
+    scores = {"valid_auc": "AUC", "valid_logloss": "logloss"}
+    words += [f"{scores[key]} {last[key]:.4f}" for key in scores if last.get(key) is not None]
+    return ", ".join([*words, f"{rows:,.0f} rows/s"])

@@ -1,4 +1,4 @@
-"""How far the work for tables and figures has come, as a progress bar on standard error."""
+"""How far the work for tables and figures has come, on standard error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,32 +6,43 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aqcl.progress_lines import ProgressLines
 from aqcl.reproduce.work import Listener, Standing
 
 
 @contextmanager
 def work_bar(*, quiet: bool = False, console: Console | None = None) -> Iterator[Listener]:
-    """Shows trials and runs done and remaining, the time left at this pace, and what is done."""
+    """Shows trials and runs done and remaining, the time left at this pace, and what is done.
+
+    As a bar, or where no terminal is, as a line for each trial or run that has ended.
+    """
+    console = console or Console(stderr=True)
+    lines = None if console.is_terminal or quiet else ProgressLines(console)
     bar = Progress(
         TextColumn("{task.completed}/{task.total} trials and runs"),
         BarColumn(bar_width=16),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.description}", markup=False),
-        console=console or Console(stderr=True),
+        console=console,
         disable=quiet,
         refresh_per_second=2,
     )
     task = bar.add_task("", total=None, left="")
 
     def listen(standing: Standing) -> None:
+        left = time_left(standing.seconds_left)
+        if lines is not None:
+            count = f"{standing.done}/{standing.total} trials and runs"
+            lines.tell(standing.done, "; ".join(filter(None, [count, left, standing.what])))
+            return
         bar.start()  # not before: an error that precedes the work stands alone
         bar.update(
             task,
             total=standing.total,
             completed=standing.done,
             description=standing.what,
-            left=time_left(standing.seconds_left),
+            left=left,
         )
 
     try:

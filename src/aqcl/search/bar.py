@@ -1,4 +1,4 @@
-"""Where a search stands, as a progress bar on standard error."""
+"""Where a search stands, on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from aqcl.progress_lines import ProgressLines
 from aqcl.search.standing import Standing
 
 
@@ -46,24 +47,33 @@ def progress_of(standing: Standing, running: str = "") -> SearchProgress:
 
 @contextmanager
 def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterator[Listener]:
-    """Shows trials done and remaining, the best so far of each method, and what is trained."""
+    """Shows trials done and remaining, the best so far of each method, and what is trained.
+
+    As a bar, or where no terminal is, as a line for each trial that has ended.
+    """
+    console = console or Console(stderr=True)
+    lines = None if console.is_terminal or quiet else ProgressLines(console)
     bar = Progress(
         TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         BarColumn(bar_width=16),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
-        console=console or Console(stderr=True),
+        console=console,
         disable=quiet,
         refresh_per_second=2,
     )
     task = bar.add_task("", total=None, unit="trials")
 
     def listen(progress: SearchProgress) -> None:
-        bar.start()  # not before: an error that precedes the first trial stands alone
         best = ", ".join(
             f"{name} {value:.4f}" for name, value in progress.best.items() if value is not None
         )
         words = [f"best: {best}" if best else "", progress.running]
+        if lines is not None:
+            count = f"{progress.done}/{progress.total} {progress.unit}"
+            lines.tell(progress.done, "; ".join(filter(None, [count, *words])))
+            return
+        bar.start()  # not before: an error that precedes the first trial stands alone
         bar.update(
             task,
             total=progress.total,
