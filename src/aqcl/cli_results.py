@@ -162,7 +162,7 @@ def reproduce(
     seeds: int | None = None,
     trials: int | None = None,
     quick: Annotated[bool, Parameter(negative=())] = False,
-    workers: int = 1,
+    workers: int | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     earlier: Path | None = None,
@@ -179,7 +179,7 @@ def reproduce(
         seeds: Runs of each method; 5 by default, 2 with --quick.
         trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
         quick: Small data, few trials and epochs: shows that it works, in minutes.
-        workers: Processes that train, one thread each.
+        workers: Processes that train, one thread each; one for each core by default.
         out: Where datasets, studies, runs and outcomes go; runs/paper by default, runs/paper-quick
             with --quick.
         beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
@@ -192,6 +192,7 @@ def reproduce(
     from aqcl.reproduce.bar import work_bar
     from aqcl.reproduce.cells import Scope
     from aqcl.reproduce.paper import reproduce
+    from aqcl.runtime import count_cores
 
     place = out or Path("runs/paper-quick" if quick else "runs/paper")
     files = {"beauty": beauty} if beauty else {}
@@ -199,7 +200,12 @@ def reproduce(
     scope = Scope(place, count, trials, quick, files, earlier)
     with work_bar(quiet=as_json) as listen:
         outcomes = reproduce(
-            names, scope, datasets=dataset, workers=workers, train=not gather, listen=listen
+            names,
+            scope,
+            datasets=dataset,
+            workers=count_cores() if workers is None else workers,
+            train=not gather,
+            listen=listen,
         )
     if as_json:
         show_json({outcome["name"]: outcome for outcome in outcomes})

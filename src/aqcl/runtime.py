@@ -27,6 +27,13 @@ def keep_freed_memory() -> bool:
     return all(mallopt(key, value) == 1 for key, value in settings.items())
 
 
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def settle_threads(threads: Any = 0, wait_policy: Any = "auto") -> None:
     """Set the number of CPU threads and whether idle ones spin or sleep.
 
@@ -39,12 +46,12 @@ def settle_threads(threads: Any = 0, wait_policy: Any = "auto") -> None:
             other work keeps the cores busy.
     """
     keep_freed_memory()
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_cores = count_cores()
     asked = threads if type(threads) is int and threads > 0 else 0
-    n_threads = asked or n_cores or 1
+    n_threads = asked or n_cores
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
     if wait_policy == "auto":
-        busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (n_cores or 1)
+        busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * n_cores
         wait_policy = "passive" if busy else "active"
     if "torch" not in sys.modules and wait_policy in ("active", "passive"):
         os.environ.setdefault("OMP_WAIT_POLICY", str(wait_policy).upper())

@@ -29,6 +29,7 @@ from aqcl.reproduce.cells import (
 from aqcl.reproduce.earlier import Outcome, keep_settings
 from aqcl.reproduce.specs import Specs
 from aqcl.runs import is_finished
+from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
 from aqcl.search.work import run_search
@@ -183,7 +184,5 @@ def _train_all(jobs: list[Job], workers: int, count: _Count) -> None:
 
 
 def _train(job: Job) -> None:
-    import torch
-
-    torch.set_num_threads(job.experiment.runtime.threads or 1)
+    settle_threads(job.experiment.runtime.threads or 1, "passive")
     train(job.experiment, job.out, resume=True)

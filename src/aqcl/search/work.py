@@ -16,6 +16,7 @@ from aqcl.config import read_toml, to_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import AqclError, ConfigError, StorageError
 from aqcl.file_locks import lock_file
+from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
 from aqcl.search.files import FINDINGS, STUDY
@@ -257,9 +258,7 @@ def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
 
 def _worker(out: Path, connection: Connection) -> None:
     """A process of a search; what it needs to know stands in the study directory."""
-    import torch
-
-    torch.set_num_threads(1)
+    settle_threads(1, "passive")
     plan = plan_search(read_toml(out / STUDY))
     try:
         work(Journal(out, plan), open_closed(plan), lambda progress: None)
