@@ -119,6 +119,19 @@ def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_sa
     assert paper.reproduce(("table2",), partly, datasets=DATASETS) == [table]
 
 
+def test_settings_that_were_not_confirmed_with_as_many_seeds_are_passed_over(
+    partly: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert partly.earlier is not None
+    file = partly.earlier / "table2.json"
+    before = json.loads(file.read_text())
+    before["studies"]["oncold/din"]["confirm"] = 3
+    file.write_text(json.dumps(before))
+    monkeypatch.setattr(work, "run_search", refuse)
+    with pytest.raises(AssertionError, match="this has been done"):
+        paper.reproduce(("table2",), partly, datasets=DATASETS)
+
+
 def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> None:
     with pytest.raises(
         ConfigError, match=r"tuned oncold/din with 2 trials, and this command has 3"
@@ -204,6 +217,19 @@ def test_curves_and_latents_of_other_data_sets_are_kept() -> None:
     before = outcome(comparison("a", "x"), alpha={"x": 1, "y": 2})
     here = outcome(comparison("a", "x"), alpha={"x": 3})
     assert merged(here, before, ORDER)["alpha"] == {"x": 3, "y": 2}
+
+
+def test_methods_of_one_study_are_gathered_and_those_of_two_budgets_are_not_mixed() -> None:
+    def study(trials: int, *names: str) -> dict[str, Any]:
+        return {"trials": trials, "methods": {name: {"of": trials} for name in names}}
+
+    def studied(*names: str, trials: int = 12) -> dict[str, Any]:
+        return outcome(comparison("a", "x"), studies={"x/din": study(trials, *names)})
+
+    both = merged(studied("AQCL"), studied("DIN"), ORDER)
+    assert both["studies"]["x/din"] == study(12, "DIN", "AQCL")
+    less = merged(studied("AQCL", trials=6), studied("DIN", "ICL"), ORDER)
+    assert less["studies"]["x/din"] == study(12, "DIN", "ICL")
 
 
 def test_comparisons_of_different_rows_do_not_stand_in_one_table() -> None:

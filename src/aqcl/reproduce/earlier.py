@@ -13,6 +13,8 @@ from aqcl.storage import atomic_write, read_manifest
 FINISHED = "finished"
 KINDS = ("activity", "alpha", "latents")
 """What an outcome holds by data set besides comparisons."""
+BUDGET = ("trials", "confirm", "confirm_seeds")
+"""Of each method in a study, as its options and its outcome have it."""
 
 Outcome = Mapping[str, Any]
 
@@ -63,31 +65,36 @@ def finished_in(earlier: Mapping[str, Outcome]) -> dict[tuple[str, str, str], li
     }
 
 
-def keep_settings(specs: Specs, needs: Needs, earlier: Mapping[str, Outcome]) -> None:
+def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str, Outcome]) -> None:
     """Write the settings that earlier studies chose, for those studies that have not begun here.
+
+    A study that confirmed its winners with other seeds than this command would is passed over.
 
     Args:
         specs: of everything.
+        scope: of the command.
         needs: of the command; its data sets are prepared, as far as they can be had.
         earlier: from `read_earlier`.
 
     Raises:
         ConfigError: earlier settings were chosen on other rows.
     """
+    options = search_options(specs, scope)
     for place, name in needs.studies:
         if place.study(name).exists() or not place.is_prepared:
             continue
         methods = specs.studies.studies[name].methods.keys()
         for outcome in earlier.values():
             study = outcome["studies"].get(f"{place.dataset}/{name}")
-            if study is None:
+            if study is None or any(study.get(key) != options[key] for key in BUDGET):
                 continue
             _check_same_rows(place, outcome)
             for method in study["methods"].keys() & methods:
                 settings = study["methods"][method]["experiment"]
                 file = place.kept(name, method)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(file, to_toml({**settings, "dataset": str(place.prepared)}))
+                if not file.exists():
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    atomic_write(file, to_toml({**settings, "dataset": str(place.prepared)}))
 
 
 def _check_same_rows(place: Place, outcome: Outcome) -> None:
@@ -110,7 +117,7 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     """An outcome with what only an earlier one has: data sets, comparisons, studies, curves.
 
     A comparison is taken as a whole, from the outcome in which more of its cells have finished;
-    from the new one if as many have.
+    from the new one if as many have. Studies are joined if their budgets are equal.
 
     Args:
         new: of this command.
@@ -138,7 +145,10 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     studies = {**earlier["studies"]}
     for key, study in new["studies"].items():
         before = studies.get(key, study)
-        studies[key] = {**study, "methods": {**before["methods"], **study["methods"]}}
+        if all(study.get(option) == before.get(option) for option in BUDGET):
+            studies[key] = {**study, "methods": {**before["methods"], **study["methods"]}}
+        elif len(study["methods"]) >= len(before["methods"]):
+            studies[key] = study
     outcome = {
         **new,
         "datasets": datasets,

@@ -7,6 +7,8 @@ from aqcl.comparison import SIGNIFICANCE
 from aqcl.evaluate import ALL
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
+NOT_RUN = "not run"
+"""The verdict on a claim before its runs have finished."""
 
 
 def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: str = "") -> str:
@@ -30,10 +32,13 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         parts.append(counts_table(outcome["datasets"]))
     parts += [_image(name, folder) for name in names if not _is_of_comparison(name, outcome)]
     parts += latents_parts(outcome)
-    for comparison in outcome["comparisons"]:
+    for comparison in finished_comparisons(outcome):
         parts += comparison_parts(comparison, outcome)
         name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
         parts += [_image(name, folder)] if name in names else []
+    missing = not_run_lines(outcome)
+    if missing:
+        parts.append("\n".join(["Not run:", "", *(f"- {line}" for line in missing)]))
     parts.append(tuning_lines(outcome))
     parts += [f"*{d['title']}*: {d['note']}." for d in outcome["datasets"].values() if d["note"]]
     parts += [
@@ -126,16 +131,31 @@ def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
     return ["\n".join([head, "|---|---|---|---|---|---|", *lines])]
 
 
+def finished_comparisons(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of which the base and perhaps more has finished."""
+    return [c for c in outcome["comparisons"] if c["comparison"] is not None]
+
+
+def not_run_lines(outcome: Mapping[str, Any]) -> list[str]:
+    """A line for each comparison that has no result yet, with what is missing."""
+    lines = []
+    for comparison in outcome["comparisons"]:
+        if comparison["comparison"] is None:
+            named: dict[str, list[str]] = {}
+            for label, state in comparison["cells"].items():
+                named.setdefault(state.removeprefix("not run: "), []).append(label)
+            title = outcome["datasets"][comparison["dataset"]]["title"]
+            states = "; ".join(f"{', '.join(labels)}: {state}" for state, labels in named.items())
+            lines.append(f"{title}, {comparison['title']} ({states})")
+    return lines
+
+
 def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
     """Heading, table and claims of one comparison."""
     facts = outcome["datasets"][comparison["dataset"]]
     kind = ", simulated data" if facts.get("simulated") else ""
-    parts = [f"### {facts['title']}{kind}: {comparison['title']}"]
-    if comparison["comparison"] is None:
-        states = "; ".join(f"{label}: {state}" for label, state in comparison["cells"].items())
-        return [*parts, f"Not run ({states})."]
     return [
-        *parts,
+        f"### {facts['title']}{kind}: {comparison['title']}",
         _table(comparison, outcome["seeds"]),
         _yardsticks(comparison),
         claims(comparison),
@@ -202,7 +222,7 @@ def claims(comparison: Mapping[str, Any]) -> str:
     """One line for each claim of the paper."""
     lines = []
     for claim in comparison["claims"]:
-        if claim["verdict"] == "not run":
+        if claim["verdict"] == NOT_RUN:
             lines.append(f"- {claim['text']}: not run")
             continue
         printed = claim["paper_rela_impr"]
@@ -221,15 +241,27 @@ def finding(claim: Mapping[str, Any]) -> str:
 
 
 def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:
-    """Every claim of the paper with its verdict; those that are not run too."""
+    """Every claim of the paper that has a verdict."""
     lines = ["| claim | data, setting | ours | the paper | holds |", "|---|---|---|---|---|"]
     for outcome in outcomes:
         for comparison in outcome["comparisons"]:
             where = f"{outcome['datasets'][comparison['dataset']]['title']}, {comparison['title']}"
             for claim in comparison["claims"]:
-                known = claim["verdict"] != "not run"
-                printed = claim["paper_rela_impr"] if known else None
+                if claim["verdict"] == NOT_RUN:
+                    continue
+                printed = claim["paper_rela_impr"]
                 paper = f"{printed:+.2f}%" if printed is not None else "-"
-                ours = _relative(claim) if known else "-"
-                lines.append(f"| {claim['text']} | {where} | {ours} | {paper} | {finding(claim)} |")
+                lines.append(
+                    f"| {claim['text']} | {where} | {_relative(claim)} | {paper} "
+                    f"| {finding(claim)} |"
+                )
     return "\n".join(lines)
+
+
+def open_claims(outcomes: Iterable[Mapping[str, Any]]) -> str:
+    """How many claims have no verdict yet; nothing if all have."""
+    verdicts = [
+        claim["verdict"] for o in outcomes for c in o["comparisons"] for claim in c["claims"]
+    ]
+    count = verdicts.count(NOT_RUN)
+    return f"Of {len(verdicts)} claims {count} have not been run; see below." if count else ""

@@ -19,7 +19,7 @@ from aqcl.report.page import (
     text,
 )
 from aqcl.report.write import write_figures, write_page
-from aqcl.reproduce.markdown import finding, holds
+from aqcl.reproduce.markdown import NOT_RUN, finding, holds, not_run_lines, open_claims
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
 
@@ -65,27 +65,29 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
         for comparison in outcome["comparisons"]:
             title = outcome["datasets"][comparison["dataset"]]["title"]
             for claim in comparison["claims"]:
-                known = claim["verdict"] != "not run"
+                if claim["verdict"] == NOT_RUN:
+                    continue
                 rows.append(
                     [
                         Cell(claim["text"]),
                         Cell(title),
                         Cell(comparison["title"]),
-                        *_bar_and_relative(claim if known else {}),
+                        *_bar_and_relative(claim),
                         Cell(finding(claim), style=STYLES.get(claim["verdict"], "")),
                     ]
                 )
     headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
     caption = "RelaImpr with 95% intervals; bars reach from -0.02 to +0.02"
-    return table(headings, rows, caption)
+    shown = table(headings, rows, caption) if rows else ""
+    return shown + paragraph(open_claims(outcomes))
 
 
 def _bar_and_relative(claim: Mapping[str, Any]) -> list[Cell]:
-    style = STYLES.get(claim.get("verdict", ""), "")
-    ends = (claim.get("difference"), claim.get("difference_low"), claim.get("difference_high"))
-    ours = claim.get("rela_impr")
+    style = STYLES.get(claim["verdict"], "")
+    ends = (claim["difference"], claim["difference_low"], claim["difference_high"])
+    ours = claim["rela_impr"]
     shown = Cell("", "") if ours is None else Cell(f"{ours:+.2f}", ours)
-    paper = claim.get("paper_rela_impr")
+    paper = claim["paper_rela_impr"]
     printed = Cell("", "") if paper is None else Cell(f"{paper:+.2f}", paper)
     return [interval_bar(*ends, 0.02, style), shown, printed]
 
@@ -104,15 +106,16 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in outcome["comparisons"]}
     parts += [figure(drawn[n], n, n.replace("-", " "), n) for n in drawn if n not in ids]
     for name, comparison in ids.items():
+        if comparison["comparison"] is None:
+            continue
         title = outcome["datasets"][comparison["dataset"]]["title"]
         parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
-        if comparison["comparison"] is None:
-            parts.append(paragraph("Not run."))
-            continue
         parts.append(_comparison(comparison, outcome["seeds"]))
         if name in drawn:
             caption = "AUC with 95% intervals; the line is the base"
             parts.append(figure(drawn[name], name, caption, caption))
+    not_run = "".join(f"<li>{text(line)}</li>" for line in not_run_lines(outcome))
+    parts += [f"<h3>Not run</h3><ul>{not_run}</ul>"] if not_run else []
     missing = [f for f in outcome["datasets"].values() if "missing" in f]
     parts += [paragraph(f"{f['title']}: not run: {f['missing']}") for f in missing]
     return "".join(parts)

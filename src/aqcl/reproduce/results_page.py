@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from aqcl.reproduce.markdown import markdown, verdict_table
+from aqcl.reproduce.markdown import markdown, open_claims, verdict_table
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.specs import load_specs
 
@@ -18,7 +18,7 @@ whether one method is above another can. How to make this page:
 [reproduce](how-to/reproduce.md); what a number means: [protocol](protocol.md).
 
 A claim is *yes* where the 95% interval of the difference lies above zero, *no, the opposite* where
-it lies below, and *not shown* where it holds zero. *Not run* is not run yet."""
+it lies below, and *not shown* where it holds zero."""
 
 
 def read_outcomes(folder: Path) -> list[dict[str, Any]]:
@@ -36,6 +36,8 @@ def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str, reading: s
         reading: Markdown by those who looked at the numbers, above them.
     """
     outcomes = list(outcomes)
-    parts = [INTRODUCTION, *filter(None, [reading.strip()]), "## Claims", verdict_table(outcomes)]
+    parts = [INTRODUCTION, reading.strip(), "## Claims", verdict_table(outcomes)]
+    parts.append(open_claims(outcomes))
+    parts = [part for part in parts if part]
     parts += [markdown(outcome, figures_of(outcome), figures).rstrip("\n") for outcome in outcomes]
     return "\n\n".join(parts) + "\n"

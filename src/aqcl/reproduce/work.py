@@ -110,7 +110,7 @@ def do_work(
                     raise  # other settings than those it was prepared with: nothing to pass over
                 problems[place.dataset] = str(error)
     cells = [cell for cell in needs.cells if cell.place.dataset not in problems]
-    keep_settings(specs, needs, earlier)
+    keep_settings(specs, scope, needs, earlier)
     studies = {
         key: study_values(specs, scope, *key)
         for key in needs.studies
