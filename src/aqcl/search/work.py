@@ -32,7 +32,9 @@ from aqcl.train import Progress
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
-"""How often the journal is looked at while other processes work."""
+"""How often the journal is looked at while other processes work, at least at first."""
+LONGEST_POLL_SECONDS: Final = 5.0
+"""The same after some minutes: a look reads the whole journal, at the cost of the workers."""
 
 
 def run_search(
@@ -225,12 +227,14 @@ def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
             process.start()
             theirs.close()
             started.append((process, ours))
+        begun = time.monotonic()
         while any(process.is_alive() for process, _ in started):
             with journal.locked():
                 standing = journal.standing()
             listen(progress_of(standing, f"{sum(p.is_alive() for p, _ in started)} workers"))
             _raise_mistakes(started)
-            time.sleep(POLL_SECONDS)
+            elapsed = time.monotonic() - begun
+            time.sleep(min(POLL_SECONDS + elapsed / 100, LONGEST_POLL_SECONDS))
         _raise_mistakes(started)
     finally:
         for process, connection in started:
