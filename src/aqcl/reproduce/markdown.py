@@ -227,8 +227,8 @@ def claims(comparison: Mapping[str, Any]) -> str:
             continue
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""
-        ours = _relative(claim)
-        lines.append(f"- {claim['text']}: **{finding(claim)}**, {ours} RelaImpr{paper}")
+        what = " RelaImpr" if claim["rela_impr"] is not None else ""
+        lines.append(f"- {claim['text']}: **{finding(claim)}**, {_relative(claim)}{what}{paper}")
     return "\n".join(lines)
 
 
