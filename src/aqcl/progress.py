@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aqcl import train
-from aqcl.progress_lines import ProgressLines
+from aqcl.progress_lines import lines_without_terminal
 
 FIXED_WIDTH = 64
 """Columns of a terminal that all but the label take, at most."""
@@ -26,7 +26,7 @@ def training_bar(
     for each evaluation.
     """
     console = console or Console(stderr=True)
-    lines = None if console.is_terminal or quiet else ProgressLines(console)
+    lines = lines_without_terminal(console, quiet=quiet)
     room = max(console.width - FIXED_WIDTH, SHORTEST_LABEL)
     name = label if len(label) <= room else f"{label[: room - 1]}…"
     bar = Progress(
@@ -72,7 +72,7 @@ def training_bar(
 
 def evaluated(last: Mapping[str, Any], rows: float) -> str:
     """The latest evaluation in words."""
-    words = [f"epoch {last['epoch'] + 1}", f"step {last['step']:,}"]
-    scores = {"valid_auc": "AUC", "valid_logloss": "logloss"}
-    words += [f"{scores[key]} {last[key]:.4f}" for key in scores if last.get(key) is not None]
-    return ", ".join([*words, f"{rows:,.0f} rows/s"])
+    return (
+        f"epoch {last['epoch'] + 1}, step {last['step']:,}, AUC {last['valid_auc']:.4f}, "
+        f"logloss {last['valid_logloss']:.4f}, {rows:,.0f} rows/s"
+    )

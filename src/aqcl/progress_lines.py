@@ -28,3 +28,8 @@ class ProgressLines:
         self._console.print(
             f"{elapsed}  {text}", markup=False, highlight=False, emoji=False, soft_wrap=True
         )
+
+
+def lines_without_terminal(console: Console, *, quiet: bool) -> ProgressLines | None:
+    """Lines for a console that is no terminal; None where a bar is shown, or nothing at all."""
+    return None if console.is_terminal or quiet else ProgressLines(console)

@@ -65,6 +65,12 @@ def test_gathering_in_an_empty_place_keeps_all_that_was_finished(
     assert outcome_of(later, "table2") == outcome_of(first, "table2")
 
 
+def settings_of(outcome: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen for each method of the study."""
+    methods = outcome["studies"]["oncold/din"]["methods"]
+    return {name: method["experiment"] for name, method in methods.items()}
+
+
 def refuse(*_: Any, **__: Any) -> None:
     raise AssertionError("this has been done")
 
@@ -82,7 +88,7 @@ def partly(first: Scope, tmp_path: Path) -> Scope:
 
 
 def test_what_has_finished_is_not_trained_again(
-    later: Scope, monkeypatch: pytest.MonkeyPatch
+    first: Scope, later: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "run_search", refuse)
     trained = []
@@ -92,6 +98,8 @@ def test_what_has_finished_is_not_trained_again(
     # Cells that the earlier command did not have are trained with its settings.
     paper.reproduce(("table2", "figure5"), later, datasets=DATASETS)
     assert {job.experiment.name for job in trained} == {"AQCL", "AQCL, constant_alpha=0.0"}
+    penalty = settings_of(outcome_of(first, "table2"))["AQCL"]["train"]["embedding_l2"]
+    assert {job.experiment.train.embedding_l2 for job in trained} == {penalty}
 
 
 def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_same_runs(
@@ -111,10 +119,7 @@ def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_sa
     seconds = {"seconds": 0}
     assert [run | seconds for run in new["runs"]] == [run | seconds for run in old["runs"]]
     assert new["comparison"] == old["comparison"]
-    studies = [outcome["studies"]["oncold/din"]["methods"] for outcome in (table, before)]
-    assert [{k: m["experiment"] for k, m in methods.items()} for methods in studies[:1]] == [
-        {k: m["experiment"] for k, m in methods.items()} for methods in studies[1:]
-    ]
+    assert settings_of(table) == settings_of(before)
     # Done again: nothing is left, and the study that was begun for one method goes on as such.
     assert paper.reproduce(("table2",), partly, datasets=DATASETS) == [table]
 

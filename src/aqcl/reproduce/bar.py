@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aqcl.progress_lines import ProgressLines
+from aqcl.progress_lines import lines_without_terminal
 from aqcl.reproduce.work import Listener, Standing
 
 
@@ -17,7 +17,7 @@ def work_bar(*, quiet: bool = False, console: Console | None = None) -> Iterator
     As a bar, or where no terminal is, as a line for each trial or run that has ended.
     """
     console = console or Console(stderr=True)
-    lines = None if console.is_terminal or quiet else ProgressLines(console)
+    lines = lines_without_terminal(console, quiet=quiet)
     bar = Progress(
         TextColumn("{task.completed}/{task.total} trials and runs"),
         BarColumn(bar_width=16),

@@ -4,7 +4,6 @@ import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from aqcl.config import as_values, read_toml
@@ -187,9 +186,6 @@ def comparisons_of(
                 yield comparison, dataset, cells_of(specs, scope, comparison, dataset)
 
 
-NONE_FINISHED: Mapping[tuple[str, str, str], Container[str]] = MappingProxyType({})
-
-
 @dataclass(frozen=True)
 class Needs:
     """What tables and figures need, each thing once."""
@@ -203,8 +199,8 @@ def needs_of(
     specs: Specs,
     scope: Scope,
     names: Iterable[str],
-    datasets: tuple[str, ...] = (),
-    finished: Mapping[tuple[str, str, str], Container[str]] = NONE_FINISHED,
+    datasets: tuple[str, ...],
+    finished: Mapping[tuple[str, str, str], Container[str]],
 ) -> Needs:
     """Everything that several tables and figures need.
 

@@ -77,18 +77,21 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
         earlier: from `read_earlier`.
 
     Raises:
-        ConfigError: earlier settings were chosen on other rows.
+        ConfigError: an earlier outcome is of other rows.
     """
     options = search_options(specs, scope)
     for place, name in needs.studies:
-        if place.study(name).exists() or not place.is_prepared:
+        if not place.is_prepared:
+            continue
+        for outcome in earlier.values():
+            _check_same_rows(place, outcome)
+        if place.study(name).exists():
             continue
         methods = specs.studies.studies[name].methods.keys()
         for outcome in earlier.values():
             study = outcome["studies"].get(f"{place.dataset}/{name}")
             if study is None or any(study.get(key) != options[key] for key in BUDGET):
                 continue
-            _check_same_rows(place, outcome)
             for method in study["methods"].keys() & methods:
                 settings = study["methods"][method]["experiment"]
                 file = place.kept(name, method)

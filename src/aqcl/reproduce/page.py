@@ -19,7 +19,14 @@ from aqcl.report.page import (
     text,
 )
 from aqcl.report.write import write_figures, write_page
-from aqcl.reproduce.markdown import NOT_RUN, finding, holds, not_run_lines, open_claims
+from aqcl.reproduce.markdown import (
+    NOT_RUN,
+    finding,
+    finished_comparisons,
+    holds,
+    not_run_lines,
+    open_claims,
+)
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
 
@@ -79,7 +86,8 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
     headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
     caption = "RelaImpr with 95% intervals; bars reach from -0.02 to +0.02"
     shown = table(headings, rows, caption) if rows else ""
-    return shown + paragraph(open_claims(outcomes))
+    left = open_claims(outcomes)
+    return shown + (paragraph(left) if left else "")
 
 
 def _bar_and_relative(claim: Mapping[str, Any]) -> list[Cell]:
@@ -103,11 +111,9 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     parts = [paragraph(f"The paper: {outcome['paper_says']}")] if outcome["paper_says"] else []
     if outcome["kind"] == "counts":
         parts.append(_counts(outcome["datasets"]))
-    ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in outcome["comparisons"]}
+    ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in finished_comparisons(outcome)}
     parts += [figure(drawn[n], n, n.replace("-", " "), n) for n in drawn if n not in ids]
     for name, comparison in ids.items():
-        if comparison["comparison"] is None:
-            continue
         title = outcome["datasets"][comparison["dataset"]]["title"]
         parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
         parts.append(_comparison(comparison, outcome["seeds"]))

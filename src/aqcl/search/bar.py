@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aqcl.progress_lines import ProgressLines
+from aqcl.progress_lines import lines_without_terminal
 from aqcl.search.standing import Standing
 
 
@@ -52,7 +52,7 @@ def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterato
     As a bar, or where no terminal is, as a line for each trial that has ended.
     """
     console = console or Console(stderr=True)
-    lines = None if console.is_terminal or quiet else ProgressLines(console)
+    lines = lines_without_terminal(console, quiet=quiet)
     bar = Progress(
         TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         BarColumn(bar_width=16),

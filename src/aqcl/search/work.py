@@ -233,8 +233,8 @@ def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
                 standing = journal.standing()
             listen(progress_of(standing, f"{sum(p.is_alive() for p, _ in started)} workers"))
             _raise_mistakes(started)
-            elapsed = time.monotonic() - begun
-            time.sleep(min(POLL_SECONDS + elapsed / 100, LONGEST_POLL_SECONDS))
+            hundredth = (time.monotonic() - begun) / 100
+            time.sleep(min(POLL_SECONDS + hundredth, LONGEST_POLL_SECONDS))
         _raise_mistakes(started)
     finally:
         for process, connection in started:
