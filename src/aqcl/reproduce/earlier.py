@@ -8,9 +8,9 @@ from aqcl.errors import ConfigError
 from aqcl.reproduce.cells import Needs, Place, Scope, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
+from aqcl.reproduce.states import finished_cells
 from aqcl.storage import atomic_write, read_manifest
 
-FINISHED = "finished"
 KINDS = ("activity", "alpha", "latents")
 """What an outcome holds by data set besides comparisons."""
 BUDGET = ("trials", "confirm", "confirm_seeds")
@@ -59,7 +59,7 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
 def finished_in(earlier: Mapping[str, Outcome]) -> dict[tuple[str, str, str], list[str]]:
     """Labels of finished cells, by table or figure, id and data set of their comparison."""
     return {
-        (name, *_key(comparison)): _finished(comparison)
+        (name, *_key(comparison)): finished_cells(comparison)
         for name, outcome in earlier.items()
         for comparison in outcome["comparisons"]
     }
@@ -143,7 +143,7 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     candidates = {_key(c): c for c in earlier["comparisons"]}
     for comparison in new["comparisons"]:
         other = candidates.get(_key(comparison))
-        if other is None or len(_finished(comparison)) >= len(_finished(other)):
+        if other is None or len(finished_cells(comparison)) >= len(finished_cells(other)):
             candidates[_key(comparison)] = comparison
     studies = {**earlier["studies"]}
     for key, study in new["studies"].items():
@@ -166,7 +166,3 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
 
 def _key(comparison: Outcome) -> tuple[str, str]:
     return comparison["id"], comparison["dataset"]
-
-
-def _finished(comparison: Outcome) -> list[str]:
-    return [label for label, state in comparison["cells"].items() if state == FINISHED]

@@ -16,6 +16,7 @@ from aqcl.evaluate import ALL, evaluate
 from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, winner_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
+from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.runs import Run, is_finished
 from aqcl.search.files import FINDINGS
 from aqcl.yardsticks import yardstick_predictions
@@ -140,7 +141,7 @@ def _comparison(
         "runs": [],
         "comparison": None,
         "yardsticks": {},
-        "claims": [{**_named(claim), "verdict": "not run"} for claim in spec.claims],
+        "claims": [{**_named(claim), "verdict": NOT_RUN} for claim in spec.claims],
     }
     complete = {label: found for label, found in runs.items() if len(found) == scope.seeds}
     if not complete:
@@ -182,7 +183,7 @@ def _comparison(
             )
             outcome["claims"].append(_claim(claim, row, outcome["paper"]))
         else:
-            outcome["claims"].append({**_named(claim), "verdict": "not run"})
+            outcome["claims"].append({**_named(claim), "verdict": NOT_RUN})
     return outcome
 
 
@@ -194,10 +195,10 @@ def finished_runs(cell: Cell, seeds: int) -> list[Path]:
 
 def _state(cell: Cell, found: Sequence[Path], seeds: int) -> str:
     if len(found) == seeds:
-        return "finished"
+        return FINISHED
     if winner_of(cell) is None:
-        return "not run: not tuned yet"
-    return f"not run: {len(found)} of {seeds} seeds"
+        return f"{NOT_RUN}: not tuned yet"
+    return f"{NOT_RUN}: {len(found)} of {seeds} seeds"
 
 
 def _run(label: str, run: Run) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from typing import Any
 
 from aqcl.comparison import SIGNIFICANCE
 from aqcl.evaluate import ALL
+from aqcl.reproduce.states import FINISHED, NOT_RUN
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
-NOT_RUN = "not run"
-"""The verdict on a claim before its runs have finished."""
 
 
 def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: str = "") -> str:
@@ -42,7 +41,7 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
     parts.append(tuning_lines(outcome))
     parts += [f"*{d['title']}*: {d['note']}." for d in outcome["datasets"].values() if d["note"]]
     parts += [
-        f"*{d['title']}*: not run: {d['missing']}"
+        f"*{d['title']}*: {NOT_RUN}: {d['missing']}"
         for d in outcome["datasets"].values()
         if "missing" in d
     ]
@@ -104,10 +103,10 @@ def counts_table(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| data set | users (paper) | items (paper) | samples (paper) |", "|---|---|---|---|"]
     for facts in datasets.values():
         paper, counts = facts["paper_counts"], facts.get("counts", {})
-        cells = [
-            f"{counts[key]:,} ({paper[name]:,})" if key in counts else f"not run ({paper[name]:,})"
-            for key, name in (("users", "users"), ("items", "items"), ("rows", "samples"))
-        ]
+        cells = []
+        for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
+            known = f"{counts[key]:,}" if key in counts else NOT_RUN
+            cells.append(f"{known} ({paper[name]:,})")
         lines.append(f"| {facts['title']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -143,7 +142,7 @@ def not_run_lines(outcome: Mapping[str, Any]) -> list[str]:
         if comparison["comparison"] is None:
             named: dict[str, list[str]] = {}
             for label, state in comparison["cells"].items():
-                named.setdefault(state.removeprefix("not run: "), []).append(label)
+                named.setdefault(state.removeprefix(f"{NOT_RUN}: "), []).append(label)
             title = outcome["datasets"][comparison["dataset"]]["title"]
             states = "; ".join(f"{', '.join(labels)}: {state}" for state, labels in named.items())
             lines.append(f"{title}, {comparison['title']} ({states})")
@@ -175,7 +174,7 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
         "|---|" + "---|" * len(heads),
     ]
     for label, state in comparison["cells"].items():
-        if state != "finished":
+        if state != FINISHED:
             lines.append(f"| {label} | {state} |" + " |" * (len(heads) - 1))
             continue
         paper = comparison["paper"].get(label, [])
@@ -223,7 +222,7 @@ def claims(comparison: Mapping[str, Any]) -> str:
     lines = []
     for claim in comparison["claims"]:
         if claim["verdict"] == NOT_RUN:
-            lines.append(f"- {claim['text']}: not run")
+            lines.append(f"- {claim['text']}: {NOT_RUN}")
             continue
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""

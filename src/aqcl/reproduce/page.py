@@ -20,7 +20,6 @@ from aqcl.report.page import (
 )
 from aqcl.report.write import write_figures, write_page
 from aqcl.reproduce.markdown import (
-    NOT_RUN,
     finding,
     finished_comparisons,
     holds,
@@ -29,6 +28,7 @@ from aqcl.reproduce.markdown import (
 )
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
+from aqcl.reproduce.states import FINISHED, NOT_RUN, missing_cells
 
 STYLES = {"yes": "better", "no, the opposite": "worse"}
 
@@ -123,7 +123,7 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     not_run = "".join(f"<li>{text(line)}</li>" for line in not_run_lines(outcome))
     parts += [f"<h3>Not run</h3><ul>{not_run}</ul>"] if not_run else []
     missing = [f for f in outcome["datasets"].values() if "missing" in f]
-    parts += [paragraph(f"{f['title']}: not run: {f['missing']}") for f in missing]
+    parts += [paragraph(f"{f['title']}: {NOT_RUN}: {f['missing']}") for f in missing]
     return "".join(parts)
 
 
@@ -133,7 +133,7 @@ def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
         ours, paper = facts.get("counts", {}), facts["paper_counts"]
         cells = []
         for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
-            known = f"{ours[key]:,}" if key in ours else "not run"
+            known = f"{ours[key]:,}" if key in ours else NOT_RUN
             cells.append(Cell(f"{known} ({paper[name]:,})", ours.get(key)))
         rows.append([Cell(facts["title"]), *cells])
     return table(["Data", "#Users", "#Items", "#Samples"], rows, "Ours, the paper's in brackets")
@@ -145,7 +145,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = []
     for label, state in comparison["cells"].items():
         for k, group in enumerate(groups):
-            if state != "finished":
+            if state != FINISHED:
                 break
             row = next(r for r in found if (r["configuration"], r["group"]) == (label, group))
             style = row["verdict"] if row["verdict"] in ("better", "worse") else ""
@@ -165,7 +165,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     ),
                 ]
             )
-    missing = [f"{label}: {s}" for label, s in comparison["cells"].items() if s != "finished"]
+    missing = [f"{label}: {state}" for label, state in missing_cells(comparison).items()]
     headings = [
         "Method",
         "Users",

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from aqcl.activity import curve_alpha
 from aqcl.evaluate import ALL
 from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, latents_figure, new_figure
+from aqcl.reproduce.states import finished_cells
 
 
 def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
@@ -109,7 +110,7 @@ def comparison_figure(comparison: Mapping[str, Any]) -> Figure:
     """AUC of each method with its interval, all users and each group in a panel."""
     rows = comparison["comparison"]["rows"]
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    labels = [name for name, state in comparison["cells"].items() if state == "finished"]
+    labels = finished_cells(comparison)
     with matplotlib.rc_context(STYLE):
         height = 1.3 + 0.3 * len(labels)
         figure = Figure(figsize=(9.6, height), dpi=150, layout="constrained")

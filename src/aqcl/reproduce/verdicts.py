@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aqcl.reproduce.markdown import claims
+from aqcl.reproduce.states import NOT_RUN, missing_cells
 
 
 def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
@@ -11,10 +12,10 @@ def verdict_lines(outcome: Mapping[str, Any]) -> Iterator[str]:
     yield f"{outcome['title']}{' (a quick look)' if outcome['quick'] else ''}"
     for key, facts in outcome["datasets"].items():
         if "missing" in facts:
-            yield f"  {key}: not run: {facts['missing']}"
+            yield f"  {key}: {NOT_RUN}: {facts['missing']}"
     for comparison in outcome["comparisons"]:
-        missing = [name for name, state in comparison["cells"].items() if state != "finished"]
-        rest = f" (not run: {', '.join(missing)})" if missing else ""
+        missing = missing_cells(comparison)
+        rest = f" ({NOT_RUN}: {', '.join(missing)})" if missing else ""
         yield f"  {comparison['dataset']}, {comparison['title']}{rest}"
         if comparison["comparison"] is not None:
             yield from (f"    {line}" for line in claims(comparison).replace("**", "").splitlines())
