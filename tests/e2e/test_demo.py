@@ -41,7 +41,7 @@ def test_the_demo_prepares_trains_and_compares(
     assert sum(line.startswith("DIN+AQCL 0.") for line in lines) == 4
     said = " ".join(first.out.split()).partition("DIN+AQCL against DIN, all users: ")[2]
     assert re.match(r"[^:]*(better|worse|no difference shown|too few users)", said)
-    assert "One seed shows how it works" in first.out
+    assert "One seed and untuned settings" in first.out
     runs = [Path("demo/runs/oncold-din"), Path("demo/runs/oncold-din+aqcl")]
     for run in runs:
         assert str(run) in lines
