@@ -203,3 +203,8 @@ def test_the_reading_quotes_numbers_that_stand_in_tables() -> None:
     quoted = re.findall(r"0\.\d{4}(?: ± 0\.\d{4})?", reading)
     assert quoted
     assert [number for number in quoted if number not in tables] == []
+    relative = re.findall(r"[-+]\d+\.\d\d(?=%)", reading)
+    with_intervals = re.findall(r"[-+]\d+\.\d\d% \[[^\]]+\]", readme)
+    assert relative
+    assert with_intervals
+    assert [number for number in relative + with_intervals if number not in page] == []

@@ -102,13 +102,19 @@ def counts_table(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     """Users, items and samples, the paper's beside ours."""
     lines = ["| data set | users (paper) | items (paper) | samples (paper) |", "|---|---|---|---|"]
     for facts in datasets.values():
-        paper, counts = facts["paper_counts"], facts.get("counts", {})
-        cells = []
-        for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
-            known = f"{counts[key]:,}" if key in counts else NOT_RUN
-            cells.append(f"{known} ({paper[name]:,})")
+        cells = [known for known, _ in counts_beside(facts)]
         lines.append(f"| {facts['title']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def counts_beside(facts: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Users, items and samples: ours with the paper's in brackets, and ours if known."""
+    ours, paper = facts.get("counts", {}), facts["paper_counts"]
+    found = []
+    for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
+        known = f"{ours[key]:,}" if key in ours else NOT_RUN
+        found.append((f"{known} ({paper[name]:,})", ours.get(key)))
+    return found
 
 
 def latents_parts(outcome: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from aqcl.report.page import (
 )
 from aqcl.report.write import write_figures, write_page
 from aqcl.reproduce.markdown import (
+    counts_beside,
     finding,
     finished_comparisons,
     holds,
@@ -128,14 +129,10 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
 
 
 def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = []
-    for facts in datasets.values():
-        ours, paper = facts.get("counts", {}), facts["paper_counts"]
-        cells = []
-        for key, name in (("users", "users"), ("items", "items"), ("rows", "samples")):
-            known = f"{ours[key]:,}" if key in ours else NOT_RUN
-            cells.append(Cell(f"{known} ({paper[name]:,})", ours.get(key)))
-        rows.append([Cell(facts["title"]), *cells])
+    rows = [
+        [Cell(facts["title"]), *(Cell(known, ours) for known, ours in counts_beside(facts))]
+        for facts in datasets.values()
+    ]
     return table(["Data", "#Users", "#Items", "#Samples"], rows, "Ours, the paper's in brackets")
 
 
