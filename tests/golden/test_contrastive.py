@@ -234,7 +234,7 @@ def test_the_loss_is_differentiated_right(options: dict[str, Any]) -> None:
     assert torch.autograd.gradcheck(loss, tensors)
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (1, 1), (6, 1)])
+@pytest.mark.parametrize("shape", [(4, 6), (1, 1), (6, 1), (3, 16), (3, 17)])
 def test_log_sum_exp_of_products(shape: tuple[int, int]) -> None:
     random = torch.Generator().manual_seed(3)
     queries, keys = (
