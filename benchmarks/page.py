@@ -132,6 +132,10 @@ def roofline(outcome: dict[str, Any]) -> str:
     parts = []
     for threads, models in outcome["threads"].items():
         for model, found in models.items():
+            uncached = {
+                name: item["predicted_ms"] + ms_beyond_caches(item["bytes"], found["rates"])
+                for name, item in found["items"].items()
+            }
             rows = [
                 [
                     name,
@@ -139,18 +143,26 @@ def roofline(outcome: dict[str, Any]) -> str:
                     f"{item['bytes'] / 1e6:.1f}",
                     f"{item['operations']:.0f}",
                     f"{item['predicted_ms']:.2f}",
+                    f"{uncached[name]:.2f}",
                     f"{item['measured_ms']:.2f}",
                 ]
                 for name, item in found["items"].items()
             ]
-            head = ["item", "MFLOP", "MB", "operations", "predicted ms", "measured ms"]
+            head = ["item", "MFLOP", "MB", "operations", "predicted ms", "uncached ms"]
             plural = "thread" if threads == "1" else "threads"
             parts.append(
                 f"{model}, {threads} {plural}: a step takes {found['step_ms']:.1f} ms, predicted "
-                f"{found['predicted_ms']:.1f}; the profiler's own cost in the last column is "
-                f"{found['profiler_ms']:.1f} ms.\n\n{table(head, rows)}"
+                f"{found['predicted_ms']:.1f}, uncached {sum(uncached.values()):.1f}; the "
+                f"profiler's own cost in the last column is {found['profiler_ms']:.1f} ms.\n\n"
+                f"{table([*head, 'measured ms'], rows)}"
             )
     return "\n\n".join(parts)
+
+
+def ms_beyond_caches(n_bytes: float, rates: Mapping[str, float]) -> float:
+    """What moving bytes takes more where no cache holds them."""
+    slow, fast = rates["memory_gb_per_second"], rates["copy_gb_per_second"]
+    return n_bytes / 1e6 * (1 / slow - 1 / fast)
 
 
 def optimizers(outcome: dict[str, Any]) -> str:

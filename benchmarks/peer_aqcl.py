@@ -1,12 +1,16 @@
 """Drives our own DIN for peers.py: the loop of `aqcl train` without evaluations.
 
-The rows are those of warm.npz and timed.npz: the first steps of the first epoch.
+The rows are those of warm.npz and timed.npz: the first steps of the first epoch. Its threads are
+settled as every command of ours settles them, within what the environment asks for: where that lets
+idle threads sleep, ours wait briefly before.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
+from aqcl.runtime import settle_threads
 from benchmarks.peer_rows import LEARNING_RATE, SCORED_ROWS, Driver, drive, logloss, read_rows
 
 
@@ -15,10 +19,8 @@ def prepare(folder: Path) -> Driver:
     import torch
 
     from aqcl.contracts import Predictor
-    from aqcl.runtime import keep_freed_memory
     from benchmarks.steps import make_trainer, stepper
 
-    keep_freed_memory()  # as every command does
     given = json.loads((folder / "ours.json").read_text(encoding="utf-8"))
     # As in the other libraries, whose examples come without a penalty on the tables.
     options = {"embedding_l2": 0.0, "lr": LEARNING_RATE, "batch_size": given["batch_size"]}
@@ -50,4 +52,5 @@ def prepare(folder: Path) -> Driver:
 
 
 if __name__ == "__main__":
+    settle_threads(int(os.environ["OMP_NUM_THREADS"]))  # before torch is imported
     drive(prepare)

@@ -48,7 +48,7 @@ PEERS = (
     Peer("recbole", "1.2.1", ("setuptools<81", "numpy<2", "pandas<2.3")),
 )
 # Rounds, steps of the warm-up, timed steps.
-QUICK, FULL = (2, 20, 40), (5, 40, 120)
+QUICK, FULL = (2, 20, 40), (5, 20, 60)
 
 RATIOS: dict[str, Better] = {"settings.*.ours_to_fastest": "higher"}
 
