@@ -4,13 +4,15 @@ The work of each item is counted from the actual batches, the machine's rates ar
 same sizes, and the profiler tells what each item of real steps took.
 """
 
+import contextlib
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +72,6 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 
 def account(path: Path, rounds: int) -> dict[str, Any]:
     """Rates, and both models' items, in this process and its threads."""
-    from benchmarks.machine_rates import measure_rates
-    from benchmarks.step_profile import profiled
-    from benchmarks.step_work import step_work
-
     outcome: dict[str, Any] = {}
     for model, regularizers in MODELS.items():
         trainer = _trainer(path, regularizers)
@@ -82,24 +80,39 @@ def account(path: Path, rounds: int) -> dict[str, Any]:
         for number in range(WARM_UP_STEPS):
             trainer.step(batches[number % len(batches)])
         shape = shape_of(trainer, batches)
-        works = step_work(shape)
-        for attempt in range(1, ATTEMPTS + 1):
-            step = _step_seconds(trainer, batches, rounds)
-            rates = measure_rates(shape, works)
-            measured = profiled(trainer, batches[: 2 * rounds])
-            try:
-                table = _table(works, rates, measured, step)
-                break
-            except DisturbedError:
-                if attempt == ATTEMPTS:
-                    raise
         outcome[model] = {
             "shape": asdict(shape),
-            "rates": rates.to_json(),
             "batch_ms": round(_batch_seconds(trainer) * 1e3, 4),
-            **table,
+            **undisturbed(partial(_measured, trainer, batches, shape, rounds)),
         }
     return outcome
+
+
+def undisturbed(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured at the first attempt at which nothing else runs.
+
+    Raises:
+        DisturbedError: there is none among `ATTEMPTS`.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(DisturbedError):
+            return measure()
+    return measure()
+
+
+def _measured(
+    trainer: "Trainer", batches: Sequence["Batch"], shape: "Shape", rounds: int
+) -> dict[str, Any]:
+    """Step, rates and profile of a model, one right after the other."""
+    from benchmarks.machine_rates import measure_rates
+    from benchmarks.step_profile import profiled
+    from benchmarks.step_work import step_work
+
+    step = _step_seconds(trainer, batches, rounds)
+    works = step_work(shape)
+    rates = measure_rates(shape, works)
+    measured = profiled(trainer, batches[: 2 * rounds])
+    return {"rates": rates.to_json(), **_table(works, rates, measured, step)}
 
 
 def _table(works: Any, rates: Any, measured: Any, step: float) -> dict[str, Any]:

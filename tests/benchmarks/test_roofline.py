@@ -77,3 +77,21 @@ def test_a_disturbed_measurement_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert table["profiler_ms"] == -0.5
     with pytest.raises(roofline.DisturbedError, match=r"a step took 20\.0 ms, but 9\.5 ms"):
         roofline._table({}, rates, measured, 0.020)
+
+
+@pytest.mark.parametrize("n_disturbed", [0, roofline.ATTEMPTS - 1, roofline.ATTEMPTS])
+def test_a_disturbed_measurement_is_repeated(n_disturbed: int) -> None:
+    attempts: list[int] = []
+
+    def measure() -> dict[str, Any]:
+        attempts.append(len(attempts))
+        if len(attempts) <= n_disturbed:
+            raise roofline.DisturbedError
+        return {"attempt": len(attempts)}
+
+    if n_disturbed < roofline.ATTEMPTS:
+        assert roofline.undisturbed(measure) == {"attempt": n_disturbed + 1}
+    else:
+        with pytest.raises(roofline.DisturbedError):
+            roofline.undisturbed(measure)
+        assert len(attempts) == roofline.ATTEMPTS
