@@ -75,7 +75,8 @@ class Attributes(nn.Module):
             return scaled[:, None] * weight[0] + weight[1]
         values = column.long().unsqueeze(1).flatten(1)  # (N, values per row)
         present = (values > 0).to(weight.dtype)
-        vectors = F.embedding(values, weight, sparse=True) if self.sparse else weight[values]
+        # Not weight[values], whose gradient several threads add up in any order.
+        vectors = F.embedding(values, weight, sparse=self.sparse)
         total = (vectors * present[..., None]).sum(1)
         return total / present.sum(1, keepdim=True).clamp(min=1.0)
 
