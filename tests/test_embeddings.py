@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from aqcl.config import build
 from aqcl.contracts import Facts
-from aqcl.embeddings import Attributes, EmbeddingOptions, Embeddings, FirstOrder
+from aqcl.embeddings import EmbeddingOptions, Embeddings, FirstOrder
 from aqcl.schema import UNKNOWN, Field, Schema
 from tests.model_inputs import IDS_ONLY, SCHEMAS, WITH_FIELDS, make_batch, make_facts
 
@@ -207,25 +206,3 @@ def test_first_order_weights_are_summed_over_all_fields(schema: Schema) -> None:
             clicks.mean(0).sum() if len(clicks) else torch.zeros(())
         )
         torch.testing.assert_close(total[row], expected)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_the_gradient_of_an_attribute_repeats_on_two_threads() -> None:
-    table = np.arange(1_000) % 5
-    attributes = Attributes([Field("brand", "categorical", "item", size=5)], 8, {"brand": table})
-    weight = attributes.weights[0]
-    ids, noise = torch.arange(20_000) % 1_000, torch.Generator().manual_seed(0)
-    torch.nn.init.normal_(weight, generator=noise)
-    outer = torch.randn(20_000, 1, 8, generator=noise)
-
-    gradients = [torch.autograd.grad((attributes(ids) * outer).sum(), weight) for _ in range(20)]
-
-    assert all(torch.equal(found, gradients[0][0]) for (found,) in gradients)

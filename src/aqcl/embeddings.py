@@ -15,6 +15,7 @@ from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.jagged import segment_mean
+from aqcl.layers import look_up
 from aqcl.schema import UNKNOWN, Field
 
 
@@ -75,8 +76,9 @@ class Attributes(nn.Module):
             return scaled[:, None] * weight[0] + weight[1]
         values = column.long().unsqueeze(1).flatten(1)  # (N, values per row)
         present = (values > 0).to(weight.dtype)
-        # Not weight[values], whose gradient several threads add up in any order.
-        vectors = F.embedding(values, weight, sparse=self.sparse)
+        vectors = (
+            F.embedding(values, weight, sparse=True) if self.sparse else look_up(weight, values)
+        )
         total = (vectors * present[..., None]).sum(1)
         return total / present.sum(1, keepdim=True).clamp(min=1.0)
 

@@ -1,12 +1,18 @@
-"""Every regularizer on every backbone, trained for a few steps."""
+"""Every regularizer on every backbone, trained for a few steps; gradients on several threads."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from aqcl.backbones import BACKBONES
+from aqcl.backbones.din import DIN
+from aqcl.contracts import Backbone
+from aqcl.objective import Moment
 from aqcl.regularizers import REGULARIZERS
-from tests.objectives import make_objective, train
+from tests.model_inputs import WITH_FIELDS, make_batch
+from tests.objectives import MIXED, make_objective, train
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
@@ -24,3 +30,46 @@ def test_a_few_steps_train(backbone: str, regularizer: str) -> None:
     own = {name for name in before if name.startswith("regularizers.")}
     assert own <= moved
     assert all(value.isfinite().all() for value in objective.state_dict().values())
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradients_of_a_backbone_repeat_on_two_threads(backbone: str) -> None:
+    assert_gradients_repeat(BACKBONES[backbone], None, n_rows=12_000)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_gradients_of_a_regularizer_repeat_on_two_threads(regularizer: str) -> None:
+    assert_gradients_repeat(DIN, regularizer, n_rows=1_500)
+
+
+def assert_gradients_repeat(
+    backbone: type[Backbone], regularizer: str | None, *, n_rows: int
+) -> None:
+    """With as many rows as make torch split its work among the threads."""
+    lengths = (MIXED * (n_rows // len(MIXED) + 1))[:n_rows]
+    batch = make_batch(WITH_FIELDS, lengths)
+    objective = make_objective({regularizer: {}} if regularizer else {}, backbone_class=backbone)
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
+    found = []
+    for _ in range(2):
+        objective.load_state_dict(state)
+        objective.zero_grad()
+        for number in range(3 if regularizer else 1):  # beyond a warm-up of two steps
+            objective(batch, Moment(3, 0, number, number)).total.backward()
+        found.append(
+            {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
+        )
+
+    assert found[0]
+    differ = {n for other in found for n, g in other.items() if not torch.equal(g, found[0][n])}
+    assert not differ

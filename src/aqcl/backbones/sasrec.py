@@ -13,7 +13,7 @@ from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
 from aqcl.jagged import pad, padded_length, positions, present, unpad
-from aqcl.layers import Dropout
+from aqcl.layers import Dropout, look_up
 from aqcl.tower import Tower, TowerOptions
 
 
@@ -85,7 +85,7 @@ class SASRec(nn.Module):
         embedded = embedded.without_masked()
         segment, offsets = embedded.segment, embedded.offsets
         recency = offsets.diff()[segment] - 1 - positions(segment, offsets)
-        place = self.positions[recency.clamp(max=self.max_history - 1)]
+        place = look_up(self.positions, recency.clamp(max=self.max_history - 1))
         clicks = self.dropout(embedded.history_vectors + place)
         length = padded_length(offsets, self.max_history)
         padded, mask = pad(clicks, segment, offsets, length), present(offsets, length)

@@ -14,6 +14,7 @@ from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings, FirstOrder
 from aqcl.jagged import segment_sum
+from aqcl.layers import look_up
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Schema, Side
 from aqcl.tower import Tower, TowerOptions
 
@@ -83,7 +84,8 @@ class Crosses(nn.Module):
         place = torch.where(batch.offsets.diff() > 0, batch.offsets[1:] - 1, batch.history.shape[0])
         terms = [self._pairs(self._known(batch.item), self._known(last[place]), 0)]
         for weight, values, clicks in zip(self.present, candidate, clicked, strict=True):
-            terms.append((weight[values] * occurs(values, clicks, batch.segment)).sum(1))
+            found = look_up(weight, values)
+            terms.append((found * occurs(values, clicks, batch.segment)).sum(1))
         for number, (left, right) in enumerate(itertools.product(user, candidate), start=1):
             terms.append(self._pairs(left, right, number))
         return torch.stack(terms).sum(0)
@@ -100,8 +102,7 @@ class Crosses(nn.Module):
         left, right = torch.broadcast_tensors(left[:, :, None], right[:, None, :])
         exists = (left != PADDING) & (right != PADDING)
         buckets = bucket(left, right, number, self.hashed.shape[0])
-        weights: Tensor = self.hashed[buckets]
-        return (weights * exists).sum((1, 2))
+        return (look_up(self.hashed, buckets) * exists).sum((1, 2))
 
 
 @settings

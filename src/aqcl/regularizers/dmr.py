@@ -13,7 +13,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
 from aqcl.jagged import segment_softmax, weighted_sum
-from aqcl.layers import activation
+from aqcl.layers import activation, look_up
 from aqcl.schema import FIRST_ID
 
 INITIAL_STD = 0.01
@@ -126,8 +126,8 @@ def sampled_loss(
 
     Reference: Lyu et al., AAAI 2020, the loss with negative sampling of the match network.
     """
-    near = F.softplus(-(users * outputs[latest]).sum(1))
-    far = F.softplus(torch.einsum("rd,rkd->rk", users, outputs[negatives])).sum(1)
+    near = F.softplus(-(users * look_up(outputs, latest)).sum(1))
+    far = F.softplus(torch.einsum("rd,rkd->rk", users, look_up(outputs, negatives))).sum(1)
     return (near + far).sum() / max(len(users), 1)
 
 

@@ -12,6 +12,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
 from aqcl.jagged import pad, padded_length, positions, present, unpad
+from aqcl.layers import look_up
 from aqcl.schema import FIRST_ID
 
 INITIAL_STD = 0.02
@@ -96,7 +97,7 @@ class S3Rec(nn.Module):
         """What each hidden click is expected to be, from the others and its place."""
         segment, offsets = embedded.segment, embedded.offsets
         seen = torch.where(hidden[:, None], self.mask, embedded.history_vectors)
-        placed = seen + self.positions[positions(segment, offsets)]
+        placed = seen + look_up(self.positions, positions(segment, offsets))
         length = padded_length(offsets, self.max_history)
         cells, mask = pad(placed, segment, offsets, length), present(offsets, length)
         for layer in self.layers:
