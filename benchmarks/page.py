@@ -12,6 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from experiments.render import tuning_lines
+
 from benchmarks.extrapolation import extrapolation, limits
 from benchmarks.part import PARTS, RESULTS, ROOT
 from benchmarks.plots import PLOTS, draw
@@ -266,7 +268,8 @@ def quality(name: str) -> Callable[[Records], str]:
                 [row["configuration"], row["group"], spread, difference, interval, row["verdict"]]
             )
         head = ["method", "users", "test AUC", "difference", "95% interval", "verdict"]
-        return f"{table(head, rows)}\n\n`{record['command']}`, {row['seeds']} seeds."
+        about = [f"`{record['command']}`, {row['seeds']} seeds.", *tuning_lines(record)]
+        return f"{table(head, rows)}\n\n{' '.join(about).strip()}"
 
     return block
 

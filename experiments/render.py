@@ -123,11 +123,12 @@ def yardstick_lines(results: dict[str, Any]) -> list[str]:
 
 def tuning_lines(results: dict[str, Any]) -> list[str]:
     """What the grid on validation chose, and whether it lies inside the grid."""
-    grid = results["specification"]["penalty"]["grid"]
-    lines = []
-    for method, experiment in results["winners"].items():
-        penalty = experiment["train"]["embedding_l2"]
-        runs = len(results["tuning"][method])
+    spec, lines = results["specification"], []
+    own_grids = {m["name"]: m["grid"] for m in spec.get("methods", ()) if "grid" in m}
+    for method, runs_of_method in results["tuning"].items():
+        penalty = results["winners"][method]["train"]["embedding_l2"]
+        runs = len(runs_of_method)
+        grid = own_grids.get(method) or spec["penalty"]["grid"]
         inside = "inside" if min(grid) < penalty < max(grid) else "AT THE EDGE of"
         lines.append(
             f"{method}: {runs} runs on validation chose penalty {penalty:g}, {inside} the grid."

@@ -23,7 +23,7 @@ NORM_FLOOR = 1e-8
 """Shorter vectors are divided by this instead of their length; keeps a zero vector zero."""
 ALIGNED_COLUMNS = 16
 """Similarities are made in a matrix of a multiple of so many columns, a cache line of floats: BLAS
-takes twice as long on one whose rows begin anywhere."""
+is slower on one whose rows begin anywhere."""
 MASS_FLOOR = 1e-30
 """Smallest row or column sum that Sinkhorn divides by; a codeword opposite to every sample has
 less than 1e-17 and still must get its share."""
