@@ -116,7 +116,7 @@ def _with_files(source: Mapping[str, Any], paths: tuple[Path, ...]) -> dict[str,
     if source["name"] == "sequences" and not log.endswith(".txt"):
         made = {"name": "amazon", "path": log}
     if attributes:
-        key = "attributes" if made["name"] == "sequences" else "metadata"
+        key = "attributes" if made["name"] == "sequences" else "meta"
         made[key] = attributes[0]
     return made
 
