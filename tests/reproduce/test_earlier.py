@@ -12,7 +12,7 @@ import pytest
 from aqcl.errors import ConfigError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of
-from aqcl.reproduce.earlier import merged
+from aqcl.reproduce.earlier import finished_in, merged, read_earlier
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
 from tests.reproduce.specifications import SMALL_LOG, small_specs
@@ -224,17 +224,43 @@ def test_curves_and_latents_of_other_data_sets_are_kept() -> None:
     assert merged(here, before, ORDER)["alpha"] == {"x": 3, "y": 2}
 
 
-def test_methods_of_one_study_are_gathered_and_those_of_two_budgets_are_not_mixed() -> None:
-    def study(trials: int, *names: str) -> dict[str, Any]:
-        return {"trials": trials, "methods": {name: {"of": trials} for name in names}}
+def study(trials: int, *names: str) -> dict[str, Any]:
+    return {"trials": trials, "methods": {name: {"of": trials} for name in names}}
 
-    def studied(*names: str, trials: int = 12) -> dict[str, Any]:
-        return outcome(comparison("a", "x"), studies={"x/din": study(trials, *names)})
 
-    both = merged(studied("AQCL"), studied("DIN"), ORDER)
-    assert both["studies"]["x/din"] == study(12, "DIN", "AQCL")
-    less = merged(studied("AQCL", trials=6), studied("DIN", "ICL"), ORDER)
-    assert less["studies"]["x/din"] == study(12, "DIN", "ICL")
+def test_methods_of_one_study_are_gathered() -> None:
+    here, before = (outcome(studies={"x/din": study(12, name)}) for name in ("AQCL", "DIN"))
+    assert merged(here, before, ORDER)["studies"] == {"x/din": study(12, "DIN", "AQCL")}
+
+
+@pytest.mark.parametrize(("here", "expected"), [("not run", 12), ("finished", 6)])
+def test_of_a_data_set_tuned_in_two_ways_only_one_is_kept(here: str, expected: int) -> None:
+    """With the comparison that has more finished cells come its study and its curve."""
+
+    def made(trials: int, q: str) -> dict[str, Any]:
+        tuned = comparison("a", "x", p="finished", q=q) | {"of": trials}
+        other = comparison("a", "y", p="finished") | {"of": trials}
+        studies = {"x/din": study(trials, "DIN")}
+        return outcome(tuned, other, studies=studies, alpha={"x": trials, "y": trials})
+
+    both = merged(made(6, here), made(12, "finished"), ORDER)
+    assert [c["of"] for c in both["comparisons"]] == [expected, 6]
+    assert both["studies"] == {"x/din": study(expected, "DIN")}
+    assert both["alpha"] == {"x": expected, "y": 6}
+    assert both["datasets"].keys() == {"x", "y"}
+
+
+def test_cells_whose_winner_was_found_in_another_way_have_not_finished(
+    first: Scope, later: Scope
+) -> None:
+    specs = one_seed_specs()
+    earlier = read_earlier(specs, later)
+    assert any(finished_in(specs, later, earlier).values())
+    otherwise = deepcopy(earlier)
+    for one in otherwise.values():
+        for tuned in one["studies"].values():
+            tuned["confirm"] = 3
+    assert not any(finished_in(specs, later, otherwise).values())
 
 
 def test_comparisons_of_different_rows_do_not_stand_in_one_table() -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aqcl.config import as_values, build
+from aqcl.datasets import SOURCES
 from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
-from aqcl.reproduce.cells import Scope, place_of, tuned_cell
+from aqcl.reproduce.cells import Scope, place_of, prepare_values, tuned_cell
 from aqcl.reproduce.gather import finished_runs
 from aqcl.reproduce.markdown import finding, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
@@ -159,6 +161,19 @@ def test_a_prepared_data_set_from_another_file_is_an_error_and_not_passed_over(
         paper.reproduce(("table1",), second, datasets=("beauty",))
     with pytest.raises(ConfigError, match="--beauty FILE"):
         paper.reproduce(("table1",), Scope(tmp_path / "paper"), datasets=("beauty",))
+
+
+@pytest.mark.parametrize("names", [("b.txt", "b_attributes.json"), ("b.json.gz", "meta.json.gz")])
+def test_files_of_both_kinds_are_settings_of_their_source(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    specs = load_specs()
+    files = {"beauty": tuple(tmp_path / name for name in names)}
+    scope = Scope(tmp_path / "paper", files=files)
+    place = place_of(scope, "beauty", "attributes-frozen")
+    source = dict(prepare_values(specs, scope, place)["source"])
+    settings = build(SOURCES[source.pop("name")].settings, source, "source")
+    assert {str(tmp_path / name) for name in names} <= set(as_values(settings).values())
 
 
 def test_an_outcome_says_what_made_it(outcomes: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ from aqcl.storage import atomic_write, read_manifest
 
 KINDS = ("activity", "alpha", "latents")
 """What an outcome holds by data set besides comparisons."""
-BUDGET = ("trials", "confirm", "confirm_seeds")
-"""Of each method in a study, as its options and its outcome have it."""
+BUDGET = ("trials", "confirm", "confirm_seeds", "objective", "pruning")
+"""How the winner of each method in a study is found, as its options and its outcome have it."""
 
 Outcome = Mapping[str, Any]
 
@@ -56,12 +56,19 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     return found
 
 
-def finished_in(earlier: Mapping[str, Outcome]) -> dict[tuple[str, str, str], list[str]]:
-    """Labels of finished cells, by table or figure, id and data set of their comparison."""
+def finished_in(
+    specs: Specs, scope: Scope, earlier: Mapping[str, Outcome]
+) -> dict[tuple[str, str, str], list[str]]:
+    """Labels of finished cells, by table or figure, id and data set of their comparison.
+
+    Those whose winner was found in another way than this command would find it are left out.
+    """
+    options = search_options(specs, scope)
     return {
         (name, *_key(comparison)): finished_cells(comparison)
         for name, outcome in earlier.items()
         for comparison in outcome["comparisons"]
+        if all(_budget(study) == _budget(options) for study in _studies_on(outcome, comparison))
     }
 
 
@@ -90,7 +97,7 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
         methods = specs.studies.studies[name].methods.keys()
         for outcome in earlier.values():
             study = outcome["studies"].get(f"{place.dataset}/{name}")
-            if study is None or any(study.get(key) != options[key] for key in BUDGET):
+            if study is None or _budget(study) != _budget(options):
                 continue
             for method in study["methods"].keys() & methods:
                 settings = study["methods"][method]["experiment"]
@@ -120,7 +127,8 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     """An outcome with what only an earlier one has: data sets, comparisons, studies, curves.
 
     A comparison is taken as a whole, from the outcome in which more of its cells have finished;
-    from the new one if as many have. Studies are joined if their budgets are equal.
+    from the new one if as many have. Studies are joined; where both have one whose winners were
+    found in another way, all of its data set comes from the outcome with more finished cells on it.
 
     Args:
         new: of this command.
@@ -140,6 +148,11 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
             raise ConfigError(_other_rows(facts["title"], new["name"], before, here))
         if before is None or here is not None:
             datasets[key] = facts
+    for dataset in _clashes(new, earlier):
+        if _count_finished(new, dataset) < _count_finished(earlier, dataset):
+            new = _without(new, dataset)
+        else:
+            earlier = _without(earlier, dataset)
     candidates = {_key(c): c for c in earlier["comparisons"]}
     for comparison in new["comparisons"]:
         other = candidates.get(_key(comparison))
@@ -148,10 +161,7 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     studies = {**earlier["studies"]}
     for key, study in new["studies"].items():
         before = studies.get(key, study)
-        if all(study.get(option) == before.get(option) for option in BUDGET):
-            studies[key] = {**study, "methods": {**before["methods"], **study["methods"]}}
-        elif len(study["methods"]) >= len(before["methods"]):
-            studies[key] = study
+        studies[key] = {**study, "methods": {**before["methods"], **study["methods"]}}
     outcome = {
         **new,
         "datasets": datasets,
@@ -162,6 +172,48 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
         if kind in new:
             outcome[kind] = {**earlier.get(kind, {}), **new[kind]}
     return outcome
+
+
+def _budget(study: Outcome) -> tuple[Any, ...]:
+    return tuple(study.get(key) for key in BUDGET)
+
+
+def _studies_on(outcome: Outcome, comparison: Outcome) -> list[Outcome]:
+    prefix = f"{comparison['dataset']}/"
+    return [study for key, study in outcome["studies"].items() if key.startswith(prefix)]
+
+
+def _clashes(new: Outcome, earlier: Outcome) -> list[str]:
+    """Data sets on which both tuned the same backbone in different ways."""
+    shared = new["studies"].keys() & earlier["studies"].keys()
+    return sorted(
+        {
+            key.partition("/")[0]
+            for key in shared
+            if _budget(new["studies"][key]) != _budget(earlier["studies"][key])
+        }
+    )
+
+
+def _count_finished(outcome: Outcome, dataset: str) -> int:
+    return sum(len(finished_cells(c)) for c in outcome["comparisons"] if c["dataset"] == dataset)
+
+
+def _without(outcome: Outcome, dataset: str) -> dict[str, Any]:
+    """All but what was found on a data set; the facts of the data set itself stay."""
+    kept = {
+        **outcome,
+        "comparisons": [c for c in outcome["comparisons"] if c["dataset"] != dataset],
+        "studies": {
+            key: study
+            for key, study in outcome["studies"].items()
+            if not key.startswith(f"{dataset}/")
+        },
+    }
+    for kind in KINDS:
+        if kind in outcome:
+            kept[kind] = {key: found for key, found in outcome[kind].items() if key != dataset}
+    return kept
 
 
 def _key(comparison: Outcome) -> tuple[str, str]:

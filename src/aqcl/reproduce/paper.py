@@ -73,7 +73,7 @@ def reproduce(
     earlier = read_earlier(specs, scope)
     problems: dict[str, str] = {}
     if train:
-        needs = needs_of(specs, scope, names, datasets, finished_in(earlier))
+        needs = needs_of(specs, scope, names, datasets, finished_in(specs, scope, earlier))
         hear = listen or (lambda standing: None)
         problems = do_work(specs, scope, needs, workers, hear, earlier)
     outcomes = []
