@@ -84,20 +84,21 @@ def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
         for name, run in runs.items()
     }
     try:
-        interests = load_interests(runs["AQCL"], dataset)
+        interest = load_interests(runs["AQCL"], dataset).nearest(latent["AQCL"])
+        separated = {
+            name: {
+                "by interests of AQCL": asdict(separation(found, interest)),
+                "by its own clusters": asdict(
+                    separation(found, clusters(found, len(np.unique(interest))))
+                ),
+            }
+            for name, found in latent.items()
+        }
     except ConfigError as error:  # a quick look may be too short for a codebook
-        return {"missing": str(error).partition(": ")[2]}
-    interest = interests.nearest(latent["AQCL"])
-    own = {"AQCL": interest, "DIN": clusters(latent["DIN"], len(np.unique(interest)))}
+        return {"missing": str(error).removeprefix(f"{runs['AQCL'].path}: ")}
     return {
         "rows": len(rows),
         "interest": interest.tolist(),
         "points": {name: tsne(found).round(2).tolist() for name, found in latent.items()},
-        "separation": {
-            name: {
-                "by interests of AQCL": asdict(separation(found, interest)),
-                "by its own clusters": asdict(separation(found, own[name])),
-            }
-            for name, found in latent.items()
-        },
+        "separation": separated,
     }
