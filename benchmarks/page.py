@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments.render import tuning_lines
 
+from aqcl.comparison import finding
 from benchmarks.extrapolation import extrapolation, limits
 from benchmarks.part import PARTS, RESULTS, ROOT
 from benchmarks.plots import PLOTS, draw
@@ -262,11 +263,10 @@ def quality(name: str) -> Callable[[Records], str]:
                 continue
             low, high = row["difference_low"], row["difference_high"]
             difference = "" if row["verdict"] == "base" else f"{row['difference']:+.4f}"
+            found = finding(row["verdict"], row.get("holm"))
             interval = "" if row["verdict"] == "base" else f"[{low:+.4f}, {high:+.4f}]"
             spread = f"{row['auc']:.4f} ± {row['auc_sd']:.4f}"
-            rows.append(
-                [row["configuration"], row["group"], spread, difference, interval, row["verdict"]]
-            )
+            rows.append([row["configuration"], row["group"], spread, difference, interval, found])
         head = ["method", "users", "test AUC", "difference", "95% interval", "verdict"]
         about = [f"`{record['command']}`, {row['seeds']} seeds.", *tuning_lines(record)]
         return f"{table(head, rows)}\n\n{' '.join(about).strip()}"

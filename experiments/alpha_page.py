@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aqcl.comparison import finding
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -36,7 +38,7 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         at = alpha_at(results, arm)
         lines.append(
             f"| {arm} | {at['0']:.3f} | {at['mean']:.3f} | {with_sd(row)} | {difference(row)} "
-            f"| {row['verdict']} | {with_sd(cold)} | {difference(cold)} |"
+            f"| {finding(row['verdict'], row.get('holm'))} | {with_sd(cold)} | {difference(cold)} |"
         )
     lines += [
         "",
@@ -77,7 +79,7 @@ def forms_lines(results: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(
             f"| {row['configuration']} | {row['group']} | {with_sd(row)} | {difference(row)} "
-            f"| {row['verdict']} |"
+            f"| {finding(row['verdict'], row.get('holm'))} |"
             for row in others
             if row["group"] in (ALL, COLD)
         ),

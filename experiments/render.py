@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import alpha_page
 
+from aqcl.comparison import finding
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 ALPHA = ROOT / "docs" / "alpha.md"
@@ -102,7 +104,8 @@ def comparison(results: dict[str, Any]) -> str:
                 f"| {penalty} | {row['group']} ({row['users']:,}) "
                 f"| {with_sd(other)} | {with_sd(row)} "
                 f"| {row['difference']:+.4f} [{row['difference_low']:+.4f}, "
-                f"{row['difference_high']:+.4f}] | {row['rela_impr']:+.2f}% | {row['verdict']} |"
+                f"{row['difference_high']:+.4f}] | {row['rela_impr']:+.2f}% "
+                f"| {finding(row['verdict'], row.get('holm'))} |"
             )
     return "\n".join([*lines, "", *yardstick_lines(results), "", *tuning_lines(results)])
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqcl import bootstrap, metrics
-from aqcl.bootstrap import affordable, interval, rank, resample_seeds, resample_users
+from aqcl.bootstrap import (
+    affordable,
+    interval,
+    rank,
+    resample_seeds,
+    resample_users,
+    seed_spread,
+)
 from aqcl.predictions import Predictions
 from aqcl.streams import numpy_stream
 
@@ -81,14 +88,23 @@ def test_seeds_of_the_stream_decide() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_resampled_seeds_are_means_of_drawn_runs_and_shared_by_equal_counts() -> None:
+def test_resampled_seeds_are_spread_means_of_drawn_runs_and_shared_by_equal_counts() -> None:
     aucs = np.repeat(np.array([0.0, 1.0, 10.0])[:, None, None], 400, axis=2)
     means = resample_seeds(aucs, seed=3)
     assert means.shape == (1, 400)
+    drawn = 11 / 3 + (means[0] - 11 / 3) / seed_spread(3)
     possible = {(a + b + c) / 3 for a in (0, 1, 10) for b in (0, 1, 10) for c in (0, 1, 10)}
-    assert {round(m, 9) for m in means[0]} <= {round(p, 9) for p in possible}
-    assert means.mean() == pytest.approx(11 / 3, abs=0.5)
+    assert {round(m, 9) for m in drawn} <= {round(p, 9) for p in possible}
+    assert means.mean() == pytest.approx(11 / 3, abs=1)
     np.testing.assert_allclose(resample_seeds(aucs + 2, seed=3), means + 2)
+
+
+def test_two_seeds_are_spread_as_far_as_student_has_it() -> None:
+    # t of 97.5% from tables: 12.706, 4.303, 2.776, 2.262 with 1, 2, 4, 9 degrees of freedom
+    for n_seeds, t in ((2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262)):
+        expected = t / 1.960 * (n_seeds / (n_seeds - 1)) ** 0.5
+        assert seed_spread(n_seeds) == pytest.approx(expected, rel=1e-3)
+    assert seed_spread(1) == 1
 
 
 def test_a_single_seed_is_itself() -> None:

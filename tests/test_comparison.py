@@ -5,10 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from aqcl import metrics
 from aqcl.activity import GROUPS
-from aqcl.comparison import SIGNIFICANCE, Comparison, ComparisonRow, compare, holm, p_value
+from aqcl.bootstrap import interval, resample_seeds
+from aqcl.comparison import (
+    SIGNIFICANCE,
+    Comparison,
+    ComparisonRow,
+    compare,
+    holm,
+    p_value,
+    seed_freedom,
+)
 from aqcl.errors import ConfigError, DataError
 from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
@@ -246,6 +256,49 @@ def test_beyond_all_resamples_p_is_the_tail_of_a_normal_distribution() -> None:
     assert p_value(few) == pytest.approx(2 / 51)
     crossing = np.append(at_4, -1e-9)
     assert p_value(crossing) == pytest.approx(2 * 2 / 1002)
+
+
+def test_with_few_degrees_of_freedom_the_tail_is_students() -> None:
+    draws = np.random.default_rng(1).normal(size=1000)
+    at_4 = draws - draws.mean() + 4 * draws.std(ddof=1)
+    # beyond 4 * 2.776 / 1.960 = 5.666 with 4 degrees of freedom, by scipy.stats.t
+    assert p_value(at_4, 4.0) == pytest.approx(2 * stats.t.sf(5.666, 4), rel=1e-3)
+    assert p_value(at_4, 1e9) == pytest.approx(p_value(at_4))
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize(("of_users", "of_seeds"), [(0.0, 1.0), (1.0, 1.0), (1.0, 3.0), (3.0, 1.0)])
+def test_where_nothing_differs_a_difference_is_rarely_seen(
+    n_seeds: int, of_users: float, of_seeds: float
+) -> None:
+    """Of 95% intervals at most about 5% lie beside zero, of p below 0.01 about 1%."""
+    rng = np.random.default_rng(n_seeds)
+    wrong, far, tries = 0, 0, 600
+    for _ in range(tries):
+        ours = of_users * rng.normal() + of_seeds * rng.normal(size=n_seeds)
+        resamples = ours[:, None, None] + of_users * rng.normal(size=400)
+        differences = resample_seeds(resamples, seed=0)[0]
+        low, high = interval(differences)
+        p = p_value(differences, seed_freedom(ours, np.zeros(n_seeds), differences))
+        assert low is not None
+        assert high is not None
+        assert p is not None
+        wrong += low > 0 or high < 0
+        far += p < 0.01
+    assert wrong <= 0.08 * tries
+    assert far <= 0.025 * tries
+
+
+def test_the_freedom_of_a_difference_is_that_of_its_seeds_where_they_alone_scatter() -> None:
+    ours, base = np.array([0.1, 0.3, 0.2, 0.6]), np.zeros(4)
+    resamples = np.repeat(ours[:, None, None], 4000, axis=2)
+    differences = resample_seeds(resamples, seed=0)[0]
+    assert seed_freedom(ours, base, differences) == pytest.approx(3, rel=0.1)
+    assert seed_freedom(ours, base[:1], differences) == pytest.approx(3, rel=0.1)
+    # ten times their variance in the users: 11 times the total, 121 times the freedom
+    noise = np.random.default_rng(0).normal(size=4000) * differences.std() * 10**0.5
+    assert seed_freedom(ours, base, differences + noise) == pytest.approx(3 * 121, rel=0.15)
+    assert seed_freedom(ours[:1], base[:1], noise) == np.inf
 
 
 def test_results_from_before_p_values_are_read() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aqcl.comparison import compare
 from aqcl.config import build, override, read_toml
+from aqcl.evaluate import evaluate
 from aqcl.experiment import resolve
 from aqcl.prepare.pipeline import PrepareSettings
+from tests.evaluated_runs import THRESHOLDS, made_run
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIFICATIONS = sorted(
@@ -102,6 +105,45 @@ def test_stored_comparisons_follow_from_their_runs(path: Path) -> None:
                 ]
                 assert claim["difference"] == pytest.approx(pair[0] - pair[1], abs=1e-9)
                 assert (claim["verdict"] == "yes") == (claim["difference_low"] > 0)
+
+
+def test_restated_intervals_are_nearly_those_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a tenth of their width; p within a factor of two where it is not tiny."""
+    runs = {
+        "DIN": [made_run(1.0 + 0.05 * s, s) for s in range(5)],
+        "AQCL": [made_run(1.3 - 0.1 * s, 10 + s) for s in range(5)],
+    }
+    anew = compare(runs, "DIN", THRESHOLDS, 400).to_json()
+    with monkeypatch.context() as former:
+        former.setattr("aqcl.bootstrap.seed_spread", lambda n_seeds: 1.0)
+        stored = compare(runs, "DIN", THRESHOLDS, 400).to_json()
+    del stored["intervals"]
+    results = {
+        "comparisons": {"best": stored},
+        "runs": [
+            {
+                "method": name,
+                "cell": "best",
+                "seed": seed,
+                "test": evaluate(run, THRESHOLDS, 1).to_json(),
+            }
+            for name, seeds in runs.items()
+            for seed, run in enumerate(seeds)
+        ],
+    }
+    narrow = [dict(row) for row in stored["rows"]]
+    restate = load_script("restate").restate
+    assert restate(results)
+    assert stored["intervals"] == "restated"
+    for old, got, expected in zip(narrow, stored["rows"], anew["rows"], strict=True):
+        names = ["auc"] + ["difference", "rela_impr"] * (old["configuration"] == "AQCL")
+        for name in names:
+            width, wanted = (r[f"{name}_high"] - r[f"{name}_low"] for r in (got, expected))
+            assert width > old[f"{name}_high"] - old[f"{name}_low"]
+            assert width == pytest.approx(wanted, rel=0.15)
+            for end in (f"{name}_low", f"{name}_high"):
+                assert got[end] == pytest.approx(expected[end], abs=0.12 * wanted)
+    assert not restate(results)  # once only
 
 
 def row(configuration: str, auc: float, **more: Any) -> dict[str, Any]:

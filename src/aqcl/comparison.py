@@ -12,13 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from aqcl import metrics
-from aqcl.bootstrap import affordable, interval, resample_seeds, resample_users
+from aqcl.bootstrap import (
+    affordable,
+    interval,
+    resample_seeds,
+    resample_users,
+    seed_spread,
+    t_quantile,
+    t_tail,
+)
 from aqcl.config import choose
 from aqcl.errors import DataError
 from aqcl.evaluate import N_REPLICATES, Counts, Mask, count_rows, defined, group_masks, plain
 from aqcl.predictions import ROW_COLUMNS, Predictions
 
 Floats = npt.NDArray[np.float64]
+Intervals = Literal["widened", "restated"]
+"""Whether what few seeds do not say of their scatter was made up for when they were resampled, or
+afterwards, from the AUC of each, by results whose predictions are gone."""
 Verdict = Literal["base", "better", "worse", "no difference shown", "too few users to tell"]
 
 SIGNIFICANCE: Final = 0.05
@@ -62,8 +73,7 @@ class ComparisonRow:
     @property
     def finding(self) -> str:
         """The verdict, and whether it holds when one counts how many were looked for."""
-        weak = self.verdict in ("better", "worse") and (self.holm or 0.0) > SIGNIFICANCE
-        return f"{self.verdict}, not after Holm" if weak else self.verdict
+        return finding(self.verdict, self.holm)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class Comparison:
     thresholds: tuple[int, int]
     replicates: int
     seed: int
+    intervals: Intervals = "widened"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -88,6 +99,12 @@ class Comparison:
         return Comparison(**{**values, "rows": rows, "thresholds": (low, high)})
 
 
+def finding(verdict: str, holm: float | None) -> str:
+    """A verdict, and whether it holds when one counts how many were looked for."""
+    weak = verdict in ("better", "worse") and (holm or 0.0) > SIGNIFICANCE
+    return f"{verdict}, not after Holm" if weak else verdict
+
+
 def compare(
     configurations: Mapping[str, Sequence[Predictions]],
     base: str,
@@ -98,8 +115,9 @@ def compare(
 ) -> Comparison:
     """Compare configurations, each run with one or more seeds, against one of them.
 
-    Users are resampled, the same ones for all runs, and then the seeds of each configuration;
-    configurations with the same number of seeds share the choice, run i standing beside run i.
+    Users are resampled, the same ones for all runs, and then the seeds of each configuration,
+    spread as few seeds need (`bootstrap.resample_seeds`); configurations with the same number of
+    seeds share the choice, run i standing beside run i.
 
     Args:
         configurations: the predictions of each seed, on the same rows in the same order.
@@ -114,29 +132,74 @@ def compare(
         DataError: a configuration without runs, or runs on different rows.
     """
     choose(configurations, base, "base")
-    first = _check_rows(configurations, base)
+    return measure(configurations, thresholds, replicates, masks, base).against(base, untrained)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Configurations whose users and seeds are resampled: ready to be compared with any of them."""
+
+    aucs: Mapping[str, Floats]
+    """Of each seed on each group, by configuration."""
+    resampled: Mapping[str, Floats]
+    """Of each group over the resamples, by configuration."""
+    counts: Mapping[str, Counts]
+    """By group."""
+    thresholds: tuple[int, int]
+    replicates: int
+    seed: int
+
+    def against(self, base: str, untrained: Collection[str] = ()) -> Comparison:
+        """All configurations beside one of them; for the arguments see `compare`."""
+        rows = []
+        for g, (group, counts) in enumerate(self.counts.items()):
+            base_aucs = self.aucs[base][:, g], self.resampled[base][g]
+            for name, aucs in self.aucs.items():
+                ours = aucs[:, g], self.resampled[name][g]
+                row = _compared(name, group, counts, ours, base_aucs)
+                rows.append(replace(row, verdict="base", p_value=None) if name == base else row)
+        rows = corrected(rows, untrained)
+        return Comparison(tuple(rows), base, self.thresholds, self.replicates, self.seed)
+
+
+def measure(
+    configurations: Mapping[str, Sequence[Predictions]],
+    thresholds: tuple[int, int],
+    replicates: int = N_REPLICATES,
+    masks: Mapping[str, Mask] | None = None,
+    reference: str | None = None,
+) -> Measured:
+    """Resample the users and seeds of configurations; `compare` says how.
+
+    Args:
+        configurations: the predictions of each seed, on the same rows in the same order.
+        thresholds: the most clicks of a non-active and of a slightly active user.
+        replicates: resamples; at most 200 are taken above a million rows.
+        masks: rows of each group, in place of those by the users' activity.
+        reference: the configuration whose rows the others must have; the first if not given.
+
+    Raises:
+        DataError: a configuration without runs, or runs on different rows.
+    """
+    first = _check_rows(configurations, reference or next(iter(configurations)))
     seed = 0  # of the resampling: the same for all, so that what is common cancels
     masks = group_masks(first, thresholds) if masks is None else masks
-    counts = count_rows(first, list(masks.values()))
+    counts = dict(zip(masks, count_rows(first, list(masks.values())), strict=True))
     replicates = affordable(replicates, len(first))
     runs = [run for seeds in configurations.values() for run in seeds]
     aucs, resampled = resample_users(runs, list(masks.values()), replicates, seed)
-    measured: dict[str, tuple[Floats, Floats]] = {}
+    of_seeds, of_resamples = {}, {}
     start = 0
     for name, seeds in configurations.items():
         stop = start + len(seeds)
-        measured[name] = aucs[start:stop], resample_seeds(resampled[start:stop], seed)
+        of_seeds[name] = aucs[start:stop]
+        of_resamples[name] = resample_seeds(resampled[start:stop], seed)
         start = stop
-    rows = []
-    for g, group in enumerate(masks):
-        base_aucs = measured[base][0][:, g], measured[base][1][g]
-        for name, (own, own_resampled) in measured.items():
-            row = _compared(name, group, counts[g], (own[:, g], own_resampled[g]), base_aucs)
-            rows.append(replace(row, verdict="base", p_value=None) if name == base else row)
-    return Comparison(tuple(_corrected(rows, untrained)), base, thresholds, replicates, seed)
+    return Measured(of_seeds, of_resamples, counts, thresholds, replicates, seed)
 
 
-def _corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
+def corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
+    """The rows with Holm's correction for all configurations that were trained, and all groups."""
     claims = [
         k
         for k, row in enumerate(rows)
@@ -159,13 +222,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def p_value(differences: Floats) -> float | None:
+def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
     """Two-sided p of a bootstrap: twice the smaller share of resamples on one side of zero.
 
     One resample is added to each side, so that no finite number of them gives 0. Where all lie on
-    one side, their number alone would limit p: the tail of the normal distribution with their mean
-    and standard deviation says how far zero is, and is taken where it is smaller. None where a
-    difference is not defined.
+    one side, their number alone would limit p: the tail of Student's distribution with their mean
+    and standard deviation says how far zero is. None where a difference is not defined.
+
+    Args:
+        differences: over the resamples, spread so that 95% of them are a 95% interval.
+        freedom: how many values stand behind their standard deviation; the fewer, the heavier the
+            tail.
 
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 16.
     """
@@ -173,11 +240,35 @@ def p_value(differences: Floats) -> float | None:
         return None
     below, above = (differences <= 0).sum() + 1, (differences >= 0).sum() + 1
     share = float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
-    if min(below, above) > 1 or len(differences) < FEWEST_FOR_TAIL:
+    spread = float(differences.std(ddof=1)) if len(differences) >= FEWEST_FOR_TAIL else 0.0
+    if min(below, above) > 1 or spread == 0:
         return share
-    spread = float(differences.std(ddof=1))
-    distance = abs(float(differences.mean())) / spread if spread > 0 else 0.0
-    return min(share, math.erfc(distance / math.sqrt(2)))
+    distance = abs(float(differences.mean())) / spread
+    # at the ends of a 95% interval p is 0.05, whatever the freedom
+    return t_tail(distance * t_quantile(freedom) / t_quantile(math.inf), freedom)
+
+
+def seed_freedom(ours: Floats, base: Floats, differences: Floats) -> float:
+    """Degrees of freedom of a difference whose variance is partly that of a few seeds.
+
+    Args:
+        ours: a configuration's AUC with each seed.
+        base: the base's; paired with ours where they are equally many.
+        differences: over the resamples.
+
+    Reference: Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    parts = [ours - base] if len(ours) == len(base) else [ours, base]
+    # of a mean over drawn seeds, as `resample_seeds` spreads it
+    variances = {
+        k: float(part.var()) / len(part) * seed_spread(len(part)) ** 2
+        for k, part in enumerate(parts)
+        if len(part) > 1
+    }
+    weighted = sum(variance**2 / (len(parts[k]) - 1) for k, variance in variances.items())
+    # The resamples hold this variance and the users', but for chance.
+    total = max(float(differences.var(ddof=1)), sum(variances.values()))
+    return total**2 / weighted if weighted > 0 else math.inf
 
 
 def _compared(
@@ -189,8 +280,9 @@ def _compared(
 ) -> ComparisonRow:
     """A row from the AUC of each seed and over the resamples, of a configuration and the base."""
     aucs, resampled = ours
-    low, high = interval(resampled)
-    difference_low, difference_high = interval(resampled - base[1])
+    differences = resampled - base[1]
+    low, high = interval(resampled.clip(0, 1))
+    difference_low, difference_high = interval(differences)
     ratio_low, ratio_high = interval(_rela_impr(resampled, base[1]))
     return ComparisonRow(
         configuration=configuration,
@@ -207,8 +299,8 @@ def _compared(
         rela_impr=defined(metrics.rela_impr(float(aucs.mean()), float(base[0].mean()))),
         rela_impr_low=ratio_low,
         rela_impr_high=ratio_high,
-        verdict=_verdict(difference_low, difference_high, counts),
-        p_value=p_value(resampled - base[1]),
+        verdict=judge(difference_low, difference_high, counts),
+        p_value=p_value(differences, seed_freedom(aucs, base[0], differences)),
     )
 
 
@@ -216,7 +308,8 @@ def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
     return np.array([metrics.rela_impr(*pair) for pair in zip(auc, base_auc, strict=True)])
 
 
-def _verdict(low: float | None, high: float | None, counts: Counts) -> Verdict:
+def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
+    """What an interval of the difference says, if there are users enough to say anything."""
     few = counts["users"] < _FEWEST_USERS or counts["positives"] < _FEWEST_POSITIVES
     if low is None or high is None or few:
         return "too few users to tell"

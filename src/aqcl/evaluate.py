@@ -152,7 +152,7 @@ def auc_by_activity(
     counts = count_rows(seeds[0], masks)
     points = []
     for b in range(len(edges)):
-        low, high = interval(resampled[b])
+        low, high = interval(resampled[b].clip(0, 1))
         highest = int(edges[b + 1]) - 1 if b + 1 < len(edges) else None
         points.append(
             ActivityPoint(

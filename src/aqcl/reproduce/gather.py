@@ -9,7 +9,7 @@ import torch
 
 from aqcl import __version__
 from aqcl.assessment import assess, predictions_of
-from aqcl.comparison import Comparison, compare
+from aqcl.comparison import measure
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
@@ -23,6 +23,8 @@ from aqcl.yardsticks import yardstick_predictions
 
 GROUP_NAMES = (ALL, "non-active", "slightly-active", "highly-active")
 """Of the numbers that the paper prints, in its order."""
+WORDS = {"better": "yes", "worse": "no, the opposite", "no difference shown": "not shown"}
+"""What a verdict on a method says of a claim for it."""
 
 
 def gather(
@@ -156,28 +158,13 @@ def _comparison(
         name: evaluate(found, dataset.thresholds).to_json()
         for name, found in yardstick_predictions(dataset, "test").items()
     }
-    compared: dict[str, Comparison] = {}
-
-    def against(base: str, others: Iterable[str]) -> Comparison:
-        if base not in compared:
-            compared[base] = compare(
-                {
-                    label: predictions[label]
-                    for label in dict.fromkeys((base, *others))
-                    if label in predictions
-                },
-                base,
-                dataset.thresholds,
-            )
-        return compared[base]
-
-    if spec.base in complete:
-        outcome["comparison"] = against(spec.base, complete).to_json()
+    measured = measure(predictions, dataset.thresholds)
+    compared = {base: measured.against(base).to_json() for base in complete}
+    outcome["comparison"] = compared.get(spec.base)
     outcome["claims"] = []
     for claim in spec.claims:
         if {claim.method, claim.base} <= complete.keys():
-            others = [c.method for c in spec.claims if c.base == claim.base]
-            rows = against(claim.base, others).to_json()["rows"]
+            rows = compared[claim.base]["rows"]
             row = next(
                 r for r in rows if (r["configuration"], r["group"]) == (claim.method, claim.group)
             )
@@ -226,7 +213,6 @@ def _named(claim: Any) -> dict[str, Any]:
 
 def _claim(claim: Any, row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict[str, Any]:
     """Whether an interval confirms a claim; with what the paper has, where it prints numbers."""
-    words = {"better": "yes", "worse": "no, the opposite", "no difference shown": "not shown"}
     k = GROUP_NAMES.index(claim.group)
     printed = None
     if all(len(paper.get(name, ())) > k for name in (claim.method, claim.base)):
@@ -236,7 +222,7 @@ def _claim(claim: Any, row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict
     numbers = {key: row[key] for name in keys for key in (name, f"{name}_low", f"{name}_high")}
     return {
         **_named(claim),
-        "verdict": words.get(row["verdict"], row["verdict"]),
+        "verdict": WORDS.get(row["verdict"], row["verdict"]),
         "holm": row["holm"],
         **numbers,
         "paper_rela_impr": printed,

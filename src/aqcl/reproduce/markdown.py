@@ -50,7 +50,7 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
 
 def tuning_lines(outcome: Mapping[str, Any]) -> str:
     """What each study chose on the validation rows, and whether its penalty lies at an edge."""
-    lines = []
+    found: dict[str, list[str]] = {}
     for key, study in outcome["studies"].items():
         dataset, _, backbone = key.partition("/")
         chosen = []
@@ -63,21 +63,22 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
             edge = "" if inside else ", AT THE EDGE of its range"
             chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings}{edge})")
         if chosen:
-            lines.append(
+            found.setdefault(_budget(study), []).append(
                 f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
             )
-    if not lines:
-        return ""
+    return "\n\n".join("\n".join([head, "", *lines]) for head, lines in found.items())
+
+
+def _budget(study: Mapping[str, Any]) -> str:
     again = (
         f", the best {study['confirm']} with {study['confirm_seeds']} more seeds"
         if study.get("confirm")
         else ""
     )
-    head = (
+    return (
         f"Tuned in {study['trials']} trials of each method{again}; best validation "
         f"{study['objective']}:"
     )
-    return "\n".join([head, "", *lines])
 
 
 def _value_of_winner(method: Mapping[str, Any]) -> float:
@@ -119,11 +120,12 @@ def counts_beside(facts: Mapping[str, Any]) -> list[tuple[str, int | None]]:
 
 def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
     """How well interests separate latents, in numbers."""
-    lines = []
+    lines, missing = [], []
     for key, found in outcome.get("latents", {}).items():
         title = outcome["datasets"][key]["title"]
         if "missing" in found:
-            return [f"{title}: {found['missing']}"]
+            missing.append(f"{title}: {found['missing']}")
+            continue
         for name, measured in found["separation"].items():
             for how, one in measured.items():
                 lines.append(
@@ -131,9 +133,9 @@ def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
                     f"| {one['purity']:.3f} | {one['chance']:.3f} |"
                 )
     if not lines:
-        return []
+        return missing
     head = "| data | latents of | divided | silhouette | neighbours alike | by chance |"
-    return ["\n".join([head, "|---|---|---|---|---|---|", *lines])]
+    return ["\n".join([head, "|---|---|---|---|---|---|", *lines]), *missing]
 
 
 def finished_comparisons(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -171,10 +173,12 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
     counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
+    is_restated = comparison["comparison"].get("intervals") == "restated"
+    restated = " Intervals were widened afterwards, from the AUC of each seed." * is_restated
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
         "paired 95% interval over users and seeds, bold where it is beside zero, † where that does "
-        "not survive Holm's correction; the paper's AUC in brackets.",
+        f"not survive Holm's correction; the paper's AUC in brackets.{restated}",
         "",
         f"| method | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
