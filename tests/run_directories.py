@@ -44,7 +44,7 @@ def scored_run(out: Path, dataset: Dataset, quality: float = 1.0, **settings: An
         fingerprint="f",
         settings={"seed": experiment.seed},
         source={"dataset": dataset.manifest.fingerprint},
-        content={"steps": 1},
+        content={"steps": 1, "best_step": 1},
     )
     run = Run(out, experiment, write_manifest(out, manifest))
     return run.record("test", predictions, evaluate(predictions, dataset.thresholds, 50).to_json())

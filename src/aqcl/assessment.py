@@ -15,6 +15,7 @@ from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
 from aqcl.scoring import facts_of, load_backbone, pick_device, score
 from aqcl.splits import SplitName
+from aqcl.warm_up import warm_up_notes
 from aqcl.yardsticks import yardstick_predictions
 
 
@@ -102,6 +103,8 @@ class RunComparison:
     """The runs of each configuration, one for each seed."""
     yardsticks: tuple[str, ...]
     """Configurations that were not trained."""
+    warm_up: tuple[str, ...] = ()
+    """What is known of runs whose weights are from before the end of a warm-up."""
 
     def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
         """The configurations that know less than the best yardstick."""
@@ -178,6 +181,13 @@ def compare_runs(
         split,
         {label: tuple(run.path for run in runs) for label, runs in configurations.items()},
         tuple(yardsticks),
+        tuple(
+            note
+            for label, runs in configurations.items()
+            for note in warm_up_notes(
+                label, runs[0].experiment, [run.manifest.content["best_step"] for run in runs]
+            )
+        ),
     )
 
 

@@ -15,6 +15,8 @@ from aqcl import cli_results
 from aqcl.console import Json, Set, show, show_json
 from aqcl.errors import AqclError
 
+logger = logging.getLogger(__name__)
+
 USER_ERROR = 2
 """Exit code of a user's mistake."""
 INTERRUPTED = 130
@@ -132,12 +134,15 @@ def train(
     from aqcl.experiment import resolve
     from aqcl.progress import training_bar
     from aqcl.train import train
+    from aqcl.warm_up import warm_up_notes
 
     resolved = resolve(values)
     label = resolved.label.replace("/", "-").replace(" ", "-")
     place = out or Path("runs") / f"{label}-seed{resolved.seed}"
     with training_bar(resolved.label, quiet=as_json) as listen:
         run = train(resolved, place, resume=resume, listen=listen)
+    for note in warm_up_notes(resolved.label, resolved, [run.manifest.content["best_step"]]):
+        logger.warning(note)
     if as_json:
         summary = {"run": str(run.path), **run.manifest.content, "valid": run.metrics()["valid"]}
         show_json(summary)

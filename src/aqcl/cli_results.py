@@ -72,6 +72,7 @@ def compare(
         facts["runs"] = runs_of
         facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
         facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
+        facts["warm_up"] = list(result.warm_up)
         show_json({**facts, **result.comparison.to_json()})
         return
     from aqcl.tables import comparison_table

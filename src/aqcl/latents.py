@@ -23,6 +23,7 @@ from aqcl.scoring import (
     load_backbone,
 )
 from aqcl.streams import numpy_stream
+from aqcl.warm_up import warming
 
 NEIGHBOURS = 10
 """Nearest latents whose interests are compared with a latent's own."""
@@ -74,7 +75,7 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
         state = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
         made.load_state_dict(state)
         made.eval()
-        if int(made.steps) <= made.options.warmup_steps:
+        if name in warming(experiment, int(made.steps)):
             raise ConfigError(
                 f"{run.path}: was trained for {int(made.steps)} steps, and its codebook is set "
                 f"after {made.options.warmup_steps}; train longer or lower "

@@ -89,6 +89,7 @@ def _reading(result: RunComparison) -> list[str]:
         f"against {below.yardstick_auc:.4f}, all users."
         for below in result.below_yardsticks()
     ]
+    lines += [f"Warning: {note}." for note in result.warm_up]
     if result.yardsticks:
         lines.append("* not trained: made of counts of training clicks.")
     lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")

@@ -86,6 +86,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     lines = []
     if result.dataset.simulated:
         lines.append("The data is simulated: it says nothing about real users.")
+    lines += [f"{note}." for note in result.warm_up]
     for below in result.below_yardsticks():
         lines.append(
             f"{below.configuration} (AUC {below.auc:.4f}) is below {below.yardstick}, which is not "

@@ -1,0 +1,84 @@
+"""Weights from before the end of a warm-up are told wherever a run is looked at."""
+
+from pathlib import Path
+
+import pytest
+
+from aqcl.assessment import compare_runs
+from aqcl.experiment import resolve
+from aqcl.report.run_report import report_runs
+from aqcl.tables import comparison_table
+from aqcl.train import train
+from aqcl.warm_up import warm_up_notes, warming
+from tests.e2e.commands import TINY_MODEL, aqcl, write_experiment
+from tests.report.test_page import Outline
+from tests.test_tables import shown
+from tests.tiny_runs import tiny_dataset, tiny_experiment
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+EARLY = (
+    "the best weights are of step {step}, within the warm-up of aqcl (99 steps): instance contrast "
+    "alone trained them, without codebook and alpha; set regularizer.aqcl.warmup_steps well below "
+    "{step}"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+def test_a_codebook_has_a_part_from_the_step_after_the_warm_up_on() -> None:
+    regularizers = {
+        "aqcl": {"warmup_steps": 5},
+        "aqcl.regularizers.aqcl:AQCL": {"warmup_steps": 6},
+        "pcl": {"warmup_steps": 7},
+        "icl": {},
+        "swav": {"warmup_steps": 99},  # its loss is its own from the first step on
+    }
+    experiment = resolve({"dataset": "d", "regularizer": regularizers})
+    assert list(warming(experiment, 5)) == ["aqcl", "aqcl.regularizers.aqcl:AQCL", "pcl"]
+    assert list(warming(experiment, 6)) == ["aqcl.regularizers.aqcl:AQCL", "pcl"]
+    assert warming(experiment, 7) == {"pcl": "prototypes"}
+    assert warming(experiment, 8) == {}
+
+
+@pytest.mark.parametrize("options", [{"weight": 0.0}, {"warmup_steps": 0}])
+def test_without_weight_or_warm_up_there_is_nothing_to_tell(options: dict[str, float]) -> None:
+    experiment = resolve({"dataset": "d", "regularizer": {"aqcl": options}})
+    assert warm_up_notes("x", experiment, [1]) == []
+
+
+def test_the_seeds_of_a_method_are_told_together() -> None:
+    experiment = resolve({"dataset": "d", "regularizer": {"aqcl": {"warmup_steps": 50}}})
+    (note,) = warm_up_notes("DIN #2", experiment, [40, 60, 30])
+    assert note.startswith("DIN #2: the best weights in 2 of 3 runs are of steps 30, 40, within")
+    assert note.endswith("warmup_steps well below 30")
+    assert warm_up_notes("DIN #2", experiment, [51, 60]) == []
+
+
+def test_comparisons_and_reports_tell_it(data: Path, tmp_path: Path) -> None:
+    late = train(tiny_experiment(data, "name=late"), tmp_path / "late")
+    early = train(
+        tiny_experiment(data, "name=early", "regularizer.aqcl.warmup_steps=99"), tmp_path / "early"
+    )
+    told = f"early: {EARLY.format(step=early.manifest.content['best_step'])}."
+    result = compare_runs([late.path, early.path], replicates=20)
+    assert f"{result.warm_up[0]}." == told
+    assert len(result.warm_up) == 1
+    assert f"Warning: {told}" in " ".join(shown(comparison_table(result)).split())
+    assert told in Outline(report_runs([late.path, early.path], replicates=20).html).text
+    assert compare_runs([late.path], replicates=20).warm_up == ()
+
+
+def test_the_command_line_tells_it(data: Path, tmp_path: Path) -> None:
+    experiment = write_experiment(tmp_path / "experiment.toml", data, TINY_MODEL)
+    warm_up = "regularizer.aqcl.warmup_steps"
+    early = aqcl("train", experiment, "-o", tmp_path / "early", "--set", f"{warm_up}=99", "--json")
+    told = f"din+aqcl: {EARLY.format(step=early.json['best_step'])}"
+    assert f"WARNING {told}\n" in early.err
+    late = aqcl("train", experiment, "-o", tmp_path / "late", "--set", f"{warm_up}=0", "--json")
+    assert "WARNING" not in late.err
+    compared = aqcl("compare", tmp_path / "early", "--replicates", 10, "--json")
+    assert compared.json["warm_up"] == [told]
