@@ -1,19 +1,23 @@
 """Weights from before the end of a warm-up are told wherever a run is looked at."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aqcl.assessment import compare_runs
 from aqcl.experiment import resolve
 from aqcl.report.run_report import report_runs
+from aqcl.search.work import run_search
 from aqcl.tables import comparison_table
 from aqcl.train import train
 from aqcl.warm_up import warm_up_notes, warming
+from tests.alpha_searches import values_of
 from tests.e2e.commands import TINY_MODEL, aqcl, write_experiment
 from tests.report.test_page import Outline
+from tests.searches import DIN_AND_AQCL, short_search
 from tests.test_tables import shown
-from tests.tiny_runs import tiny_dataset, tiny_experiment
+from tests.tiny_runs import AQCL, tiny_dataset, tiny_experiment
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -70,6 +74,27 @@ def test_comparisons_and_reports_tell_it(data: Path, tmp_path: Path) -> None:
     assert f"Warning: {told}" in " ".join(shown(comparison_table(result)).split())
     assert told in Outline(report_runs([late.path, early.path], replicates=20).html).text
     assert compare_runs([late.path], replicates=20).warm_up == ()
+
+
+def test_a_study_tells_it_of_its_winners(data: Path, tmp_path: Path) -> None:
+    values = short_search(data, trials=2, widen=0, methods=DIN_AND_AQCL)
+    values["regularizer"] = {"aqcl": {**AQCL, "warmup_steps": 99}}
+    summary = run_search(values, tmp_path / "study")
+    step = summary["methods"]["din+aqcl"]["best"]["best_step"]
+    assert [note for note in summary["notes"] if "warm-up" in note] == [
+        f"din+aqcl: {EARLY.format(step=step)}"
+    ]
+
+
+@pytest.mark.parametrize("change", [{"warmup_steps": 99}, {"learn_alpha": {"every": 99}}])
+def test_an_alpha_that_never_moved_is_not_told_as_found(
+    data: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    # 4.9 lies in the outer tenth of the range, which says nothing of an alpha that is only given.
+    summary = run_search(values_of(data, "one-run", w1=4.9, **change), tmp_path / "study")
+    (note,) = summary["notes"]
+    assert note.startswith("alpha was not found, it is the one given: the best weights are of step")
+    assert note.endswith("regularizer.aqcl.learn_alpha.every lower")
 
 
 def test_the_command_line_tells_it(data: Path, tmp_path: Path) -> None:

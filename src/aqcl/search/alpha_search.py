@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aqcl.config import as_values
+from aqcl.config import as_values, build
 from aqcl.dataset import open_dataset
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_regularizer, resolve
-from aqcl.regularizers.aqcl import AQCL
+from aqcl.regularizers.aqcl import AQCL, AQCLOptions
 from aqcl.train import Listener, train
 
 
@@ -26,6 +26,8 @@ class AlphaOutcome:
     """Time spent training and evaluating."""
     history: list[dict[str, Any]]
     """What happened, in order, as plain values."""
+    moved: bool = True
+    """Whether alpha is another than at the start of the search."""
 
 
 def learn_alpha(
@@ -61,7 +63,16 @@ def learn_alpha(
         }
         for line in log
     ]
-    return AlphaOutcome(content["alpha"], value, content["rows"], content["seconds"], history)
+    given = build(AQCLOptions, experiment.regularizer[name], f"regularizer.{name}").shape()
+    return AlphaOutcome(
+        options=content["alpha"],
+        value=value,
+        rows=content["rows"],
+        seconds=content["seconds"],
+        history=history,
+        # As the run tells an alpha that has made no step.
+        moved=content["alpha"] != given.moved(given.free()).options(),
+    )
 
 
 def _is_alpha(key: str, name: str) -> bool:

@@ -244,9 +244,21 @@ def _summary(
         "confirm_seeds": 0,
         **cost,
         "elapsed_seconds": cost["seconds"],
-        "notes": _remarks(best["parameters"], space),
+        "notes": (_remarks(best["parameters"], space) if outcome.moved else [_unmoved(plan, best)]),
         "methods": {ONLY: method},
     }
+
+
+def _unmoved(plan: SearchPlan, best: Mapping[str, Any]) -> str:
+    """That the alpha of the one run is the one it was given, and how to have one found."""
+    name = alpha_owner(plan.experiment)
+    options, key = plan.experiment.regularizer[name], regularizer_key(name)
+    return (
+        f"alpha was not found, it is the one given: the best weights are of step "
+        f"{best['best_step']}, and alpha moves every {options['learn_alpha']['every']} steps after "
+        f"a warm-up of {options['warmup_steps']}; set {key}.warmup_steps or "
+        f"{key}.learn_alpha.every lower"
+    )
 
 
 def _remarks(parameters: Mapping[str, Any], space: Mapping[str, Range]) -> list[str]:

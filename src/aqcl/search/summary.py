@@ -32,6 +32,7 @@ from aqcl.search.standing import Record, Standing
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.trials import clean_up
 from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
+from aqcl.warm_up import warm_up_notes
 
 FIGURES: Final = "figures"
 FEWEST_FOR_IMPORTANCE: Final = 10
@@ -65,7 +66,7 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
         "elapsed_seconds": (
             round((max(ended) - min(begun)).total_seconds(), 3) if begun and ended else 0.0
         ),
-        "notes": [*standing.notes, *_remarks(methods)],
+        "notes": [*standing.notes, *_remarks(methods), *_warm_up_remarks(standing)],
         "methods": methods,
     }
 
@@ -197,6 +198,17 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
                 f"{penalty['touches']} end of {penalty['range']}: the best may lie beyond, and a "
                 "comparison with this winner is not fair yet"
             )
+    return notes
+
+
+def _warm_up_remarks(standing: Standing) -> list[str]:
+    """Which winners' weights are from before the end of a warm-up."""
+    notes = []
+    for method in standing.plan.methods:
+        best = standing.best(method.name)
+        if best is not None:
+            steps = [best.trial.user_attrs["best_step"]]
+            notes += warm_up_notes(method.name, winner_of(method, best), steps)
     return notes
 
 
