@@ -78,7 +78,8 @@ def test_a_line_of_the_log_tells_where_the_run_is(whole: Run) -> None:
     ]
     for line in lines:
         assert {"logloss", "valid_auc", "valid_logloss", "seconds", "aqcl/value"} <= line.keys()
-    assert {"aqcl/codebook", "aqcl/perplexity", "aqcl/dead_codewords"} <= lines[-1].keys()
+    codebook = ("codebook", "nearest_perplexity", "perplexity", "dead_codewords")
+    assert {f"aqcl/{key}" for key in codebook} <= lines[-1].keys()
     assert all(0 <= line["data_wait"] <= 1 for line in lines)
     assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
 

@@ -85,22 +85,30 @@ def diagnostics(
 ) -> dict[str, Tensor]:
     """Numbers that tell whether codewords and latents are in order.
 
+    `nearest_perplexity` is over how many codewords the samples of this batch lie evenly, each at
+    its nearest: 1 if all lie at one, and at most the smaller of B and T. Dropout in the latents
+    spreads them. `perplexity`, `batch_perplexity` and `dead_codewords` are of the balanced
+    assignment, which spreads samples over all codewords wherever they lie, and so tell nothing of
+    a collapse.
+
     Args:
         z: projected latents of the samples.
         view: projected latents of their views.
         codebook: codewords of length one.
         codes: index of the codeword that each sample is assigned to.
-        usage: share of samples that each codeword got of late.
+        usage: moving share of the samples assigned to each codeword; 1/T each at the start.
         top_k: K, the number of nearest codewords that are positive.
     """
     z, view = unit(z), unit(view)
     share = usage / usage.sum()
     batch_share = torch.bincount(codes, minlength=len(share)) / len(codes)
-    nearest = (z @ codebook.T).topk(min(top_k, len(codebook)), dim=1).values
+    nearest = (z @ codebook.T).topk(min(top_k, len(codebook)), dim=1)
+    nearest_share = torch.bincount(nearest.indices[:, 0], minlength=len(share)) / len(codes)
     return {
         "view_similarity": (z * view).sum(1).mean(),
-        "interest_similarity": nearest.mean(),
+        "interest_similarity": nearest.values.mean(),
         "uniformity": uniformity(z[:DIAGNOSED_SAMPLES]),
+        "nearest_perplexity": torch.special.entr(nearest_share).sum().exp(),
         "perplexity": torch.special.entr(share).sum().exp(),
         "batch_perplexity": torch.special.entr(batch_share).sum().exp(),
         "dead_codewords": (share < DEAD_SHARE / len(share)).float().mean(),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aqcl import contrastive
 from aqcl.batch import LossTerm
+from aqcl.codebook import diagnostics
 from aqcl.config import build
 from aqcl.errors import ConfigError
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
@@ -205,6 +206,34 @@ def test_dead_codewords_are_seen() -> None:
     assert 0 < term.logs["dead_codewords"] <= 4 / 16
 
 
+def test_a_collapse_is_seen_where_the_balanced_assignment_hides_it() -> None:
+    """All latents lie at the first codeword; balancing gives them to all codewords alike."""
+    module = make_aqcl(n_codewords=16, dim=8)
+    codebook = contrastive.unit(module.codebook.detach())
+    z = codebook[0] + 1e-3 * torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+
+    codes = module._assign(contrastive.unit(z) @ codebook.T)
+    found = diagnostics(z, z, codebook, codes, module.usage, 5)
+
+    assert found["nearest_perplexity"] == 1
+    assert found["perplexity"] > 15
+    assert found["batch_perplexity"] > 8
+    assert found["dead_codewords"] == 0
+
+
+@pytest.mark.parametrize(("n_samples", "expected"), [(16, 16), (48, 16), (4, 4)])
+def test_samples_spread_over_codewords_count_up_to_the_smaller_number(
+    n_samples: int, expected: int
+) -> None:
+    module = make_aqcl(n_codewords=16, dim=8)
+    codebook = contrastive.unit(module.codebook.detach())
+    codes = torch.arange(n_samples) % 16
+
+    found = diagnostics(codebook[codes], codebook[codes], codebook, codes, module.usage, 5)
+
+    assert found["nearest_perplexity"].item() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("diagnose", [True, False])
 def test_diagnostics_come_when_they_are_asked_for(diagnose: bool) -> None:
     module = make_aqcl()
@@ -215,6 +244,7 @@ def test_diagnostics_come_when_they_are_asked_for(diagnose: bool) -> None:
         "view_similarity",
         "interest_similarity",
         "uniformity",
+        "nearest_perplexity",
         "perplexity",
         "batch_perplexity",
         "dead_codewords",

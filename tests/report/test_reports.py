@@ -14,6 +14,7 @@ from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.run_report import report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
+from aqcl.runs import open_run
 from aqcl.search.work import run_search
 from aqcl.train import train
 from tests.alpha_searches import values_of
@@ -57,6 +58,14 @@ def test_a_report_shows_every_number_of_the_comparison(runs: list[Path]) -> None
             assert f"{row.auc:.4f}" in text
         if row.rela_impr is not None and row.verdict != "base":
             assert f"{row.rela_impr:+.2f}" in text
+
+
+def test_a_report_tells_the_perplexity_that_sees_a_collapse(runs: list[Path]) -> None:
+    text = Outline(report_runs(runs[2:], replicates=50).html).text
+    found = open_run(runs[2]).log()[-1]["aqcl/nearest_perplexity"]
+    assert 1 <= found <= 8
+    assert f"{found:.2f}" in text
+    assert "Perplexity, nearest" in text
 
 
 def test_a_report_is_small_and_the_same_each_time(runs: list[Path]) -> None:

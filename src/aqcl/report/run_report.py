@@ -31,7 +31,14 @@ from aqcl.search.summary import alpha_pictures
 from aqcl.splits import SplitName
 from aqcl.yardsticks import yardstick_predictions
 
-CODEBOOK = ("perplexity", "dead_codewords", "view_similarity", "interest_similarity", "uniformity")
+CODEBOOK = (
+    "nearest_perplexity",
+    "perplexity",
+    "dead_codewords",
+    "view_similarity",
+    "interest_similarity",
+    "uniformity",
+)
 """What AQCL logs of its codebook and latents."""
 
 
@@ -305,15 +312,19 @@ def _alpha(
         headings = [
             "Method",
             "#Seed",
-            "#Perplexity",
+            "#Perplexity, nearest",
+            "#Perplexity, balanced",
             "#Dead codewords",
             "#Similarity of views",
             "#Similarity to interests",
             "#Uniformity",
         ]
         caption = (
-            "Health of the codebook at the last evaluation: perplexity is how many codewords are "
-            "used evenly, a dead one is used by nobody"
+            "Health of the codebook at the last evaluation. Perplexity of the nearest: over how "
+            "many codewords the samples of a training batch lie evenly, each at its nearest; few "
+            "of all say that the codebook has collapsed, and more than rows in a batch it cannot "
+            "be. Balanced perplexity and dead codewords are of the assignment that spreads samples "
+            "over all codewords by construction: they tell nothing of a collapse"
         )
         parts.append(table(headings, rows, caption))
     return "".join(parts)
