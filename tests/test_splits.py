@@ -125,15 +125,30 @@ def test_settings_must_fit_the_log(values: dict[str, Any], unit: TimeUnit, match
 def test_empty_splits_are_refused_with_the_reason() -> None:
     with pytest.raises(DataError, match=r"valid would be empty .* 3 days with rows or more"):
         _assign([(0, 0), (0, 1), (0, 2), (0, 3 * DAY)], {"kind": "last-day"})
+    cuts = {"kind": "time", "valid_from": 1, "test_from": 2}
     with pytest.raises(
         DataError, match=r"train and valid would be empty \(3 rows.*range from 5 to 7.*valid_from"
     ):
-        _assign([(0, 5), (0, 6), (0, 7)], {"kind": "time", "valid_from": 1, "test_from": 2})
+        _assign([(0, 5), (0, 6), (0, 7)], cuts, "position")
 
 
 def test_one_far_off_timestamp_is_named() -> None:
-    far = 2**63 - 1
-    rows = [(0, 5), (0, 6), (0, 7), (0, 7), (0, far)]
+    rows = [(0, 5), (0, 6), (0, 7), (0, 7), (0, 10**15)]
+    told = (
+        r"31690708-.* \(1 rows\), 1970-01-01 00:00:07 \(2 rows\), 1970-01-01 00:00:06 \(1 .*until"
+    )
 
-    with pytest.raises(DataError, match=rf"{far} \(1 rows\), 7 \(2 rows\), 6 \(1 rows\).*until"):
+    with pytest.raises(DataError, match=told):
         _assign(rows, {"kind": "last-days", "days": 2})
+
+
+@pytest.mark.parametrize("unit", ["second", "day"])
+def test_times_and_cuts_are_told_as_dates(unit: TimeUnit) -> None:
+    length = DAY if unit == "second" else 1
+    rows = [(0, 19_800 * length), (0, 19_801 * length), (0, 19_802 * length)]
+    cuts = {"kind": "time", "valid_from": "2024-03-25", "test_from": 20_000 * length}
+
+    with pytest.raises(DataError) as error:
+        _assign(rows, cuts, unit)
+    assert "range from 2024-03-18 to 2024-03-20" in str(error.value)
+    assert "and valid_from = 2024-03-25, test_from = 2024-10-04;" in str(error.value)

@@ -112,7 +112,7 @@ def assign(
             np.int8
         )
     if latest is None:
-        check_not_empty(np.bincount(part, minlength=len(SPLITS)), [timestamp], split)
+        check_not_empty(np.bincount(part, minlength=len(SPLITS)), [timestamp], split, unit)
     return part
 
 
@@ -159,13 +159,16 @@ def _cuts(latest: int, split: SplitSettings, unit: TimeUnit) -> tuple[int, int]:
     return cuts["valid_from"], cuts["test_from"]
 
 
-def check_not_empty(sizes: Int64s, timestamps: Iterable[Int64s], split: SplitSettings) -> None:
+def check_not_empty(
+    sizes: Int64s, timestamps: Iterable[Int64s], split: SplitSettings, unit: TimeUnit
+) -> None:
     """Check that there are rows to train, to validate and to test.
 
     Args:
         sizes: rows of each split.
         timestamps: of all rows, in pieces, read only for the message.
         split: the settings.
+        unit: of the timestamps.
 
     Raises:
         DataError: a split is empty.
@@ -175,30 +178,41 @@ def check_not_empty(sizes: Int64s, timestamps: Iterable[Int64s], split: SplitSet
     empty = [name for name, size in zip(SPLITS, sizes, strict=True) if not size]
     raise DataError(
         f"split {' and '.join(empty)} would be empty ({sizes.sum()} rows, split.kind = "
-        f"'{split.kind}'): {_reason(timestamps, split)}"
+        f"'{split.kind}'): {_reason(timestamps, split, unit)}"
     )
 
 
-def _reason(timestamps: Iterable[Int64s], split: SplitSettings) -> str:
+def _reason(timestamps: Iterable[Int64s], split: SplitSettings, unit: TimeUnit) -> str:
     if split.kind in ("last-interaction", "last-day"):
         what = "rows" if split.kind == "last-interaction" else "days with rows"
         return f"some users need 3 {what} or more; use split.kind = 'time' or a longer log"
     values, counts = _distinct(timestamps)
     largest = ", ".join(
-        f"{value} ({count} rows)"
+        f"{shown(value, unit)} ({count} rows)"
         for value, count in zip(values[:-4:-1], counts[:-4:-1], strict=True)
     )
     asked: Any = (
         f"days = {split.days}"
         if split.kind == "last-days"
-        else f"valid_from = {split.valid_from}, test_from = {split.test_from}"
+        else ", ".join(
+            f"{key} = {shown(moment(getattr(split, key), unit, key), unit)}"
+            for key in ("valid_from", "test_from")
+        )
     )
     keys = "split.days" if split.kind == "last-days" else "split.valid_from and split.test_from"
     return (
-        f"timestamps range from {values[0]} to {values[-1]}, the largest are {largest}, and "
-        f"{asked}; move the cuts with {keys}, or leave far-off rows out with split.until and "
-        "choose the cuts anew"
+        f"timestamps range from {shown(values[0], unit)} to {shown(values[-1], unit)}, the "
+        f"largest are {largest}, and {asked}; move the cuts with {keys}, or leave far-off rows "
+        "out with split.until and choose the cuts anew"
     )
+
+
+def shown(timestamp: int | np.int64, unit: TimeUnit) -> str:
+    """A timestamp as a date, with the time where it is not midnight; a position as it is."""
+    if unit == "position":
+        return str(timestamp)
+    date = str(np.datetime64(int(timestamp), "D" if unit == "day" else "s"))
+    return date.removesuffix("T00:00:00").replace("T", " ")
 
 
 def _distinct(timestamps: Iterable[Int64s]) -> tuple[Int64s, Int64s]:

@@ -133,7 +133,7 @@ def test_iso_times(tmp_path: Path, spelled: str, seconds: int) -> None:
     ("unit", "expected", "log_unit"),
     [
         ("second", [-1, 1999], "second"),
-        ("millisecond", [-1, 1], "second"),
+        ("millisecond", [-1, 1_700_000_000], "second"),
         ("day", [-1, 1999], "day"),
     ],
 )
@@ -141,15 +141,45 @@ def test_iso_times(tmp_path: Path, spelled: str, seconds: int) -> None:
 def test_integer_times(
     tmp_path: Path, unit: str, expected: list[int], log_unit: str, as_csv: bool
 ) -> None:
+    last = 1_700_000_000_999 if unit == "millisecond" else 1999
     if as_csv:
-        path = _csv(tmp_path, "user,item,timestamp\n1,2,-1\n1,2,1999\n")
+        path = _csv(tmp_path, f"user,item,timestamp\n1,2,-1\n1,2,{last}\n")
     else:
-        path = _parquet(tmp_path, timestamp=[-1, 1999])
+        path = _parquet(tmp_path, timestamp=[-1, last])
 
     log = _open(path, time_unit=unit)
 
     assert log.rows.collect()["timestamp"].to_list() == expected
     assert log.time_unit == log_unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "latest", "message"),
+    [
+        ("second", 1_709_253_268_001, "beyond the year 5000 in seconds; .*=millisecond"),
+        ("millisecond", 1_709_253_268_000_001, "beyond the year 5000 in milliseconds; .*divide"),
+        ("millisecond", 1_709_253_268, "before 1980 in milliseconds; .*=second"),
+        ("day", 1_709_253_268, "beyond the year 5000 in days; .*=second"),
+    ],
+)
+@pytest.mark.parametrize("as_csv", [True, False])
+def test_integer_times_of_another_unit_are_told(
+    tmp_path: Path, unit: str, latest: int, message: str, as_csv: bool
+) -> None:
+    good = _parquet(tmp_path, "good.parquet", timestamp=[1, 10**12 if unit == "millisecond" else 2])
+    paths = [good, _parquet(tmp_path, "bad.parquet", timestamp=[1, latest])]
+    if as_csv:
+        paths = [_csv(tmp_path, f"user,item,timestamp\n1,2,1\n1,2,{latest}\n", "bad.csv")]
+
+    with pytest.raises(
+        DataError, match=rf"bad.\w+: column 'timestamp': .*{latest}, lies {message}"
+    ):
+        _open(paths, time_unit=unit)
+
+
+def test_a_date_type_says_its_own_unit(tmp_path: Path) -> None:
+    far = _parquet(tmp_path, timestamp=[dt.date(2024, 3, 1), dt.date(9999, 12, 31)])
+    assert len(_open(far).rows.collect()) == 2
 
 
 def test_temporal_types_and_offsets(tmp_path: Path) -> None:

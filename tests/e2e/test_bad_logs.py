@@ -153,12 +153,26 @@ def test_one_far_timestamp_leaves_no_validation_and_is_named(
     frame = with_value(log, "timestamp", FUTURE)
     message = prepare_fails(frame, tmp_path, *LABELS)
     assert "split valid would be empty" in message
-    assert f"the largest are {FUTURE} (1 rows)" in message
+    assert "the largest are 2096-10-02 07:06:40 (1 rows)" in message
     assert "leave far-off rows out with split.until and choose the cuts anew" in message
     advice = ("--set", "split.until=2024-01-01", "--set", "split.days=4")
     made = prepare_succeeds(frame, tmp_path, *LABELS, *advice)
     assert made["rows_left_out_by_until"] == 1
     assert sum(split["rows"] for split in made["counts"]["splits"].values()) == len(log) - 1
+
+
+def test_milliseconds_taken_for_seconds_are_an_error_whose_advice_helps(
+    log: pl.DataFrame, tmp_path: Path
+) -> None:
+    frame = log.with_columns(pl.col("timestamp") * 1000)
+    message = prepare_fails(frame, tmp_path, *LABELS)
+    latest = int(frame["timestamp"].to_numpy().max())
+    assert message == (
+        f"log.parquet: column 'timestamp': the latest time, {latest}, lies beyond the year 5000 in "
+        "seconds; if it is in milliseconds, use --set source.time_unit=millisecond, else correct "
+        "or remove such rows"
+    )
+    prepare_succeeds(frame, tmp_path, *LABELS, "--set", "source.time_unit=millisecond")
 
 
 def test_a_timestamp_after_the_cuts_tests_and_nothing_else(

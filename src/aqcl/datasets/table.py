@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 _ROW = "__row__"
 _RESERVED = ("user", "item", "timestamp", "label", _ROW)
+_YEAR_1980, _YEAR_5000 = 315_532_800, 95_617_584_000
+"""In seconds since 1970. No click log ends before the one or after the other."""
+_IF_TOO_LATE = {
+    "second": "if it is in milliseconds, use --set source.time_unit=millisecond",
+    "millisecond": "if it is in a finer unit, divide the column where the file is made",
+    "day": "if it is in seconds, use --set source.time_unit=second, or =millisecond",
+}
+"""What to do about integer times beyond the year 5000, by the unit they were taken for."""
 
 
 @settings
@@ -35,7 +43,8 @@ class TableSettings:
     timestamp: str = "timestamp"
     """Column of times: integers, ISO dates and times, or a date type. No offset means UTC."""
     time_unit: Literal["second", "millisecond", "day"] = "second"
-    """Unit of integer timestamps."""
+    """Unit of integer timestamps. A latest time beyond the year 5000 in this unit, or before 1980
+    in milliseconds, is an error: it is in another."""
     label: str | None = None
     """Column of labels, 0 or 1; empty text says that every row is a click."""
     user_columns: dict[str, Kind] = dataclasses.field(default_factory=dict)
@@ -81,6 +90,9 @@ def open_table(settings: TableSettings) -> ClickLog:
     spelled_as_integers = _times_are_integers(files, settings.timestamp)
     mapped = [_columns(file, settings, fields, spelled_as_integers) for file in files]
     facts = [_check_rows(file, cols) for file, cols in zip(files, mapped, strict=True)]
+    if spelled_as_integers:
+        for file, cols, found in zip(files, mapped, facts, strict=True):
+            _check_unit(file, cols, found.last, settings.time_unit)
     frame = _typed_rows(files, mapped, frozenset.intersection(*(f.integer_ids for f in facts)))
     n_rows = sum(fact.n_rows for fact in facts)
     if n_rows == 0:
@@ -204,6 +216,25 @@ def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
                 raise DataError(_bad_value(file.path, row, column, at_row.item()))
     integer_ids = frozenset(c.name for c in ids if found[c.name])
     return _Facts(found["n_rows"], found["first"], found["last"], integer_ids)
+
+
+def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) -> None:
+    """Refuse integer times that lie where no log does: they count something else."""
+    if last is None:
+        return
+    if last >= (_YEAR_5000 // SECONDS_PER_DAY if unit == "day" else _YEAR_5000):
+        where, advice = "beyond the year 5000", _IF_TOO_LATE[unit]
+    elif unit == "millisecond" and last < _YEAR_1980:
+        where, advice = "before 1980", "if it is in seconds, use --set source.time_unit=second"
+    else:
+        return
+    time = next(c for c in cols if c.name == "timestamp")
+    with reading(file.path):
+        latest = file.frame.filter(time.typed == last).select(time.raw).head(1).collect().item()
+    raise DataError(
+        f"{file.path}: column '{time.raw}': the latest time, {latest}, lies {where} in {unit}s; "
+        f"{advice}, else correct or remove such rows"
+    )
 
 
 def _bad_value(path: Path, row: int, column: Column, value: Any) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 from aqcl.click_log import ClickLog
 from aqcl.errors import DataError
 from aqcl.schema import Field
-from aqcl.splits import SplitSettings, moment
+from aqcl.splits import SplitSettings, moment, shown
 from aqcl.vocab import normalised
 
 Int64s = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def take_census(log: ClickLog, context: Sequence[Field], split: SplitSettings) -
     if not n_kept:
         raise DataError(
             f"log {log.name}: no rows before split.until = {split.until}; the earliest timestamp "
-            f"is {faults.earliest}"
+            f"is {shown(faults.earliest, log.time_unit)}"
         )
     return Census(
         rows=pl.concat(held).lazy() if n_kept <= BATCH_ROWS else kept,

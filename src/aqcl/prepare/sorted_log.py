@@ -131,7 +131,7 @@ def number_rows(
 
     counts = _sum(in_order(count, partitions))
     moments = (partition.read()["timestamp"] for partition in partitions)
-    check_not_empty(counts.rows.sum(axis=0), moments, split)
+    check_not_empty(counts.rows.sum(axis=0), moments, split, time_unit)
     user_rows, user_clicks = counts.rows[:, TRAIN], counts.clicks[:, TRAIN]
     users = _number(census.columns["user"].values, user_rows, user_clicks, min_count)
     items = _number(census.columns["item"].values, counts.item_rows, counts.item_clicks, min_count)
