@@ -12,7 +12,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from aqcl import cli_results
-from aqcl.console import Json, Set, show, show_json
+from aqcl.console import Json, Set, continued_by, show, show_json
 from aqcl.errors import AqclError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ app = App(
     help="CTR prediction with auto-quantized contrastive learning, for users with few clicks. "
     "Errors are one message with exit code 2; --debug shows where they come from.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # it would end without a word
 )
 
 
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             sys.stderr.write(f"error: {error}\n")
         raise SystemExit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write("; ".join(["interrupted", *map(str, interrupt.args)]) + "\n")
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -133,13 +134,16 @@ def train(
         settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
     from aqcl.experiment import resolve
     from aqcl.progress import training_bar
+    from aqcl.runs import CONFIG
     from aqcl.train import train
     from aqcl.warm_up import warm_up_notes
 
     resolved = resolve(values)
     label = resolved.label.replace("/", "-").replace(" ", "-")
     place = out or Path("runs") / f"{label}-seed{resolved.seed}"
-    with training_bar(resolved.label, quiet=as_json) as listen:
+    again = f"aqcl train {place / CONFIG} --out {place} --resume"
+    bar = training_bar(resolved.label, quiet=as_json)
+    with continued_by(again, place / CONFIG), bar as listen:
         run = train(resolved, place, resume=resume, listen=listen)
     for note in warm_up_notes(resolved.label, resolved, [run.manifest.content["best_step"]]):
         logger.warning(note)
@@ -188,9 +192,12 @@ def search(
     if isinstance(runtime, dict):
         settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
     from aqcl.search.bar import study_bar
+    from aqcl.search.files import STUDY
     from aqcl.search.work import run_search
 
-    with study_bar(quiet=as_json) as listen:
+    again = f"aqcl search {out / STUDY} --out {out} --resume"
+    again += f" --workers {workers}" if workers > 1 else ""
+    with continued_by(again, out / STUDY), study_bar(quiet=as_json) as listen:
         summary = run_search(values, out, workers=workers, resume=resume, listen=listen)
     if as_json:
         show_json({"study": str(out), **summary})

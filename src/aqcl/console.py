@@ -3,6 +3,9 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -19,6 +22,17 @@ Set = Annotated[
 ]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 Split = Literal["train", "valid", "test"]
+
+
+@contextmanager
+def continued_by(command: str, settings: Path) -> Iterator[None]:
+    """An interruption inside says which command continues, once its file of settings is there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if settings.exists():
+            raise KeyboardInterrupt(f"continue with `{command}`") from None
+        raise
 
 
 def show(what: "RenderableType") -> None:

@@ -6,7 +6,11 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +97,29 @@ def _untouched() -> Iterator[None]:
         package.setLevel(levels[1])
         os.environ.clear()
         os.environ.update(environment)
+
+
+def interrupted(*arguments: object, once: Callable[[], bool]) -> Outcome:
+    """Run a command in processes of its own and press Ctrl-C as soon as something holds."""
+    ours = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{ours}; from aqcl.cli import main; main()"]
+    with subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        try:
+            while not once() and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return Outcome(process.returncode, out, err)
 
 
 def click_log(n_users: int = 240, each: int = 12) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,16 @@ import pytest
 
 from aqcl import __version__
 from aqcl.config import override, read_toml, to_toml
-from tests.e2e.commands import aqcl, click_log, digest, fails, succeeds, write_experiment
+from tests.e2e.commands import (
+    Outcome,
+    aqcl,
+    click_log,
+    digest,
+    fails,
+    interrupted,
+    succeeds,
+    write_experiment,
+)
 
 COMMANDS = ("prepare", "train", "search", "evaluate", "compare", "describe", "demo")
 AQCL = ("--set", "regularizer.aqcl.weight=0.1", "--set", "regularizer.aqcl.warmup_steps=4")
@@ -166,6 +176,36 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path)
         for run in (whole, killed)
     ]
     assert steps[0] == steps[1]
+
+
+def test_an_interrupted_run_says_how_to_continue(experiment: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--set", "train.epochs=500", "--set", "train.patience=500", "--json")
+    outcome = interrupted(
+        *("train", experiment, "--out", run, *options),
+        once=(run / "checkpoint.safetensors").exists,
+    )
+    command = f"aqcl train {run / 'config.toml'} --out {run} --resume"
+    assert outcome == Outcome(130, "", f"interrupted; continue with `{command}`\n")
+
+
+def test_an_interruption_before_the_first_step_says_so(tmp_path: Path) -> None:
+    outcome = interrupted("train", tmp_path / "pipe.toml", once=_waits_for(tmp_path / "pipe.toml"))
+    assert outcome == Outcome(130, "", "interrupted\n")
+
+
+def _waits_for(pipe: Path) -> Callable[[], bool]:
+    """Whether someone reads the pipe, which never ends; it is made here."""
+    os.mkfifo(pipe)
+
+    def waits() -> bool:
+        try:
+            os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return False
+        return True
+
+    return waits
 
 
 # evaluate and compare

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aqcl.describe import describe
-from tests.e2e.commands import click_log, fails, succeeds, write_experiment
+from tests.e2e.commands import Outcome, click_log, fails, interrupted, succeeds, write_experiment
 from tests.tiny_runs import tiny_dataset
 
 MODEL = """
@@ -143,6 +143,17 @@ def kill_a_worker_in_a_trial(out: Path) -> None:
     victim = multiprocessing.active_children()[0].pid
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
+
+
+def test_an_interrupted_search_says_how_to_continue(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    options = ("--workers", "2", "--set", "search.trials=50", "--json")
+    outcome = interrupted(
+        *("search", experiment, "--out", out, *options),
+        once=lambda: any(out.glob("trials/*/*/checkpoint.safetensors")),
+    )
+    command = f"aqcl search {out / 'study.toml'} --out {out} --resume --workers 2"
+    assert outcome == Outcome(130, "", f"interrupted; continue with `{command}`\n")
 
 
 def test_two_workers_of_which_one_is_killed(experiment: Path, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -224,7 +227,8 @@ def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
             process: BaseProcess = context.Process(
                 target=_worker, args=(journal.folder, theirs), daemon=True
             )
-            process.start()
+            with _unheard_interrupts():
+                process.start()
             theirs.close()
             started.append((process, ours))
         begun = time.monotonic()
@@ -249,6 +253,19 @@ def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
             f"{journal.folder}: all workers have ended before the study (exit codes {codes}; -9 is "
             "often too little memory); continue with --resume and fewer --workers"
         )
+
+
+@contextmanager
+def _unheard_interrupts() -> Iterator[None]:
+    """Processes started inside do not hear Ctrl-C, which reaches all: their parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
