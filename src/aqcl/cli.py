@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from aqcl import cli_results
 from aqcl.console import Json, Set, continued_by, show, show_json
@@ -49,11 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         else:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {error}{_advice(error)}\n")
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("; ".join(["interrupted", *map(str, interrupt.args)]) + "\n")
         raise SystemExit(INTERRUPTED) from None
+
+
+def _advice(error: Exception) -> str:
+    """What puts right a mistake that the parser of the command line knows too little about."""
+    unused = (error.unused_tokens or []) if isinstance(error, UnusedCliTokensError) else []
+    settings = " ".join(f"--set {word}" for word in unused if "=" in word)
+    return f" Each setting needs a --set of its own: {settings}" if settings else ""
 
 
 @app.command
@@ -85,7 +92,7 @@ def prepare(
         timestamp: Column of times of a table.
         label: Column of labels of a table; without it every row is a click.
         overrides: Override a setting, such as negatives.beta=0.75 or
-            source.user_columns.age=categorical.
+            source.user_columns.age=categorical; repeat it for each setting.
         overwrite: Replace another dataset that lies at `out`.
         as_json: Print what was made as JSON.
     """
@@ -119,8 +126,9 @@ def train(
     Args:
         experiment: TOML file with dataset, backbone, regularizers and training settings. The
             config.toml of a run repeats that run.
-        out: Run directory; by default runs/<label>-seed<seed>.
-        overrides: Override a setting, such as backbone.dropout=0.1 or seed=3.
+        out: Run directory; by default runs/LABEL-seedN.
+        overrides: Override a setting, such as backbone.dropout=0.1 or seed=3; repeat it for each
+            setting.
         resume: Continue the run in `out` from its latest evaluation.
         as_json: Print the outcome as JSON.
     """
@@ -179,7 +187,8 @@ def search(
         out: Study directory. `aqcl describe` tells what it holds.
         trials: Trainings of each method; short for --set search.trials.
         workers: Processes on this machine; several have one thread each.
-        overrides: Override a setting, such as search.objective=auc or train.epochs=20.
+        overrides: Override a setting, such as search.objective=auc or train.epochs=20; repeat it
+            for each setting.
         resume: Continue the study in `out`, or join it from another machine.
         as_json: Print what was found as JSON.
     """

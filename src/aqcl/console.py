@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 100
 """Columns of output that goes to no terminal, unless the environment says COLUMNS."""
 
-Set = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", negative=(), help="Override a setting, such as train.lr=0.01."),
-]
+Set = Annotated[tuple[str, ...], Parameter(name="--set", negative=(), show_default=False)]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 Split = Literal["train", "valid", "test"]
 

@@ -52,7 +52,8 @@ def find_files(path: str | list[str]) -> list[Path]:
         expanded = Path(pattern).expanduser()
         matches = [expanded] if expanded.exists() else _matches(str(expanded))
         if not matches:
-            raise DataError(f"source.path = '{pattern}': no file matches; check the path")
+            advice = "; a setting needs a --set of its own" if "=" in pattern else ""
+            raise DataError(f"source.path = '{pattern}': no file matches; check the path{advice}")
         found.update(dict.fromkeys(matches))
     if not found:
         raise DataError("source.path is an empty list; give at least one file")

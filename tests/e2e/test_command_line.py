@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from aqcl import __version__
+from aqcl.cli import app
 from aqcl.config import override, read_toml, to_toml
 from tests.e2e.commands import (
     Outcome,
@@ -341,6 +342,14 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
         (["prepare", "missing.csv", "-o", "x"], ["'missing.csv': no file matches"]),
         (["prepare", "x", "-o", "x", "--source", "tabel"], ["did you mean 'table'"]),
         (["prepare", "x.csv", "-o", "x", "--set", "a"], ["--set a: expected key=value"]),
+        (
+            ["train", "x.toml", "--set", "seed=1", "train.lr=0.1"],
+            ["['train.lr=0.1']", "Each setting needs a --set of its own: --set train.lr=0.1"],
+        ),
+        (
+            ["prepare", "-o", "x", "--set", "seed=1", "split.days=4"],
+            ["no file matches; check the path; a setting needs a --set of its own"],
+        ),
         (["demo", "--data", "moon"], ['"moon"', '"ta-feng", "oncold"']),
     ],
 )
@@ -417,6 +426,26 @@ def test_help_is_fast(arguments: list[str]) -> None:
         if seconds >= 0.5:
             seconds = min(seconds, run_process(*arguments)[1])
     assert seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("prepare", "such as negatives.beta=0.75 or source.user_columns.age=categorical; repeat"),
+        ("train", "such as backbone.dropout=0.1 or seed=3; repeat it for each setting."),
+        ("search", "such as search.objective=auc or train.epochs=20; repeat it for each setting."),
+        ("train", "by default runs/LABEL-seedN."),
+    ],
+)
+def test_help_tells_what_suits_the_command(command: str, words: str) -> None:
+    assert words in " ".join(succeeds(command, "--help").out.replace("│", "").split())
+
+
+def test_no_help_has_words_that_are_lost_as_markup() -> None:
+    for command in app:
+        function = app[command].default_command
+        if not command.startswith("-") and function is not None:
+            assert "<" not in (function.__doc__ or ""), command
 
 
 def test_help_lists_the_commands() -> None:
