@@ -66,6 +66,14 @@ def test_all_problems_are_reported_at_once_with_path_value_and_fix() -> None:
     assert "train.inner.sizes.0" in text
 
 
+def test_a_value_in_place_of_a_table_is_told_plainly() -> None:
+    with pytest.raises(ConfigError) as error:
+        build(Outer, {"name": "x", "inner": 3}, "train")
+    assert str(error.value) == (
+        "train.inner: expected a table, got 3; set its keys, as train.inner.KEY = ..."
+    )
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Outer(name="x").count = 2  # type: ignore[misc]
@@ -113,7 +121,7 @@ def test_files_that_are_not_toml_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(ConfigError, match=r"bad\.toml: not a TOML file: .*line 1"):
         read_toml(tmp_path / "bad.toml")
-    with pytest.raises(ConfigError, match="not a TOML file"):
+    with pytest.raises(ConfigError, match=r"is a directory; give a TOML file, such as experiment"):
         read_toml(tmp_path)
 
 

@@ -85,7 +85,22 @@ def test_a_resolved_experiment_survives_the_disk(
         ),
         ({"backbone": {"name": "din", "dropout": 1}}, r"backbone\.dropout: .*less than 1, got 1"),
         ({"backbone": {"name": "din", "sizes": []}}, r"backbone\.sizes: .*at least 1"),
-        ({"backbone": "din"}, r"backbone: .*dictionary, got 'din'"),
+        (
+            {"backbone": "din"},
+            r"backbone: expected a table, got 'din'; set its name, as backbone.name = \"din\"$",
+        ),
+        *(
+            (
+                {"regularizer": wrong},
+                rf"{where}: expected a table for each, got {came}; write \[regularizer.aqcl\] "
+                "with its options, or --set regularizer.aqcl.weight=0.1$",
+            )
+            for wrong, where, came in (
+                ("aqcl", "regularizer", "'aqcl'"),
+                ({"name": "aqcl"}, "regularizer.name", "'aqcl'"),
+                ({"aqcl": 3}, "regularizer.aqcl", 3),
+            )
+        ),
         ({"regularizer": {"aqlc": {}}}, r"regularizer = 'aqlc' .*did you mean 'aqcl'\?"),
         (
             {"regularizer": {"aqcl": {"topk": 3}}},
@@ -95,8 +110,6 @@ def test_a_resolved_experiment_survives_the_disk(
             {"regularizer": {"aqcl": {"view": {"mask": 0.1}}}},
             r"regularizer\.aqcl\.view\.mask: unknown key; did you mean 'mask_rate'\?",
         ),
-        ({"regularizer": {"aqcl": 3}}, r"regularizer\.aqcl: .*got 3"),
-        ({"regularizer": "aqcl"}, r"regularizer: .*got 'aqcl'"),
     ],
     ids=str,
 )

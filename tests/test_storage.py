@@ -199,7 +199,7 @@ def _edit(path: Path, **values: object) -> None:
 def test_another_format_or_version_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / "out")
 
-    with pytest.raises(StorageError, match="expected format aqcl-run, this is aqcl-dataset"):
+    with pytest.raises(StorageError, match="aqcl-run, made by `aqcl train`, this is aqcl-dataset"):
         read_manifest(tmp_path / "out", "aqcl-run")
     _edit(tmp_path / "out", format_version=2, package_version="9.9")
     with pytest.raises(StorageError, match=r"format_version 2 was written by aqcl 9\.9"):

@@ -140,6 +140,10 @@ def report(
         figures: Directory for the figures as SVG, PNG and PDF.
         as_json: Print where everything lies as JSON.
     """
+    if out.is_dir():
+        raise ConfigError(
+            f"--out {out}: is a directory; give a file, such as {out / 'report.html'}"
+        )
     from aqcl.runtime import settle_threads
 
     settle_threads()

@@ -72,6 +72,12 @@ def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
         return f"{path}: unknown key; {did_you_mean(key, known)}"
     if detail["type"] in ("missing", "missing_argument"):
         return f"{path}: this key is required; set it in the file or with --set {path}=..."
+    if detail["type"] in ("dict_type", "dataclass_type"):
+        return (
+            f"{path}: expected a table, got {detail['input']!r}; set its keys, as {path}.KEY = ..."
+        )
+    if detail["type"] == "value_error":  # of a check of ours, which says all there is to say
+        return f"{path}: {detail['ctx']['error']}" if path else str(detail["ctx"]["error"])
     return f"{path}: {detail['msg']}, got {detail['input']!r}"
 
 
@@ -107,7 +113,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: is a directory; give a TOML file, such as experiment.toml"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 

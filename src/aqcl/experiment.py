@@ -101,16 +101,14 @@ def resolve(values: Mapping[str, Any]) -> Experiment:
     """
     problems: list[str] = []
     experiment: Experiment | None = None
+    values = _with_tables(values, problems)
     try:
         experiment = build(Experiment, values)
     except ConfigError as error:
         problems.append(str(error))
     backbone = _resolved_table(values.get("backbone", {"name": "din"}), problems)
-    tables = values.get("regularizer", {})
     regularizers = {}
-    for name, table in tables.items() if isinstance(tables, Mapping) else ():
-        if not isinstance(table, Mapping):
-            continue  # `build` has complained
+    for name, table in values["regularizer"].items():
         try:
             options: object = build(find_regularizer(name).Options, table, f"regularizer.{name}")
             regularizers[name] = as_values(options)
@@ -121,9 +119,30 @@ def resolve(values: Mapping[str, Any]) -> Experiment:
     return dataclasses.replace(experiment, backbone=backbone, regularizer=regularizers)
 
 
-def _resolved_table(table: Any, problems: list[str]) -> dict[str, Any]:
-    if not isinstance(table, Mapping):
-        return {}  # `build` has complained
+def _with_tables(values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The values without what stands where the backbone or a regularizer has a table."""
+    kept = dict(values)
+    backbone, tables = kept.get("backbone", {}), kept.get("regularizer", {})
+    if not isinstance(backbone, Mapping):
+        del kept["backbone"]
+        fix = f'set its name, as backbone.name = "{backbone}"'
+        problems.append(f"backbone: expected a table, got {backbone!r}; {fix}")
+    wrong = {}
+    if not isinstance(tables, Mapping):
+        wrong, tables = {"regularizer": ("name", tables)}, {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            wrong[f"regularizer.{name}"] = name, table
+    for where, (name, value) in wrong.items():
+        meant = value if name == "name" else name
+        problems.append(
+            f"{where}: expected a table for each, got {value!r}; write [regularizer.{meant}] with "
+            f"its options, or --set regularizer.{meant}.weight=0.1"
+        )
+    return kept | {"regularizer": {k: v for k, v in tables.items() if isinstance(v, Mapping)}}
+
+
+def _resolved_table(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     if not isinstance(table.get("name"), str):
         problems.append('backbone: expected a table with a name, such as name = "din"')
         return {}

@@ -51,10 +51,13 @@ class SplitSettings:
     @pydantic.model_validator(mode="after")
     def _check_keys(self) -> "SplitSettings":
         needed = _NEEDS[self.kind]
-        for key in ("days", "valid_from", "test_from"):
-            if (getattr(self, key) is None) == (key in needed):
-                verb = "needs" if key in needed else "takes no"
-                raise ValueError(f"kind '{self.kind}' {verb} {key}")
+        keys = ("days", "valid_from", "test_from")
+        missing = [key for key in keys if key in needed and getattr(self, key) is None]
+        if missing:
+            raise ValueError(f"kind '{self.kind}' needs {' and '.join(missing)}")
+        for key in keys:
+            if key not in needed and getattr(self, key) is not None:
+                raise ValueError(f"kind '{self.kind}' takes no {key}; leave it out")
         return self
 
 

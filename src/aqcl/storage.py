@@ -26,6 +26,12 @@ _VERSIONS: dict[Format, int] = {
     "aqcl-bundle": 1,
     "aqcl-study": 1,
 }
+_MADE_BY: dict[Format, str] = {
+    "aqcl-dataset": ", made by `aqcl prepare`",
+    "aqcl-run": ", made by `aqcl train`",
+    "aqcl-bundle": "",
+    "aqcl-study": ", made by `aqcl search`",
+}
 _PARTIAL = ".partial"
 _WHOLE_FILE_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 2**20
@@ -97,12 +103,15 @@ def _parse_manifest(path: Path, kind: Format) -> Manifest:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         what = "has no manifest.json" if path.is_dir() else "is no directory"
-        raise StorageError(f"{path}: {what}; expected a directory of format {kind}") from None
+        expected = f"expected a directory of format {kind}{_MADE_BY[kind]}"
+        raise StorageError(f"{path}: {what}; {expected}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StorageError(f"{file}: not JSON: {error}; make the directory again") from None
     found = values.get("format") if isinstance(values, dict) else None
     if found != kind:
-        raise StorageError(f"{path}: expected format {kind}, this is {found}; give another path")
+        raise StorageError(
+            f"{path}: expected format {kind}{_MADE_BY[kind]}, this is {found}; give another path"
+        )
     version = values.get("format_version")
     if version != _VERSIONS[kind]:
         raise StorageError(
@@ -110,9 +119,9 @@ def _parse_manifest(path: Path, kind: Format) -> Manifest:
             f"{values.get('package_version')}; this is aqcl {__version__}, which reads "
             f"{_VERSIONS[kind]}: make the directory again or install that version"
         )
-    expected = {f.name for f in dataclasses.fields(Manifest)}
-    if set(values) != expected:
-        odd = ", ".join(sorted(set(values) ^ expected))
+    keys = {f.name for f in dataclasses.fields(Manifest)}
+    if set(values) != keys:
+        odd = ", ".join(sorted(set(values) ^ keys))
         raise StorageError(f"{file}: missing or unexpected keys: {odd}; make the directory again")
     return Manifest(**values)
 

@@ -339,6 +339,9 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
         (["compare", "x", "--replicates", "many"], ['"many"', "--replicates"]),
         (["train", "missing.toml"], ["missing.toml: no such file"]),
         (["evaluate", "missing"], ["missing: is no directory"]),
+        (["evaluate", "."], [".: has no manifest.json", "aqcl-run, made by `aqcl train`"]),
+        (["train", "."], [".: is a directory; give a TOML file, such as experiment.toml"]),
+        (["report", "x", "-o", "."], ["--out .: is a directory; give a file, such as report.html"]),
         (["prepare", "missing.csv", "-o", "x"], ["'missing.csv': no file matches"]),
         (["prepare", "x", "-o", "x", "--source", "tabel"], ["did you mean 'table'"]),
         (["prepare", "x.csv", "-o", "x", "--set", "a"], ["--set a: expected key=value"]),
@@ -350,6 +353,7 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
             ["prepare", "-o", "x", "--set", "seed=1", "split.days=4"],
             ["no file matches; check the path; a setting needs a --set of its own"],
         ),
+        (["prepare", "x", "-o", "x", "--set", "source=table"], ["set its name, as source.name"]),
         (["demo", "--data", "moon"], ['"moon"', '"ta-feng", "oncold"']),
     ],
 )

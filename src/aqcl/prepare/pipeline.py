@@ -158,8 +158,8 @@ def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
     if identity is not None and found == identity:
         return True
     raise StorageError(
-        f"{out}: holds a dataset made from other data or settings; choose another directory or "
-        "ask to overwrite it"
+        f"{out}: holds a dataset made from other data or settings; choose another --out or "
+        "replace it with --overwrite"
     )
 
 

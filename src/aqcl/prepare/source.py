@@ -29,9 +29,7 @@ def settings_of(
     if toml and len(inputs) > 1:
         raise ConfigError(f"{toml[0]}: a file of settings stands alone; name the log's files in it")
     values = read_toml(toml[0]) if toml else {}
-    table = values.get("source", {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"source: expected a table with a name, got {table!r}")
+    table = _source_table(values)
     if source is not None and table.get("name", source) != source:
         table = {}
     table = {**table, **{role: column for role, column in columns.items() if column is not None}}
@@ -55,7 +53,7 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
         DataError: data that cannot be read or split.
         StorageError: `out` holds something else or cannot be written.
     """
-    table = dict(values["source"])
+    table = _source_table(values)
     name = table.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"source.name: expected the name of a source, got {name!r}")
@@ -67,3 +65,12 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
     settings = {key: value for key, value in values.items() if key != "source"}
     prepare(log, merge_protocol(log, settings), out, origin=origin, overwrite=overwrite)
     return open_dataset(out)
+
+
+def _source_table(values: Mapping[str, Any]) -> dict[str, Any]:
+    table = values.get("source", {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"source: expected a table with a name, got {table!r}; set its name, as source.name"
+        )
+    return dict(table)
