@@ -1,7 +1,7 @@
 """CSV and Parquet files, found by name and scanned."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from aqcl.errors import DataError
 
 PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
+_DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
+"""Characters between columns, and how each is spelled in a shell."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,31 @@ class LogFile:
     is_text: bool
     """Whether the values are only spelled (CSV) and not typed (Parquet)."""
 
-    def select(self, wanted: list[str]) -> "LogFile":
+    def select(self, wanted: Mapping[str, str]) -> "LogFile":
         """Only the wanted columns, those of a dictionary type as text.
+
+        Args:
+            wanted: how a user names another column in the place of each.
 
         Raises:
             DataError: the file lacks one.
         """
-        for name in wanted:
+        for name, advice in wanted.items():
             if name not in self.types.columns:
+                fix = self._delimiter_advice() or advice
                 known = did_you_mean(name, self.types.columns)
-                raise DataError(f"{self.path}: column '{name}' is missing; {known}")
+                raise DataError(f"{self.path}: column '{name}' is missing; {fix}; {known}")
         coded = [name for name in wanted if self.types.schema[name] in (pl.Categorical, pl.Enum)]
-        frame = self.frame.select(wanted).with_columns(pl.col(coded).cast(pl.String))
+        frame = self.frame.select(list(wanted)).with_columns(pl.col(coded).cast(pl.String))
         return LogFile(self.path, frame, _types(frame), self.is_text)
+
+    def _delimiter_advice(self) -> str:
+        """What to set where the header is one column that another delimiter would cut."""
+        names = self.types.columns
+        if not self.is_text or len(names) != 1:
+            return ""
+        found = [name for character, name in _DELIMITERS.items() if character in names[0]]
+        return f"set the delimiter with --set 'source.delimiter={found[0]}'" if found else ""
 
 
 def find_files(path: str | list[str]) -> list[Path]:

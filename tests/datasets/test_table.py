@@ -308,9 +308,14 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
     path = _csv(tmp_path, "users,item,timestamp\n1,2,3\n")
 
     with pytest.raises(
-        DataError, match=r"column 'user' is missing; did you mean 'users'. known: item, timestamp"
+        DataError,
+        match=r"'user' is missing; name it with --user COLUMN; did you mean 'users'. known:",
     ):
         _open(path)
+    with pytest.raises(DataError, match=r"'age' is missing; correct source.user_columns; known:"):
+        _open(path, user="users", user_columns={"age": "numeric"})
+    with pytest.raises(DataError, match=r"'user' is missing; name it with --user COLUMN; known: x"):
+        _open(_csv(tmp_path, "x\n1\n", "one.csv"))
 
 
 def test_a_label_column_is_never_ignored_in_silence(tmp_path: Path) -> None:

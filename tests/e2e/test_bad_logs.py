@@ -61,11 +61,24 @@ def test_a_wrong_column_is_an_error_that_names_a_near_one(
 ) -> None:
     message = prepare_fails(log.rename({"user": "user_id"}), tmp_path, *LABELS)
     assert message == (
-        "log.parquet: column 'user' is missing; did you mean 'user_id'? "
-        "known: age, item, label, timestamp, user_id"
+        "log.parquet: column 'user' is missing; name it with --user COLUMN; "
+        "did you mean 'user_id'? known: age, item, label, timestamp, user_id"
     )
     renamed = ("--user", "user_id", *LABELS)
     assert prepare_succeeds(log.rename({"user": "user_id"}), tmp_path, *renamed)
+
+
+@pytest.mark.parametrize(("character", "spelled"), [("\t", r"\t"), (";", ";"), ("|", "|")])
+def test_another_delimiter_is_told_and_taken(
+    log: pl.DataFrame, tmp_path: Path, character: str, spelled: str
+) -> None:
+    log.write_csv(tmp_path / "log.csv", separator=character)
+    command = ("prepare", tmp_path / "log.csv", "--out", tmp_path / "data", *LABELS)
+    advice = ("--set", f"source.delimiter={spelled}")
+    assert f"column 'user' is missing; set the delimiter with --set '{advice[1]}'; known: " in (
+        fails(*command)
+    )
+    assert succeeds(*command, *advice, "--json").json["counts"]["users"] == 60
 
 
 def test_a_label_that_nobody_mapped_is_an_error(log: pl.DataFrame, tmp_path: Path) -> None:

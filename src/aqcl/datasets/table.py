@@ -4,9 +4,10 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
+from pydantic import AfterValidator
 
 from aqcl import columns
 from aqcl.click_log import ClickLog, TimeUnit
@@ -57,8 +58,8 @@ class TableSettings:
     """Columns that describe the impression, with one value a row."""
     separator: str = "|"
     """Between the values of a `categories` column that is text."""
-    delimiter: str = ","
-    """Between the columns of a CSV file."""
+    delimiter: Annotated[str, AfterValidator(lambda text: "\t" if text == r"\t" else text)] = ","
+    r"""Between the columns of a CSV file; `\t` is a tab."""
     name: str | None = None
     """Name of the log; by default that of the first file."""
 
@@ -83,7 +84,7 @@ def open_table(settings: TableSettings) -> ClickLog:
         DataError: a file or a value that cannot be read; the message names file and row.
     """
     fields = _fields(settings)
-    wanted = list(dict.fromkeys([*_roles(settings), *(field.name for field in fields)]))
+    wanted = _named_by(settings, fields)
     paths = table_files(settings)
     files = [_open_file(path, settings, wanted) for path in paths]
     check_same_types(files)
@@ -156,7 +157,15 @@ def _roles(settings: TableSettings) -> list[str]:
     return [settings.user, settings.item, settings.timestamp, *filter(None, [settings.label])]
 
 
-def _open_file(path: Path, settings: TableSettings, wanted: list[str]) -> LogFile:
+def _named_by(settings: TableSettings, fields: tuple[Field, ...]) -> dict[str, str]:
+    """The columns to read, and how a user names another in the place of each."""
+    roles = {"user": settings.user, "item": settings.item, "timestamp": settings.timestamp}
+    roles |= {"label": settings.label} if settings.label else {}
+    named = {field.name: f"correct source.{field.side}_columns" for field in fields}
+    return {column: f"name it with --{role} COLUMN" for role, column in roles.items()} | named
+
+
+def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -> LogFile:
     file = open_file(path, settings.delimiter)
     if settings.label is None and "label" in file.types.columns:
         raise DataError(
