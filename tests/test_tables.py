@@ -240,8 +240,10 @@ def test_ranges_of_groups_have_words(
 
 
 @pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize(("kind", "name"), [("regularizer", "aqcl"), ("backbone", "din")])
-def test_options_are_whole(kind: Kind, name: str, width: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"), [("regularizer", "aqcl"), ("backbone", "din"), ("train", None)]
+)
+def test_options_are_whole(kind: Kind, name: str | None, width: int) -> None:
     description = describe(kind, name)
     text = shown(options_table(description), width)
     assert "…" not in text

@@ -160,7 +160,7 @@ def options_table(description: Description) -> Group:
     table = _table()
     # Long meanings must not break the keys.
     table.add_column("key", overflow="fold", min_width=min(max(map(len, keys)), WIDEST_KEY))
-    table.add_column("type", max_width=WIDEST_TYPE)
+    table.add_column("type", overflow="fold", max_width=WIDEST_TYPE)
     table.add_column("default", overflow="fold", max_width=WIDEST_TYPE)
     table.add_column("meaning")
     for key, option in zip(keys, description.options, strict=True):
@@ -224,7 +224,9 @@ def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
         states = ", ".join(f"{count} {state}" for state, count in counts.items())
         cost = f"{method['rows']:,} training rows, {method['seconds']:,.0f} s"
         how = summary.get("method", "black-box")
-        heading = f"{name}: {states}" if how == "black-box" else f"{name}, {how}: {states}"
+        named = [name] if len(summary["methods"]) > 1 else []
+        named += [how] if how != "black-box" else []
+        heading = f"{', '.join(named)}: {states}" if named else states
         parts.append(Text(f"{heading}; {cost}", style="bold underline"))
         parts.append(_best_trials(method, objective, minimizes=summary["minimizes"]))
         parts += [Text(line) for line in _findings(method)]

@@ -25,7 +25,7 @@ def summary(**method: Any) -> dict[str, Any]:
         "objective": "logloss",
         "minimizes": True,
         "notes": [],
-        "methods": {"din": found | method},
+        "methods": {"din": found | method, "other": found},
     }
 
 
@@ -43,6 +43,14 @@ def test_the_best_trials_come_first() -> None:
     most = text({**summary(), "minimizes": False, "objective": "auc"})
     assert "trial auc lr flag" in most
     assert "0 0.50000 0.1 True 1 0.49000" in most
+
+
+def test_the_only_method_is_not_named() -> None:
+    both = summary()
+    alone = both | {"methods": {"best": both["methods"]["din"]}}
+    assert text(alone).startswith("7 complete, 1 pruned; 12,345 training rows, 6 s")
+    assert text(alone | {"method": "one-run"}).startswith("one-run: 7 complete, 1 pruned; ")
+    assert text(both | {"method": "one-run"}).startswith("din, one-run: 7 complete, 1 pruned; ")
 
 
 def test_what_was_found_is_told_in_words() -> None:
@@ -69,6 +77,15 @@ def test_the_bar_tells_trials_done_the_best_and_what_runs() -> None:
     last = [line for line in file.getvalue().splitlines() if "trials" in line][-1]
     assert "3/8 trials" in last
     assert "best: din 0.6123; din, trial 3, epoch 2" in last
+
+
+def test_the_only_method_has_no_name_in_the_bar() -> None:
+    file = io.StringIO()
+    with study_bar(console=Console(file=file, width=120)) as listen:
+        listen(SearchProgress(0, 2, {"best": None}, "trial 0"))
+        listen(SearchProgress(1, 2, {"best": 0.6932}, "trial 1"))
+    told = [line.partition("  ")[2] for line in file.getvalue().splitlines()]
+    assert told == ["0/2 trials; trial 0", "1/2 trials; best: 0.6932; trial 1"]
 
 
 def test_a_quiet_bar_and_one_that_hears_nothing_say_nothing() -> None:

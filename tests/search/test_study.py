@@ -40,6 +40,14 @@ def test_methods_are_searched_one_after_the_other_with_equal_budgets(tmp_path: P
     }
 
 
+def test_a_trial_is_told_by_its_method_where_there_are_several(tmp_path: Path) -> None:
+    several = claimed(journal(tmp_path / "several", trials=2, methods=DIN_AND_AQCL, widen=0))
+    alone = claimed(journal(tmp_path / "alone", trials=2, widen=0))
+    assert (several.title, alone.title) == ("din, trial 0", "trial 0")
+    several.release()
+    alone.release()
+
+
 def test_a_trial_belongs_to_one_process_and_an_abandoned_one_to_the_next(tmp_path: Path) -> None:
     mine, theirs = (journal(tmp_path, trials=2, widen=0) for _ in range(2))
     first, second = claimed(mine), claimed(theirs)

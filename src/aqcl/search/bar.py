@@ -49,7 +49,8 @@ def progress_of(standing: Standing, running: str = "") -> SearchProgress:
 def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterator[Listener]:
     """Shows trials done and remaining, the best so far of each method, and what is trained.
 
-    As a bar, or where no terminal is, as a line for each trial that has ended.
+    The only method is not named. As a bar, or where no terminal is, as a line for each trial that
+    has ended.
     """
     console = console or Console(stderr=True)
     lines = lines_without_terminal(console, quiet=quiet)
@@ -65,8 +66,11 @@ def study_bar(*, quiet: bool = False, console: Console | None = None) -> Iterato
     task = bar.add_task("", total=None, unit="trials")
 
     def listen(progress: SearchProgress) -> None:
+        several = len(progress.best) > 1
         best = ", ".join(
-            f"{name} {value:.4f}" for name, value in progress.best.items() if value is not None
+            f"{name} {value:.4f}" if several else f"{value:.4f}"
+            for name, value in progress.best.items()
+            if value is not None
         )
         words = [f"best: {best}" if best else "", progress.running]
         if lines is not None:

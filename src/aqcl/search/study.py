@@ -54,8 +54,9 @@ class Task:
     @property
     def title(self) -> str:
         """What a terminal shows of it."""
+        method = f"{self.method.name}, " if self.method.name != ONLY else ""
         again = f", repeat {self.repeat}" if self.repeat else ""
-        return f"{self.method.name}, trial {self.slot}{again}"
+        return f"{method}trial {self.slot}{again}"
 
     def release(self) -> None:
         """Let go of the lock, when the trial has ended."""
