@@ -1,6 +1,6 @@
 # Every target sets itself up: `make test` and `make demo` work on a fresh machine.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench bench-check clean
+.PHONY: help install demo test check format docs bench bench-check clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -19,6 +19,8 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(INSTALLED)  ## Make .venv with aqcl in it, for .venv/bin/aqcl
 
 demo: $(INSTALLED)  ## Everything on a real data set, in minutes
 	$(BIN)/aqcl demo
