@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from aqcl.activity import GROUPS
-from aqcl.assessment import RunComparison
+from aqcl.assessment import RunComparison, compare_runs
 from aqcl.comparison import Comparison, ComparisonRow, Verdict
 from aqcl.dataset import Dataset
 from aqcl.describe import Kind, describe
@@ -17,6 +17,7 @@ from aqcl.experiment import resolve
 from aqcl.runs import Run
 from aqcl.storage import Manifest
 from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
+from tests.run_directories import scored_run, small_dataset
 
 YARDSTICKS = ("popularity", "item-CF + popularity", "attribute overlap + popularity")
 
@@ -170,6 +171,28 @@ def test_a_yardstick_that_wins_in_one_group_only_is_no_news() -> None:
     rows = [row("DIN", ALL), row("popularity", ALL, auc=0.6)]
     rows += [row("DIN", GROUPS[0]), row("popularity", GROUPS[0], auc=0.9)]
     assert "is below" not in shown(comparison_table(comparison(*rows)))
+
+
+def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data")
+    settings: dict[str, dict[str, Any]] = {
+        "a": {"train": {"lr": 0.1}},
+        "b": {"train": {"lr": 0.2}, "fields": []},
+        "b-1": {"train": {"lr": 0.2}, "fields": [], "seed": 1},
+        "other": {"name": "din #x"},
+    }
+    runs = [scored_run(tmp_path / name, dataset, **values) for name, values in settings.items()]
+    lines = shown(comparison_table(compare_runs([run.path for run in runs], replicates=20)), 400)
+    told = lines.split("din: ")[-1].splitlines()
+    assert told[:4] == [
+        str(tmp_path / "a"),
+        "  train.lr = 0.1",
+        f"din #2: {tmp_path / 'b'}, {tmp_path / 'b-1'}",
+        "  fields = [], train.lr = 0.2",
+    ]
+    assert "din #x: " not in lines
+    alone = shown(comparison_table(compare_runs([runs[0].path, runs[3].path], replicates=20)), 400)
+    assert str(tmp_path) not in alone
 
 
 def test_protocol_notes_and_simulation_stand_with_a_comparison() -> None:

@@ -3,6 +3,8 @@
 Text that users chose, such as labels and paths, is never read as markup.
 """
 
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +20,10 @@ from aqcl.assessment import RunComparison
 from aqcl.comparison import ComparisonRow
 from aqcl.describe import Description
 from aqcl.evaluate import ALL, Evaluation
+from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
-from aqcl.runs import Run
+from aqcl.runs import Run, open_run
+from aqcl.search.space import flatten
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -43,7 +47,24 @@ def comparison_table(result: RunComparison) -> Group:
             style = {"better": "green", "worse": "red"}.get(comparison.rows[k].verdict, "")
             table.add_row(*map(Text, lines[k]), style=style)
         parts.append(table)
-    return Group(*parts, Text(), *map(Text, _reading(result)))
+    return Group(*parts, Text(), *_told_apart(result), *map(Text, _reading(result)))
+
+
+def _told_apart(result: RunComparison) -> list[Text]:
+    """The runs of labels that only a number tells apart, and the settings in which they differ."""
+    lines = []
+    for name in result.runs:
+        alike = [k for k in result.runs if re.fullmatch(rf"{re.escape(name)}( #\d+)?", k)]
+        experiments = {k: open_run(result.runs[k][0]).experiment for k in alike if len(alike) > 1}
+        found = {k: dict(flatten(method_settings(one))) for k, one in experiments.items()}
+        keys = sorted({key for settings in found.values() for key in settings})
+        differ = [k for k in keys if len({repr(one.get(k)) for one in found.values()}) > 1]
+        for label, settings in found.items():
+            paths = ", ".join(map(str, result.runs[label]))
+            lines.append(Text(f"{label}: {paths}", no_wrap=True, overflow="ignore"))
+            told = [f"{k} = {json.dumps(settings[k])}" for k in differ if k in settings]
+            lines.append(Text(f"  {', '.join(told)}"))
+    return lines
 
 
 def _dataset_name(result: RunComparison) -> str:
