@@ -15,7 +15,9 @@ from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.experiment import resolve
 from aqcl.search import sampling, summary, trials, work
 from aqcl.search.bar import SearchProgress
-from aqcl.search.work import read_study, run_search
+from aqcl.search.plan import plan_search
+from aqcl.search.study import JOURNAL, Journal
+from aqcl.search.work import open_closed, read_study, run_search
 from aqcl.train import train
 from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
@@ -94,6 +96,24 @@ def test_a_finished_study_is_returned_at_once(
     values = search_values(data, **SETTINGS)
     assert run_search(values, whole, resume=True) == read_study(whole)
     assert describe_directory(whole)["methods"] == read_study(whole)["methods"]
+
+
+def test_a_process_that_looks_at_a_finished_study_leaves_it_whole(
+    data: Path, tmp_path: Path
+) -> None:
+    values, out = search_values(data, trials=2, widen=0), tmp_path / "study"
+    joined: list[Journal] = []
+
+    def join(progress: SearchProgress) -> None:
+        if not joined:
+            joined.append(Journal(out, plan_search(values)))
+
+    run_search(values, out, listen=join)
+    size = (out / JOURNAL).stat().st_size
+    work.run_black_box(joined[0].plan, open_closed(joined[0].plan), out, 1, lambda progress: None)
+    work.work(joined[0], open_closed(joined[0].plan), lambda progress: None)
+    assert (out / JOURNAL).stat().st_size == size
+    assert read_study(out)["finished"]
 
 
 def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:

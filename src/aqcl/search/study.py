@@ -92,13 +92,18 @@ class Journal:
             os.close(descriptor)
 
     def study(self, name: str, pruner: BasePruner | None = None) -> optuna.Study:
-        """A study of the journal, made if it is not there."""
+        """A study of the journal, made if it is not there; the caller holds the lock."""
+        # `create_study` appends a line even where it loads, and a sealed journal must not grow.
+        sampler = RandomSampler(seed=0)  # parameters come from `draw` alone
+        with contextlib.suppress(KeyError):
+            return optuna.load_study(
+                study_name=name, storage=self.storage, sampler=sampler, pruner=pruner
+            )
         return optuna.create_study(
             study_name=name,
             storage=self.storage,
-            load_if_exists=True,
             direction="minimize" if self.plan.minimizes else "maximize",
-            sampler=RandomSampler(seed=0),  # parameters come from `draw` alone
+            sampler=sampler,
             pruner=pruner,
         )
 
