@@ -1,18 +1,32 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
+from aqcl import predictions, runs, storage
 from aqcl.assessment import assess, compare_runs, group_by_configuration, open_dataset_of
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
+from aqcl.runs import Run, open_run
+from aqcl.storage import atomic_write, read_manifest
+from aqcl.train import train
 from tests.run_directories import paths, scored_run, small_dataset
+from tests.searches import Killed
+from tests.tiny_runs import tiny_dataset, tiny_experiment
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return small_dataset(tmp_path_factory.mktemp("assessment") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("trained")
+    experiment = tiny_experiment(tiny_dataset(folder), regularizer={}, train={"epochs": 1})
+    return train(experiment, folder / "run")
 
 
 def test_runs_that_differ_by_seed_alone_are_one_configuration(
@@ -77,6 +91,36 @@ def test_a_scored_split_is_not_scored_again(tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset)
     dataset.path.rename(tmp_path / "old")
     assert assess(run.path, "test").metrics() == run.metrics()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions-train.parquet", "manifest.json"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_run_killed_while_it_is_scored_is_completed_by_the_next(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, before: bool
+) -> None:
+    path, whole = tmp_path / "run", tmp_path / "whole"
+    for copy in (path, whole):
+        shutil.copytree(trained.path, copy)
+
+    def killing(file: Path, data: bytes | str) -> None:
+        if file.name != name:
+            atomic_write(file, data)
+        else:
+            if not before:
+                atomic_write(file, data)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        for module in (runs, predictions, storage):
+            patch.setattr(module, "atomic_write", killing)
+        with pytest.raises(Killed):
+            assess(path, "train")
+    open_run(path)
+    # Another split in between must not make the killed one look whole.
+    assess(path, "test")
+    measured = assess(whole, "train").metrics()["train"]
+    assert assess(path, "train").metrics()["train"] == measured
+    assert read_manifest(path, "aqcl-run", verify=True).files.keys() >= {name} - {"manifest.json"}
 
 
 def test_an_unfinished_run_is_refused_with_the_command_that_continues_it(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_an_unfinished_run_is_not_opened(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda run: (run / METRICS).unlink(), "metrics.json: this file is missing"),
-        (lambda run: (run / METRICS).write_text("{}"), "metrics.json: expected .* bytes, got 2"),
+        (lambda run: (run / METRICS).write_text("{"), "metrics.json: not JSON"),
+        (lambda run: (run / CONFIG).write_text("{}"), "config.toml: expected .* bytes, got 2"),
         (lambda run: (run / "manifest.json").write_text("{"), "manifest.json: not JSON"),
     ],
 )
@@ -127,7 +128,7 @@ def test_damage_is_named(tmp_path: Path, damage: object, message: str) -> None:
     damage(run.path)
 
     with pytest.raises(StorageError, match=message):
-        open_run(run.path)
+        open_run(run.path).metrics()
 
 
 def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:

@@ -45,25 +45,37 @@ class Run:
         return [json.loads(line) for line in (self.path / LOG).read_text().splitlines()]
 
     def metrics(self) -> dict[str, Any]:
-        """What `train` and `evaluate` measured, by split."""
-        values = json.loads((self.path / METRICS).read_text())
+        """What `train` and `evaluate` measured, by split.
+
+        Raises:
+            StorageError: the file is damaged.
+        """
+        file = self.path / METRICS
+        try:
+            values = json.loads(file.read_text())
+        except ValueError as error:
+            raise StorageError(f"{file}: not JSON: {error}; make the directory again") from None
         assert isinstance(values, dict)
         return values
 
     def has_predictions(self, split: str) -> bool:
-        """Whether a split was scored."""
-        return (self.path / predictions_file(split)).exists()
+        """Whether a split was scored and all of it recorded."""
+        return predictions_file(split) in self.manifest.files and split in self.metrics()
 
     def predictions(self, split: str) -> Predictions:
         """Scores of a split."""
         return read_predictions(self.path / predictions_file(split))
 
     def record(self, split: str, predictions: Predictions, metrics: Mapping[str, Any]) -> "Run":
-        """Add the predictions and metrics of a split; returns the run as it is then."""
+        """Add the predictions and metrics of a split; returns the run as it is then.
+
+        Killed anywhere, it leaves a run that opens, and that does not have the split yet: the
+        manifest names the predictions last, after their metrics.
+        """
+        known = self.metrics() if (self.path / METRICS).exists() else {}
+        text = json.dumps({**known, split: dict(metrics)}, indent=1) + "\n"
+        atomic_write(self.path / METRICS, text)
         predictions.write(self.path / predictions_file(split))
-        file = self.path / METRICS
-        known = json.loads(file.read_text()) if file.exists() else {}
-        atomic_write(file, json.dumps({**known, split: dict(metrics)}, indent=1) + "\n")
         return Run(self.path, self.experiment, write_manifest(self.path, self.manifest))
 
 
@@ -83,7 +95,7 @@ def open_run(path: Path) -> Run:
             f"{path}: this run has not finished; continue it with "
             f"`aqcl train {path / CONFIG} --out {path} --resume`"
         )
-    manifest = read_manifest(path, "aqcl-run")
+    manifest = read_manifest(path, "aqcl-run", growing=(METRICS,))
     return Run(path, resolve(read_toml(path / CONFIG)), manifest)
 
 

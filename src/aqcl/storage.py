@@ -80,20 +80,27 @@ def write_manifest(folder: Path, manifest: Manifest, files_at: str = "**/*") -> 
     return complete
 
 
-def read_manifest(path: Path, kind: Format, verify: bool = False) -> Manifest:
+def read_manifest(
+    path: Path, kind: Format, verify: bool = False, growing: tuple[str, ...] = ()
+) -> Manifest:
     """Read the manifest of a directory and check that its files are there.
 
     Args:
         path: the directory.
         kind: the format it must have.
         verify: also compare the checksum of every file, not only its size.
+        growing: files that are written anew before their manifest is: these must be there, of
+            any size.
 
     Raises:
         StorageError: missing, of another format or version, incomplete or damaged.
     """
     manifest = _parse_manifest(path, kind)
     for name, expected in manifest.files.items():
-        _check_file(path / name, expected, verify)
+        if not (path / name).is_file():
+            raise StorageError(f"{path / name}: this file is missing; make the directory again")
+        if name not in growing:
+            _check_content(path / name, expected, verify)
     return manifest
 
 
@@ -126,9 +133,7 @@ def _parse_manifest(path: Path, kind: Format) -> Manifest:
     return Manifest(**values)
 
 
-def _check_file(path: Path, expected: Mapping[str, Any], verify: bool) -> None:
-    if not path.is_file():
-        raise StorageError(f"{path}: this file is missing; make the directory again")
+def _check_content(path: Path, expected: Mapping[str, Any], verify: bool) -> None:
     size = path.stat().st_size
     if size != expected["size"]:
         raise StorageError(
