@@ -86,6 +86,15 @@ def test_a_dataset_replaced_under_a_run_is_refused(tmp_path: Path) -> None:
         assess(run.path, "valid")
 
 
+def test_another_dataset_is_refused_also_where_the_split_was_scored(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = scored_run(tmp_path / "run", dataset)
+    other = small_dataset(tmp_path / "other", shift=1)
+    with pytest.raises(StorageError, match=r"other: is not the dataset that .*run was trained"):
+        assess(run.path, "test", other)
+
+
 def test_a_scored_split_is_not_scored_again(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data")
     run = scored_run(tmp_path / "run", dataset)

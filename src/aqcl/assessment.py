@@ -25,12 +25,15 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
     Args:
         path: the run directory; predictions and metrics are added to it.
         split: what to score. Nothing else in aqcl reads test rows.
-        dataset: the run's dataset, if it is open already.
+        dataset: the run's dataset, if it is open already or has moved. Without it, a split that was
+            scored needs no dataset.
 
     Raises:
         StorageError: the run or its dataset is missing, damaged, or not the one it was trained on.
     """
     run = open_run(path)
+    if dataset is not None:
+        check_dataset(run, dataset)
     if run.has_predictions(split):
         return run
     dataset = dataset or open_dataset_of(run)
@@ -73,12 +76,21 @@ def open_dataset_of(run: Run) -> Dataset:
         StorageError: it is not there, or another one is in its place.
     """
     dataset = open_dataset(Path(run.experiment.dataset))
+    check_dataset(run, dataset)
+    return dataset
+
+
+def check_dataset(run: Run, dataset: Dataset) -> None:
+    """Make sure that a run was trained on a dataset, wherever it lies.
+
+    Raises:
+        StorageError: it was trained on another.
+    """
     if dataset.manifest.fingerprint != run.manifest.source["dataset"]:
         raise StorageError(
             f"{dataset.path}: is not the dataset that {run.path} was trained on (its fingerprint "
             "differs): prepare it again with the settings it had then"
         )
-    return dataset
 
 
 @dataclass(frozen=True)
