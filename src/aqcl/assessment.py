@@ -33,7 +33,7 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
     """
     run = open_run(path)
     if dataset is not None:
-        check_dataset(run, dataset)
+        checked(run, dataset)
     if run.has_predictions(split):
         return run
     dataset = dataset or open_dataset_of(run)
@@ -55,42 +55,56 @@ def groups_by(
     return thresholds, item_masks(predictions, dataset.item_count, thresholds)
 
 
-def assess_by(path: Path, split: SplitName, by: By) -> tuple[Run, Evaluation]:
+def assess_by(
+    path: Path, split: SplitName, by: By, dataset: Dataset | None = None
+) -> tuple[Run, Evaluation]:
     """Score a run, unless that was done, and measure it by groups of rows.
+
+    Args:
+        path: the run directory.
+        split: what to score.
+        by: what rows are grouped by.
+        dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
         StorageError: the run or its dataset is missing, damaged, or not the one it was trained on.
     """
-    run = assess(path, split)
+    run = assess(path, split, dataset)
     if by == "user-activity":
         return run, Evaluation.from_json(run.metrics()[split])
     predictions = run.predictions(split)
-    thresholds, masks = groups_by(by, predictions, open_dataset_of(run))
+    thresholds, masks = groups_by(by, predictions, dataset or open_dataset_of(run))
     return run, evaluate(predictions, thresholds, masks=masks)
 
 
 def open_dataset_of(run: Run) -> Dataset:
-    """The dataset that a run was trained on.
+    """The dataset that a run was trained on, from where it lay then.
 
     Raises:
         StorageError: it is not there, or another one is in its place.
     """
-    dataset = open_dataset(Path(run.experiment.dataset))
-    check_dataset(run, dataset)
-    return dataset
+    place = Path(run.experiment.dataset)
+    if not place.is_dir():
+        raise StorageError(
+            f"{place}: is no directory, and {run.path} was trained on the dataset there: if that "
+            "lies elsewhere now, name its place with --dataset, else prepare it again"
+        )
+    return checked(run, open_dataset(place))
 
 
-def check_dataset(run: Run, dataset: Dataset) -> None:
-    """Make sure that a run was trained on a dataset, wherever it lies.
+def checked(run: Run, dataset: Dataset) -> Dataset:
+    """A dataset that a run was trained on, wherever it lies.
 
     Raises:
-        StorageError: it was trained on another.
+        StorageError: the run was trained on another.
     """
     if dataset.manifest.fingerprint != run.manifest.source["dataset"]:
         raise StorageError(
             f"{dataset.path}: is not the dataset that {run.path} was trained on (its fingerprint "
-            "differs): prepare it again with the settings it had then"
+            "differs): prepare it again with the settings it had then, or name another place with "
+            "--dataset"
         )
+    return dataset
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,7 @@ def compare_runs(
     base: str | None = None,
     replicates: int = 1000,
     by: By = "user-activity",
+    dataset: Dataset | None = None,
 ) -> RunComparison:
     """Compare runs on the same rows; runs that differ only by seed are one configuration.
 
@@ -151,11 +166,12 @@ def compare_runs(
         base: label of the configuration to compare with; the first run's if not given.
         replicates: resamples of the users.
         by: what rows are grouped by.
+        dataset: of the runs, if it is open already or has moved.
 
     Raises:
         ConfigError: no run is given, none is called `base`, or `replicates` is below 1.
         DataError: the runs were trained on different datasets, or a seed stands twice.
-        StorageError: a run or its dataset is missing or damaged.
+        StorageError: a run or its dataset is missing, damaged, or not the one it was trained on.
     """
     if not paths:
         raise ConfigError("a comparison needs at least one run directory, such as runs/mine")
@@ -170,7 +186,7 @@ def compare_runs(
             f"({first.experiment.dataset}, {second.experiment.dataset}): only runs on the same "
             "rows can be compared"
         )
-    dataset = open_dataset_of(opened[0])
+    dataset = checked(opened[0], dataset) if dataset else open_dataset_of(opened[0])
     configurations = group_by_configuration(opened)
     base = base or next(iter(configurations))
     if base not in configurations:

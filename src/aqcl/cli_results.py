@@ -2,18 +2,25 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from aqcl.console import Json, Split, show, show_json
 from aqcl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from aqcl.dataset import Dataset
+
 By = Literal["user-activity", "item-activity"]
 
 
 def evaluate(
-    *runs: Path, split: Split = "test", by: By = "user-activity", as_json: Json = False
+    *runs: Path,
+    split: Split = "test",
+    by: By = "user-activity",
+    dataset: Path | None = None,
+    as_json: Json = False,
 ) -> None:
     """Measure runs on a split: AUC, GAUC, logloss and calibration by activity group.
 
@@ -21,6 +28,7 @@ def evaluate(
         runs: Run directories.
         split: Which rows; predictions and metrics are kept in the run directory.
         by: Groups of rows: by the clicks of their user, or by those of their item.
+        dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
         as_json: Print the metrics as JSON.
     """
     if not runs:
@@ -30,7 +38,8 @@ def evaluate(
     settle_threads()
     from aqcl.assessment import assess_by
 
-    assessed = [assess_by(path, split, by) for path in runs]
+    moved = _opened(dataset)
+    assessed = [assess_by(path, split, by, moved) for path in runs]
     if as_json:
         show_json({str(run.path): evaluation.to_json() for run, evaluation in assessed})
         return
@@ -46,6 +55,7 @@ def compare(
     split: Split = "test",
     by: By = "user-activity",
     replicates: int = 1000,
+    dataset: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Compare runs on the same rows: AUC and RelaImpr by activity group, with intervals.
@@ -58,6 +68,7 @@ def compare(
         split: Which rows.
         by: Groups of rows: by the clicks of their user, or by those of their item.
         replicates: Resamples of the users for the intervals.
+        dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
         as_json: Print the comparison as JSON.
     """
     from aqcl.runtime import settle_threads
@@ -65,7 +76,7 @@ def compare(
     settle_threads()
     from aqcl.assessment import compare_runs
 
-    result = compare_runs(runs, split, base, replicates, by)
+    result = compare_runs(runs, split, base, replicates, by, _opened(dataset))
     if as_json:
         runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
         facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
@@ -86,6 +97,7 @@ def interests(
     *,
     user: str | None = None,
     top: int = 5,
+    dataset: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Tell what the interests stand for that a run with AQCL has learned.
@@ -94,6 +106,7 @@ def interests(
         run: Run directory.
         user: Id of a user: their nearest interests, and the clicks that drove a score.
         top: Items of each interest; interests and clicks of the user.
+        dataset: Where the dataset of the run lies, if it has moved; its fingerprint is checked.
         as_json: Print all of it as JSON.
     """
     from aqcl.runtime import settle_threads
@@ -102,9 +115,9 @@ def interests(
     from aqcl.interests import describe_interests, describe_user
     from aqcl.runs import open_run
 
-    opened = open_run(run)
+    opened, moved = open_run(run), _opened(dataset)
     if user is not None:
-        found = describe_user(opened, user, top)
+        found = describe_user(opened, user, top, moved)
         if as_json:
             show_json(found.to_json())
             return
@@ -112,7 +125,7 @@ def interests(
 
         show(user_table(found))
         return
-    codebook = describe_interests(opened, top)
+    codebook = describe_interests(opened, top, dataset=moved)
     if as_json:
         show_json(codebook.to_json())
         return
@@ -126,6 +139,7 @@ def report(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("report.html"),
     base: str | None = None,
     split: Split = "test",
+    dataset: Path | None = None,
     figures: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +151,8 @@ def report(
         out: The page.
         base: Label of the method to compare with; the first run's by default. For runs alone.
         split: Which rows of the runs. For runs alone.
+        dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
+            For runs alone.
         figures: Directory for the figures as SVG, PNG and PDF.
         as_json: Print where everything lies as JSON.
     """
@@ -151,10 +167,10 @@ def report(
     from aqcl.reproduce.page import holds_outcomes, write_paper_page
 
     if len(paths) == 1 and holds_outcomes(paths[0]):
-        refuse_choices(paths[0], "what `reproduce` made", split, base)
+        refuse_choices(paths[0], "what `reproduce` made", split, base, dataset)
         written = write_paper_page(paths[0], out, figures)
     else:
-        written = write_report(paths, out, split=split, base=base, figures=figures)
+        written = write_report(paths, out, split=split, base=base, dataset=dataset, figures=figures)
     if as_json:
         show_json({"page": str(out), "figures": [str(path) for path in written]})
         return
@@ -242,3 +258,9 @@ def demo(
     from aqcl.demo import run_demo
 
     run_demo(data, out, path, show)
+
+
+def _opened(dataset: Path | None) -> "Dataset | None":
+    from aqcl.dataset import open_dataset
+
+    return None if dataset is None else open_dataset(dataset)

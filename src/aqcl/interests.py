@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 
 from aqcl.activity import GROUPS
-from aqcl.assessment import open_dataset_of
+from aqcl.assessment import checked, open_dataset_of
 from aqcl.batch import Batch
 from aqcl.contracts import Predictor
 from aqcl.dataset import Dataset, Split
@@ -77,20 +77,23 @@ class UserInterests:
         return asdict(self)
 
 
-def describe_interests(run: Run, top: int = 5, seed: int = 0) -> Codebook:
+def describe_interests(
+    run: Run, top: int = 5, seed: int = 0, dataset: Dataset | None = None
+) -> Codebook:
     """What each codeword of a run stands for.
 
     Args:
         run: trained with AQCL.
         top: items and attributes of each.
         seed: of the choice of rows where there are too many.
+        dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
         ConfigError: the run has no codebook, or `top` is below 1.
         StorageError: its dataset is missing or another one.
     """
     _check_top(top)
-    dataset = open_dataset_of(run)
+    dataset = checked(run, dataset) if dataset else open_dataset_of(run)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split = dataset.train
     rows = choose_rows(np.flatnonzero(split.columns["label"] == 1), MOST_ROWS, seed)
@@ -155,7 +158,9 @@ def _most(names: list[str], top: int) -> list[tuple[str, int]]:
     return sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))[:top]
 
 
-def describe_user(run: Run, user: str, top: int = 5) -> UserInterests:
+def describe_user(
+    run: Run, user: str, top: int = 5, dataset: Dataset | None = None
+) -> UserInterests:
     """The interests nearest to a user, and the clicks that drove a score.
 
     It is looked at in the user's latest validation click, or training click where there is none;
@@ -166,13 +171,15 @@ def describe_user(run: Run, user: str, top: int = 5) -> UserInterests:
         run: trained with AQCL.
         user: the raw id.
         top: interests and clicks.
+        dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
         ConfigError: the run has no codebook, or `top` is below 1.
         DataError: the user is not known from training or has no row to look at.
+        StorageError: the run's dataset is missing or another one.
     """
     _check_top(top)
-    dataset = open_dataset_of(run)
+    dataset = checked(run, dataset) if dataset else open_dataset_of(run)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split, row = _latest_row(dataset, user)
     batch = split.batch(np.array([row]), run.experiment.train.max_history)

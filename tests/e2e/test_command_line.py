@@ -304,6 +304,33 @@ def test_compare_refuses_runs_on_other_rows(
 # describe
 
 
+def test_runs_outlive_a_move_of_their_dataset(
+    runs: dict[str, list[Path]], dataset: Path, log: Path, place: Path
+) -> None:
+    run, moved, page = runs["DIN+AQCL"][0], place / "moved", place / "report.html"
+    other = place / "another"
+    succeeds("prepare", log, "--out", other, "--label", "label", "--set", "split.kind=last-day")
+    commands = (
+        ("evaluate", run, "--split", "train"),
+        ("evaluate", run, "--by", "item-activity"),
+        ("compare", run, "--replicates", 20),
+        ("interests", run),
+        ("interests", run, "--user", "3"),
+        ("report", run, "--out", page),
+    )
+    dataset.rename(moved)
+    try:
+        for words in commands:
+            missing = fails(*words)
+            assert f"{dataset}: is no directory, and {run} was trained on the dataset" in missing
+            assert "name its place with --dataset" in missing
+            wrong = fails(*words, "--dataset", other)
+            assert f"{other}: is not the dataset that {run} was trained on" in wrong
+            succeeds(*words, "--dataset", moved)
+    finally:
+        moved.rename(dataset)
+
+
 def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path) -> None:
     listing = succeeds("describe").out
     lines = [line.split() for line in listing.splitlines()]

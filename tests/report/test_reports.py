@@ -131,6 +131,8 @@ def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> No
         write_report([study], tmp_path / "r.html", base="DIN")
     with pytest.raises(ConfigError, match=r"--split valid: .* is a study"):
         write_report([study], tmp_path / "r.html", split="valid")
+    with pytest.raises(ConfigError, match=r"--dataset .*data: .* is a study"):
+        write_report([study], tmp_path / "r.html", dataset=tmp_path / "data")
     assert not (tmp_path / "r.html").exists()
     with pytest.raises(ConfigError, match="a study has a report of its own"):
         write_report([study, *runs], tmp_path / "r.html")

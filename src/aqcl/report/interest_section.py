@@ -51,7 +51,7 @@ def interests_body(
                 f"{measured.silhouette:+.3f}."
             )
             parts.append(figure(drawn, f"latents-{k}", caption, caption))
-        parts.append(_largest(describe_interests(found[0])))
+        parts.append(_largest(describe_interests(found[0], dataset=dataset)))
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from aqcl.assessment import RunComparison, compare_runs, predictions_of
 from aqcl.comparison import ComparisonRow
 from aqcl.config import as_values, to_toml
+from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity
 from aqcl.experiment import method_settings
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
@@ -55,6 +56,7 @@ def report_runs(
     split: SplitName = "test",
     base: str | None = None,
     replicates: int = 1000,
+    dataset: Dataset | None = None,
 ) -> Report:
     """The report of runs on one dataset; those that differ only by seed are one method.
 
@@ -63,13 +65,14 @@ def report_runs(
         split: which rows; those not scored yet are scored.
         base: label of the method that the others are held against; the first by default.
         replicates: resamples of the users.
+        dataset: of the runs, if it is open already or has moved.
 
     Raises:
         ConfigError: no run, or none is called `base`.
         DataError: the runs were trained on different datasets.
-        StorageError: a run or its dataset is missing or damaged.
+        StorageError: a run or its dataset is missing, damaged, or not the one it was trained on.
     """
-    result = compare_runs(paths, split, base, replicates)
+    result = compare_runs(paths, split, base, replicates, dataset=dataset)
     runs = {name: [open_run(path) for path in found] for name, found in result.runs.items()}
     figures: dict[str, Figure] = {}
     sections = [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from aqcl.dataset import open_dataset
 from aqcl.errors import ConfigError
 from aqcl.figures import save
 from aqcl.report.run_report import report_runs
@@ -20,6 +21,7 @@ def write_report(
     *,
     split: SplitName = "test",
     base: str | None = None,
+    dataset: Path | None = None,
     figures: Path | None = None,
 ) -> list[Path]:
     """Write the page, and the figures on their own if a directory is given.
@@ -29,13 +31,15 @@ def write_report(
         out: the page; replaced if it is there.
         split: which rows of the runs.
         base: label of the method that the others are held against.
+        dataset: of the runs, where it does not lie any more where they were trained on it.
         figures: directory for SVG, PNG and PDF.
 
     Returns:
         The files of figures.
 
     Raises:
-        ConfigError: nothing to report on, runs and studies mixed, or rows or a base for a study.
+        ConfigError: nothing to report on, runs and studies mixed, or rows, a base or a dataset
+            for a study.
         DataError: runs on different datasets.
         StorageError: something is missing, damaged or unfinished.
     """
@@ -47,21 +51,25 @@ def write_report(
             f"{studies[0]}: a study has a report of its own; give it alone, or run directories"
         )
     if studies:
-        refuse_choices(studies[0], "a study", split, base)
+        refuse_choices(studies[0], "a study", split, base, dataset)
         made = report_study(studies[0])
     else:
-        made = report_runs(paths, split, base)
+        moved = open_dataset(dataset) if dataset is not None else None
+        made = report_runs(paths, split, base, dataset=moved)
     write_page(out, made.html)
     return write_figures(made.figures, figures) if figures is not None else []
 
 
-def refuse_choices(path: Path, what: str, split: SplitName, base: str | None) -> None:
+def refuse_choices(
+    path: Path, what: str, split: SplitName, base: str | None, dataset: Path | None
+) -> None:
     """Make sure that nothing was chosen that only a report of runs can heed.
 
     Raises:
         ConfigError: it was.
     """
-    for option, given in (("--base", base), ("--split", split if split != "test" else None)):
+    rows = split if split != "test" else None
+    for option, given in (("--base", base), ("--split", rows), ("--dataset", dataset)):
         if given is not None:
             raise ConfigError(
                 f"{option} {given}: {path} is {what}, whose report is as it was made; leave the "
