@@ -1,7 +1,6 @@
 """What a part of aqcl does and which options it takes, from the code itself."""
 
 import inspect
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +8,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from aqcl.config import choose
-from aqcl.errors import ConfigError, StorageError
-from aqcl.search.files import FINDINGS, STUDY
+from aqcl.errors import ConfigError
+from aqcl.search.files import STUDY, read_findings
 
 Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "search", "prepare"]
 KINDS: tuple[Kind, ...] = (
@@ -156,15 +155,7 @@ def describe_directory(path: Path) -> dict[str, Any]:
 
 
 def _describe_study(path: Path) -> dict[str, Any]:
-    from aqcl.storage import MANIFEST, read_manifest
-
-    if not (path / MANIFEST).exists():
-        raise StorageError(
-            f"{path}: this study has not finished; continue it with "
-            f"`aqcl search {path / STUDY} --out {path} --resume`"
-        )
-    manifest = read_manifest(path, "aqcl-study")
-    found = json.loads((path / FINDINGS).read_text(encoding="utf-8"))
+    manifest, found = read_findings(path)
     return {
         "path": str(path),
         "format": manifest.format,

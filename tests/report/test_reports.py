@@ -1,6 +1,7 @@
 """Reports of real runs and studies: what they show is what comparisons and studies say."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,10 @@ def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> No
     assert not (tmp_path / "r.html").exists()
     with pytest.raises(ConfigError, match="a study has a report of its own"):
         write_report([study, *runs], tmp_path / "r.html")
+    (tmp_path / "begun").mkdir()
+    shutil.copy(study / "study.toml", tmp_path / "begun")
+    with pytest.raises(StorageError, match=r"begun: this study has not finished; .*--resume"):
+        write_report([tmp_path / "begun"], tmp_path / "r.html")
     with pytest.raises(StorageError):
         write_report([tmp_path / "nothing"], tmp_path / "r.html")
     with pytest.raises(ConfigError, match="no run is called"):

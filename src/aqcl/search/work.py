@@ -1,6 +1,5 @@
 """Settings searched on the validation rows, by processes on one machine or on several."""
 
-import json
 import logging
 import multiprocessing
 import os
@@ -22,14 +21,14 @@ from aqcl.file_locks import lock_file
 from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
-from aqcl.search.files import FINDINGS, STUDY
+from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.space import flatten
 from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task
 from aqcl.search.summary import conclude, write_summary
 from aqcl.search.trials import run_trial
-from aqcl.storage import MANIFEST, atomic_write, read_manifest
+from aqcl.storage import MANIFEST, atomic_write
 from aqcl.train import Progress
 
 logger = logging.getLogger(__name__)
@@ -169,10 +168,7 @@ def read_study(out: Path) -> dict[str, Any]:
     Raises:
         StorageError: it is missing, unfinished or damaged.
     """
-    read_manifest(out, "aqcl-study")
-    summary = json.loads((out / FINDINGS).read_text(encoding="utf-8"))
-    assert isinstance(summary, dict)
-    return summary
+    return read_findings(out)[1]
 
 
 def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
