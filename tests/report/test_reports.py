@@ -163,6 +163,8 @@ def test_bins_of_activity_hold_enough_positives() -> None:
     assert len(edges) > 3
     assert min(counts) >= 200
     assert activity_edges(found, positives=10_000) == [1]
+    nobody = predictions(found.activity, np.zeros(5000, int), found.score)
+    assert activity_edges(nobody, positives=200) == [1]
 
 
 def test_reliability_is_exact_for_known_shares() -> None:

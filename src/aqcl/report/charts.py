@@ -124,11 +124,14 @@ def reliability(seeds: Sequence[Predictions], bins: int) -> tuple[np.ndarray, np
 
 
 def activity_edges(predictions: Predictions, positives: int = 200, most: int = 10) -> list[int]:
-    """Lowest activities of bins that hold at least so many positives each, if there are so many."""
+    """Lowest activities of bins that hold at least so many positives each, if there are so many.
+
+    Without any positive all rows are one bin.
+    """
     activity = np.sort(predictions.activity[predictions.label == 1])
     edges = [int(predictions.activity.min())]
     below = 0  # positives below the latest edge
-    for k in range(1, most):
+    for k in range(1, most if len(activity) else 1):
         edge = int(activity[k * len(activity) // most])
         rank = int(np.searchsorted(activity, edge))
         if rank - below >= positives and len(activity) - rank >= positives:
