@@ -12,7 +12,8 @@ from aqcl.assessment import compare_runs
 from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
 from aqcl.report.charts import activity_edges, reliability
-from aqcl.report.run_report import report_runs
+from aqcl.report.page import Cell
+from aqcl.report.run_report import _result_row, report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
@@ -57,7 +58,7 @@ def test_a_report_shows_every_number_of_the_comparison(runs: list[Path]) -> None
         assert row.verdict in text
         if row.auc is not None:
             assert f"{row.auc:.4f}" in text
-        if row.rela_impr is not None and row.verdict != "base":
+        if row.rela_impr_low is not None and row.verdict != "base":
             assert f"{row.rela_impr:+.2f}" in text
 
 
@@ -67,6 +68,33 @@ def test_a_report_tells_the_perplexity_that_sees_a_collapse(runs: list[Path]) ->
     assert 1 <= found <= 8
     assert f"{found:.2f}" in text
     assert "Perplexity, nearest" in text
+
+
+def test_a_report_of_one_method_has_a_scale_for_its_yardsticks(runs: list[Path]) -> None:
+    made = report_runs(runs[:2], replicates=50).html
+    rows = compare_runs(runs[:2], replicates=50).comparison.rows
+    held = [row for row in rows if row.verdict != "base" and row.difference_low is not None]
+    reach = max(abs(end or 0.0) for r in held for end in (r.difference_low, r.difference_high))
+    assert reach > 0.0005
+    assert f"bars reach from {-reach:+.3f} to {reach:+.3f} AUC" in made
+    assert made.count('<svg class="bar') == len(held)
+
+
+def test_an_improvement_on_chance_is_told_as_a_difference(runs: list[Path]) -> None:
+    (row, *_) = (r for r in compare_runs(runs, replicates=50).comparison.rows if r.p_value)
+    near = replace(
+        row,
+        verdict="better",
+        difference=0.05,
+        difference_low=0.01,
+        difference_high=0.09,
+        rela_impr=234.88,
+        rela_impr_low=None,
+        rela_impr_high=None,
+    )
+    cell = _result_row(near, None, 0.1)[4]
+    assert isinstance(cell, Cell)
+    assert cell.text == "AUC +0.050 [+0.010, +0.090]"
 
 
 def test_a_report_is_small_and_the_same_each_time(runs: list[Path]) -> None:

@@ -1,6 +1,6 @@
 """A report of runs: how they compare, for whom, and what they were."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,19 +166,21 @@ def _spread(values: Sequence[float | int], unit: str) -> str:
 def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     """A table for each group; differences as bars on one scale."""
     comparison = result.comparison
-    shown = [row for row in comparison.rows if row.configuration in runs]
-    ends = [abs(e) for r in shown for e in (r.difference_low, r.difference_high) if e is not None]
-    reach = max(ends, default=0.0)
+    reach = _reach(comparison.rows, runs)
     measures = {
         name: [Evaluation.from_json(run.metrics()[result.split]) for run in found]
         for name, found in runs.items()
     }
+    near_chance = ""
+    if any(_improvement(row).text.startswith("AUC") for row in comparison.rows):
+        near_chance = " AUC +x: difference of AUC, where the base is too near 0.5 for a ratio."
     parts = [
         paragraph(
             "Mean over the seeds. Difference and RelaImpr are against "
             f"{comparison.base}, with 95% intervals of a bootstrap over users"
             " and seeds; bars reach from "
             f"{-reach:+.3f} to {reach:+.3f} AUC in all tables. Rows with * were not trained."
+            f"{near_chance}"
         )
     ]
     for group in dict.fromkeys(row.group for row in comparison.rows):
@@ -202,17 +204,22 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     return "".join(parts)
 
 
+def _reach(rows: Sequence[ComparisonRow], trained: Container[str]) -> float:
+    """What half a bar stands for: the farthest end of an interval of the trained methods.
+
+    Where the base alone was trained, that of the yardsticks, which else would widen the scale.
+    """
+    others = [row for row in rows if row.verdict != "base"]
+    shown = [row for row in others if row.configuration in trained] or others
+    ends = [abs(e) for r in shown for e in (r.difference_low, r.difference_high) if e is not None]
+    return max(ends, default=0.0)
+
+
 def _result_row(
     row: ComparisonRow, evaluations: Sequence[Evaluation] | None, reach: float
 ) -> list[Cell | str]:
     style = row.verdict if row.verdict in ("better", "worse") else ""
     name = row.configuration if evaluations else f"{row.configuration} *"
-    relative = Cell("", "")
-    if row.verdict != "base" and row.rela_impr is not None:
-        shown = f"{row.rela_impr:+.2f}"
-        if row.rela_impr_low is not None:
-            shown += f" [{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
-        relative = Cell(shown, row.rela_impr)
     bar = Cell("", "")
     if row.verdict != "base":
         bar = interval_bar(row.difference, row.difference_low, row.difference_high, reach, style)
@@ -222,11 +229,24 @@ def _result_row(
         number(row.auc),
         number(row.auc_sd),
         bar,
-        relative,
+        _improvement(row),
         number(_mean([group.gauc for group in found])),
         number(_mean([group.logloss for group in found])),
         Cell(row.finding, style=style),
     ]
+
+
+def _improvement(row: ComparisonRow) -> Cell:
+    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
+    if row.verdict == "base":
+        return Cell("", "")
+    if row.rela_impr is not None and row.rela_impr_low is not None:
+        interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
+        return Cell(f"{row.rela_impr:+.2f} {interval}", row.rela_impr)
+    if row.difference is not None and row.difference_low is not None:
+        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
+        return Cell(f"AUC {row.difference:+.3f} {interval}", row.difference)
+    return Cell("", "")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
