@@ -101,8 +101,7 @@ def checked(run: Run, dataset: Dataset) -> Dataset:
     if dataset.manifest.fingerprint != run.manifest.source["dataset"]:
         raise StorageError(
             f"{dataset.path}: is not the dataset that {run.path} was trained on (its fingerprint "
-            "differs): prepare it again with the settings it had then, or name another place with "
-            "--dataset"
+            "differs): prepare it again with the settings it had then"
         )
     return dataset
 
