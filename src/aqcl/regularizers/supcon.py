@@ -12,6 +12,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.contrastive import unit
+from aqcl.layers import look_up
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
 
@@ -106,7 +107,7 @@ def supervised_contrast(
     _, group = groups.unique(return_inverse=True)
     n_positives = torch.bincount(group)[group] - 1
     sums = z.new_zeros(len(z), z.shape[1]).index_add(0, group, z)
-    positive = ((z * sums[group]).sum(1) - z.square().sum(1)) / n_positives.clamp(min=1)
+    positive = ((z * look_up(sums, group)).sum(1) - z.square().sum(1)) / n_positives.clamp(min=1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     similarity = z / temperature @ z.T
     # Not minus infinity, whose gradient is no number where a sample is alone.
