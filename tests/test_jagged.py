@@ -51,6 +51,22 @@ def test_jagged_softmax_is_differentiated_right() -> None:
     )
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_the_gradient_of_jagged_softmax_repeats_on_two_threads() -> None:
+    """One row of clicks that two threads share, each a half."""
+    scores, upstream = torch.randn(2, 40_000, generator=seeded())
+    segment = torch.zeros(len(scores), dtype=torch.int64)
+
+    def gradient() -> torch.Tensor:
+        leaf = scores.clone().requires_grad_()
+        value = (segment_softmax(leaf, segment, 1) * upstream).sum()
+        found: torch.Tensor = torch.autograd.grad(value, leaf)[0]
+        return found
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(15))
+
+
 @pytest.mark.parametrize("lengths", [(2, 0, 3, 1), (0, 0), (0, 4, 0)], ids=str)
 def test_jagged_sums_are_differentiated_right(lengths: tuple[int, ...]) -> None:
     batch = make_batch(lengths=lengths)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from aqcl.layers import look_up
+
 
 def segment_sum(
     values: Float[Tensor, "S D"], segment: Int[Tensor, " S"], n_rows: int
@@ -97,8 +99,8 @@ def segment_softmax(
     """Softmax over the values of each row."""
     top = scores.new_full((n_rows,), -torch.inf)
     top = top.scatter_reduce(0, segment, scores.detach(), "amax")
-    raised = torch.exp(scores - top[segment])
-    return raised / scores.new_zeros(n_rows).index_add(0, segment, raised)[segment]
+    raised = torch.exp(scores - look_up(top, segment))
+    return raised / look_up(scores.new_zeros(n_rows).index_add(0, segment, raised), segment)
 
 
 def segment_mean(
