@@ -122,6 +122,10 @@ def test_the_latest_click_has_position_0(schema: Schema) -> None:
 def test_a_candidate_unknown_to_training_has_no_relevance(schema: Schema) -> None:
     module, dmr = make_backbone(DMR, make_facts(schema))
     assert isinstance(dmr, DMR)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    for new in (False, True):  # drawn negatives may be
+        predict(dmr, make_batch(schema, unseen=new)).sum().backward()
+    optimizer.step()
     module.eval()
 
     known = dmr.relevance(dmr.embed(make_batch(schema)))

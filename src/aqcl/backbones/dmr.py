@@ -100,9 +100,6 @@ class DMR(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, dim), activation("prelu", dim))
         self.outputs = nn.Parameter(torch.empty(facts.schema.n_items, dim))
         nn.init.normal_(self.outputs, std=options.embedding_std)
-        with torch.no_grad():
-            # Training sees known candidates only: a new one is neither near to a user nor far.
-            self.outputs[: UNKNOWN + 1] = 0.0
         self.with_candidate = QueriedAttention(width, width, length, options)
         # The paper's inputs; the official code adds the sum of the clicks, and sum * candidate.
         n_inputs = self.embeddings.user_width + 2 * width + self.embeddings.context_width + 2
@@ -119,7 +116,10 @@ class DMR(nn.Module):
         embedded = self.embeddings(batch)
         known = torch.where(batch.item < len(self.outputs), batch.item, UNKNOWN)
         values = {f.name: getattr(embedded, f.name) for f in dataclasses.fields(embedded)}
-        return Matched(**values, output=self.outputs.index_select(0, known))
+        # A new candidate is neither near to a user nor far. In training the unknown ones are drawn
+        # negatives alone, and a vector of theirs would learn nothing but that.
+        output = self.outputs.index_select(0, known) * (known > UNKNOWN)[:, None]
+        return Matched(**values, output=output)
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
         embedded = embedded.without_masked()
