@@ -30,7 +30,7 @@ STATE = "alpha."
 
 def hypergradient(
     train_loss: Callable[[Parameters, Tensor], Tensor],
-    held_out_loss: Callable[[Parameters], Tensor],
+    held_out_loss: Callable[[Parameters, Tensor], Tensor],
     parameters: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
     free: Float[Tensor, " P"],
@@ -38,27 +38,31 @@ def hypergradient(
 ) -> Float[Tensor, " P"]:
     """Gradient of the held-out loss after one step of descent, with respect to `free`.
 
-    With v the gradient of the held-out loss at theta - lr g, it is -lr times the derivative along
-    v of d train_loss / d free, taken as a central difference of radius 0.01 / |v|.
+    With v the gradient of the held-out loss at theta - lr g, it is the derivative of that loss by
+    `free` itself, less lr times the derivative along v of d train_loss / d free, taken as a central
+    difference of radius 0.01 / |v|.
 
     Args:
         train_loss: of parameters and free parameters; the same noise in every call.
-        held_out_loss: of parameters.
+        held_out_loss: of parameters and free parameters, which it need not depend on.
         parameters: theta.
         gradients: g, of the training loss at theta; a parameter without one does not move.
-        free: phi, what the training loss depends on beside theta.
+        free: phi, what the losses depend on beside theta.
         lr: length of the step.
 
     Reference: arXiv 1806.09055, section 2.3, equations 7 and 8.
     """
-    ahead = _moved(parameters, gradients, -lr)
+    ahead, at = _moved(parameters, gradients, -lr), free.detach().clone().requires_grad_()
     found: list[Tensor | None] = [
-        *torch.autograd.grad(held_out_loss(ahead), [*ahead.values()], allow_unused=True)
+        *torch.autograd.grad(held_out_loss(ahead, at), [*ahead.values(), at], allow_unused=True)
     ]
+    direct = found.pop()
+    if direct is None:
+        direct = torch.zeros_like(free)
     direction = {n: v.to_dense() for n, v in zip(ahead, found, strict=True) if v is not None}
     norm = math.hypot(*(float(v.norm()) for v in direction.values()))
     if norm == 0:
-        return torch.zeros_like(free)
+        return direct
     radius = RADIUS / norm
 
     def slope(sign: int) -> Tensor:
@@ -67,7 +71,7 @@ def hypergradient(
         (gradient,) = torch.autograd.grad(train_loss(moved, leaf), leaf)
         return gradient
 
-    return -lr * (slope(1) - slope(-1)) / (2 * radius)
+    return direct - lr * (slope(1) - slope(-1)) / (2 * radius)
 
 
 def _moved(
@@ -163,8 +167,9 @@ class AlphaLearner:
             total: Tensor = losses.total
             return total
 
-        def held_out_loss(parameters: Parameters) -> Tensor:
-            inner = {f"objective.{name}": value for name, value in parameters.items()}
+        def held_out_loss(parameters: Parameters, free: Tensor) -> Tensor:
+            changed = parameters | {f"{self.prefix}free_alpha": free}
+            inner = {f"objective.{name}": value for name, value in changed.items()}
             self.held_out_loss.eval()
             loss: Tensor = functional_call(self.held_out_loss, inner, (held_out,))
             self.held_out_loss.train()
