@@ -153,6 +153,24 @@ def test_a_learned_alpha_takes_no_gradient_of_the_training_loss(alpha: str) -> N
     assert not any(parameter is free for parameter in module.parameters())
 
 
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("kind", ["curve", "groups", "spline"])
+def test_whole_numbers_of_clicks_have_the_alpha_of_floats(kind: str, learned: bool) -> None:
+    options = {"alpha": kind, "learn_alpha": {"enabled": learned}, "warmup_steps": 0}
+    module = AQCL(7, MEAN, build(AQCLOptions, options))
+    latent = torch.randn(len(CLICKS), 7)
+
+    assert torch.equal(module.alpha(CLICKS.long()), module.alpha(CLICKS))
+    assert module(latent, latent, CLICKS.long()).value.isfinite()
+
+
+@pytest.mark.parametrize("mean", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("kind", ["curve", "groups", "spline"])
+def test_a_mean_activity_of_none_is_refused(kind: str, mean: float) -> None:
+    with pytest.raises(ConfigError, match=f"mean_activity: expected .* above 0, got {mean}"):
+        AQCL(7, mean, build(AQCLOptions, {"alpha": kind}))
+
+
 def test_a_constant_alpha_cannot_be_learned() -> None:
     with pytest.raises(ConfigError, match=r"learn_alpha.* constant_alpha = 0\.3: leave one"):
         build(AQCLOptions, {"constant_alpha": 0.3, "learn_alpha": {"enabled": True}})

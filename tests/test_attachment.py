@@ -159,6 +159,7 @@ def test_groups_spare_false_negatives() -> None:
         ({"history": ["tables.item#0"]}, "counted from 1"),
         ({"embeddings": [], "history": []}, "both empty"),
         ({"mean_activity": None}, "mean_activity is missing"),
+        ({"mean_activity": 0.0}, "mean_activity: expected .* above 0, got 0.0"),
         ({"options": AQCLOptions(readout=True)}, "readout = true"),
     ],
 )

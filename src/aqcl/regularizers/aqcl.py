@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
@@ -116,7 +116,8 @@ class AQCL(nn.Module):
 
     Args:
         latent_dim: width of the latent h.
-        mean_activity: L, mean number of training clicks of a training user.
+        mean_activity: L, mean number of training clicks of a training user; above 0, or it is a
+            `ConfigError`.
         options: all other settings.
 
     Reference: arXiv 2109.13921, section 4.2, algorithm 1.
@@ -128,6 +129,11 @@ class AQCL(nn.Module):
         self, latent_dim: int, mean_activity: float, options: AQCLOptions | None = None
     ) -> None:
         super().__init__()
+        if not mean_activity > 0:
+            raise ConfigError(
+                f"mean_activity: expected the mean number of training clicks of a training user, "
+                f"which is above 0, got {mean_activity}"
+            )
         self.options = options or AQCLOptions()
         self.weight = self.options.weight
         self.mean_activity = mean_activity
@@ -199,7 +205,7 @@ class AQCL(nn.Module):
         self,
         latent: Float[Tensor, "B H"],
         view: Float[Tensor, "B H"],
-        activity: Float[Tensor, " B"],
+        activity: Num[Tensor, " B"],
         *,
         groups: Int[Tensor, " B"] | None = None,
         diagnose: bool = True,
@@ -251,8 +257,10 @@ class AQCL(nn.Module):
             logs |= diagnostics(z, z_view, self.codebook, codes, self.usage, self.options.top_k)
         return LossTerm(value, own, logs)
 
-    def alpha(self, activity: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    def alpha(self, activity: Num[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Weight of the clusters for each sample."""
+        if not activity.is_floating_point():  # in a loop of one's own
+            activity = activity.to(torch.get_default_dtype())
         if self.options.constant_alpha is not None:
             constant = self.options.constant_alpha
             return torch.full(activity.shape, constant, device=activity.device)
