@@ -1,11 +1,16 @@
 """Building blocks: dropout, normalisation, Dice, activations, MLP."""
 
+import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from aqcl.backbones import BACKBONES
+from aqcl.config import build
+from aqcl.errors import ConfigError
 from aqcl.layers import (
     MLP,
     Activation,
@@ -17,9 +22,19 @@ from aqcl.layers import (
     seed_dropout,
     statistics_held,
 )
+from aqcl.regularizers import REGULARIZERS
 
 ACTIVATIONS: list[Activation] = ["dice", "relu", "prelu", "sigmoid", "leaky_relu"]
 STANDARD_ERRORS = 5
+NETWORKS = [
+    (options, field.name)
+    for options in (
+        *(backbone.Options for backbone in BACKBONES.values()),
+        *(regularizer.Options for regularizer in REGULARIZERS.values()),
+    )
+    for field in dataclasses.fields(options)
+    if field.name.endswith("sizes")
+]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -155,3 +170,11 @@ def test_an_mlp_ends_with_an_activation() -> None:
     assert [type(layer) for layer in mlp] == [nn.Linear, nn.ReLU, Dropout] * 2
     assert (mlp(torch.randn(9, 4, generator=seeded())) >= 0).all()
     assert [type(layer) for layer in MLP(4, (5,), "relu")] == [nn.Linear, nn.ReLU]
+
+
+@pytest.mark.parametrize(("options", "key"), NETWORKS)
+def test_a_network_has_layers_and_each_has_units(options: type[Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}\.1: .*greater than or equal to 1, got 0"):
+        build(options, {key: [8, 0]})
+    with pytest.raises(ConfigError, match=rf"{key}: .*at least 1 item"):
+        build(options, {key: []})

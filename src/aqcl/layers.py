@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 Activation = Literal["dice", "relu", "prelu", "sigmoid", "leaky_relu"]
+Sizes = Annotated[tuple[Annotated[int, Bounds(ge=1)], ...], Bounds(min_length=1)]
+"""Units of the hidden layers of a network."""
 DICE_EPSILON = 1e-8
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aqcl.config import settings
 from aqcl.embeddings import EmbeddingOptions
-from aqcl.layers import MLP, Activation
+from aqcl.layers import MLP, Activation, Sizes
 
 CODE_THRESHOLDS: Final = tuple(2.0**power - 1 for power in range(1, 16))
 """Fewest clicks of each activity bucket but the first: bucket floor(log2(1 + clicks)), up to 15."""
@@ -26,7 +26,7 @@ GATE_SCALE = 2.0
 class TowerOptions(EmbeddingOptions):
     """Options of the embedding layer and of the top network."""
 
-    sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (200, 80)
+    sizes: Sizes = (200, 80)
     """Hidden sizes of the top network; the last one is the latent."""
     activation: Activation = "relu"
     """Activation of the top network."""

@@ -1,10 +1,9 @@
 """Deep Interest Evolution Network: interests after each click, and how the relevant ones evolve."""
 
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from aqcl.attention import TargetAttention
@@ -13,7 +12,7 @@ from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
 from aqcl.jagged import pad, padded_length, segment_softmax, unpad
-from aqcl.layers import Activation
+from aqcl.layers import Activation, Sizes
 from aqcl.tower import Tower, TowerOptions
 
 
@@ -23,7 +22,7 @@ class DIENOptions(TowerOptions):
 
     activation: Activation = "dice"
     """Activation of the top network."""
-    attention_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (80, 40)
+    attention_sizes: Sizes = (80, 40)
     """Hidden sizes of the attention unit."""
     attention_activation: Activation = "sigmoid"
     """Activation inside the attention unit."""

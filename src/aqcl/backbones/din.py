@@ -1,11 +1,10 @@
 """Deep Interest Network: clicks weighted by how much they matter for the candidate."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field as Bounds
 from torch import Tensor, nn
 
 from aqcl.attention import TargetAttention
@@ -14,7 +13,7 @@ from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
 from aqcl.jagged import segment_softmax, weighted_sum
-from aqcl.layers import Activation
+from aqcl.layers import Activation, Sizes
 from aqcl.tower import Tower, TowerOptions
 
 
@@ -24,7 +23,7 @@ class DINOptions(TowerOptions):
 
     activation: Activation = "dice"
     """Activation of the top network."""
-    attention_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (80, 40)
+    attention_sizes: Sizes = (80, 40)
     """Hidden sizes of the attention unit."""
     attention_activation: Activation = "sigmoid"
     """Activation inside the attention unit."""

@@ -15,7 +15,7 @@ from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
 from aqcl.jagged import positions, segment_softmax, segment_sum, weighted_sum
-from aqcl.layers import Activation, activation
+from aqcl.layers import Activation, Sizes, activation
 from aqcl.schema import UNKNOWN
 from aqcl.tower import Tower, TowerOptions
 
@@ -26,7 +26,7 @@ class DMROptions(TowerOptions):
 
     activation: Activation = "prelu"
     """Activation of the top network."""
-    attention_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (80, 40)
+    attention_sizes: Sizes = (80, 40)
     """Hidden sizes of both attention units."""
     attention_activation: Activation = "sigmoid"
     """Activation inside both attention units."""

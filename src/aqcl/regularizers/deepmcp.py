@@ -13,7 +13,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
 from aqcl.jagged import segment_mean
-from aqcl.layers import MLP
+from aqcl.layers import MLP, Sizes
 from aqcl.schema import FIRST_ID
 
 
@@ -27,7 +27,7 @@ class DeepMCPOptions:
     """Coefficient of the matching loss; the official code has 5."""
     correlation: Annotated[float, Bounds(ge=0)] = 0.01
     """Coefficient of the correlation loss, as in the official code."""
-    sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (64, 32)
+    sizes: Sizes = (64, 32)
     """Sizes of each of the three towers; the official code has 512 and 256 on larger inputs."""
     window: Annotated[int, Bounds(ge=1)] = 2
     """Clicks of one history that are at most so many places apart are neighbours."""

@@ -12,7 +12,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Sequential, Step, item_width
 from aqcl.jagged import pad, padded_length, unpad
-from aqcl.layers import MLP, BatchNorm, statistics_held
+from aqcl.layers import MLP, BatchNorm, Sizes, statistics_held
 from aqcl.schema import FIRST_ID
 
 NORM_EPSILON = 1e-3
@@ -25,7 +25,7 @@ class DIENOptions:
 
     weight: Annotated[float, Bounds(ge=0)] = 1.0
     """alpha, by which the paper scales the loss; the official code has 1."""
-    hidden_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (100, 50)
+    hidden_sizes: Sizes = (100, 50)
     """Hidden sizes of the network that compares a state with an item."""
 
 

@@ -13,7 +13,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
 from aqcl.jagged import segment_softmax, weighted_sum
-from aqcl.layers import activation, look_up
+from aqcl.layers import Sizes, activation, look_up
 from aqcl.schema import FIRST_ID
 
 INITIAL_STD = 0.01
@@ -31,7 +31,7 @@ class DMROptions:
     cost grows with their number."""
     n_negatives: Annotated[int, Bounds(ge=1)] = 10
     """Items drawn for each sample by the loss `sampled`."""
-    attention_sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (80, 40)
+    attention_sizes: Sizes = (80, 40)
     """Hidden sizes of the attention unit."""
 
 

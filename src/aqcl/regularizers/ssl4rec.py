@@ -14,7 +14,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
 from aqcl.contrastive import info_nce
-from aqcl.layers import MLP, dropout_mask
+from aqcl.layers import MLP, Sizes, dropout_mask
 from aqcl.schema import FIRST_ID
 
 N_BINS = 10
@@ -36,7 +36,7 @@ class SSL4RecOptions:
     attributes, because nothing can be hidden of the id alone."""
     n_samples: Annotated[int, Bounds(ge=2)] = 512
     """Items drawn for each step; the same item drawn twice counts once."""
-    sizes: Annotated[tuple[int, ...], Bounds(min_length=1)] = (64, 32)
+    sizes: Sizes = (64, 32)
     """Sizes of the tower that encodes both views; the code of SELFRec has 1024 and 128."""
 
 
