@@ -38,6 +38,14 @@ def _without_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+class Killed(BaseException):
+    """The end of a process, as seen from within."""
+
+
+def raise_killed(_: int) -> None:
+    raise Killed
+
+
 def some_predictions(score: float = 0.25) -> Predictions:
     return Predictions(
         user=np.array([2, 3]),
@@ -67,12 +75,35 @@ def test_an_empty_directory_may_become_a_run(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
+    start_run(tmp_path, EXPERIMENT)
+
+    with pytest.raises(StorageError, match="already exists; continue it with --resume or"):
+        start_run(tmp_path, EXPERIMENT)
+
+
+def test_a_place_without_a_run_is_not_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
 
     for taken in (tmp_path, tmp_path / "file"):
-        with pytest.raises(StorageError, match="already exists; continue it with --resume or"):
+        with pytest.raises(StorageError, match="holds files and no run: choose another --out"):
             start_run(taken, EXPERIMENT)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_killed_while_its_first_file_was_written_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # Nothing cleans up after a kill.
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        patch.setattr(os, "fsync", raise_killed)
+        with pytest.raises(Killed):
+            start_run(tmp_path, EXPERIMENT)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+
+    start_run(tmp_path, EXPERIMENT)
+
+    assert (tmp_path / CONFIG).exists()
 
 
 def test_a_finished_run_is_opened_as_it_was_recorded(tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from aqcl.config import as_values, read_toml, to_toml
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment, resolve
 from aqcl.predictions import Predictions, read_predictions
-from aqcl.storage import Manifest, atomic_write, fingerprint, read_manifest, write_manifest
+from aqcl.storage import (
+    Manifest,
+    atomic_write,
+    fingerprint,
+    is_free,
+    read_manifest,
+    write_manifest,
+)
 
 CONFIG = "config.toml"
 WEIGHTS = "weights.safetensors"
@@ -105,10 +112,12 @@ def start_run(path: Path, experiment: Experiment) -> None:
     Raises:
         StorageError: the directory holds something already.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if (path / CONFIG).exists():
         raise StorageError(
             f"{path}: already exists; continue it with --resume or choose another --out"
         )
+    if not is_free(path):
+        raise StorageError(f"{path}: holds files and no run: choose another --out")
     path.mkdir(parents=True, exist_ok=True)
     atomic_write(path / CONFIG, to_toml(as_values(experiment)))
 

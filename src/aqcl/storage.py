@@ -196,6 +196,13 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     _sync(path.parent)
 
 
+def is_free(path: Path) -> bool:
+    """Whether nothing is at a path, or a directory with nothing but what a killed write left."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(file.name.endswith(_PARTIAL) for file in path.iterdir())
+
+
 @contextlib.contextmanager
 def write_directory(out: Path, kind: Format) -> Iterator[Path]:
     """A new directory beside `out` that takes its place when the block ends without an error.

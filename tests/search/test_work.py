@@ -17,7 +17,7 @@ from aqcl.search import sampling, summary, trials, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
-from aqcl.search.work import open_closed, read_study, run_search
+from aqcl.search.work import open_closed, read_study, run_search, start_study
 from aqcl.train import train
 from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
@@ -127,6 +127,23 @@ def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:
     ]
     with pytest.raises(StorageError, match="continue a study with --resume"):
         run_search(search_values(data, **SETTINGS), whole)
+
+
+def test_a_directory_without_a_study_is_not_to_be_resumed(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("of a run")
+    plan = plan_search(search_values(data))
+
+    for resume in (False, True):
+        with pytest.raises(StorageError, match="holds files and no study: choose another --out"):
+            start_study(tmp_path, plan, resume=resume)
+
+
+def test_what_a_killed_write_left_is_no_obstacle(data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".study.toml.0123abcd.partial").touch()
+
+    start_study(tmp_path, plan_search(search_values(data)), resume=False)
+
+    assert (tmp_path / "study.toml").exists()
 
 
 def test_a_search_of_nothing_leaves_nothing(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task
 from aqcl.search.summary import conclude, write_summary
 from aqcl.search.trials import run_trial
-from aqcl.storage import MANIFEST, atomic_write
+from aqcl.storage import MANIFEST, atomic_write, is_free
 from aqcl.train import Progress
 
 logger = logging.getLogger(__name__)
@@ -153,10 +153,12 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
         if lines:
             lines.append(f"{out}: resume with the same settings or choose another --out")
             raise ConfigError("\n".join(lines))
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif file.exists():
         raise StorageError(
             f"{out}: already exists; continue a study with --resume or choose another --out"
         )
+    elif not is_free(out):
+        raise StorageError(f"{out}: holds files and no study: choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text)
