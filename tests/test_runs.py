@@ -16,6 +16,7 @@ from aqcl.runs import (
     CONFIG,
     METRICS,
     Run,
+    append_to_log,
     check_same_experiment,
     is_finished,
     load_tensors,
@@ -135,6 +136,38 @@ def test_the_log_is_read_line_by_line(tmp_path: Path) -> None:
     (run.path / "log.jsonl").write_text('{"step": 1}\n{"step": 2, "valid_auc": null}\n')
 
     assert run.log() == [{"step": 1}, {"step": 2, "valid_auc": None}]
+
+
+def test_a_line_replaces_what_is_beyond_the_checkpoint(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    first = append_to_log(log, {"step": 1}, 0)
+    append_to_log(log, {"step": 2, "of a killed": "session"}, first)
+
+    end = append_to_log(log, {"step": 2}, first)
+
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert log.stat().st_size == end
+
+
+def test_a_line_is_on_the_disk_before_the_checkpoint_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, synced = tmp_path / "log.jsonl", []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(log.read_text()))
+
+    append_to_log(log, {"step": 1}, 0)
+
+    assert synced == ['{"step": 1}\n']
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 1}\n'])
+def test_a_log_that_has_lost_lines_is_refused(tmp_path: Path, content: str) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(content)
+
+    with pytest.raises(StorageError, match=r"log.jsonl: expected at least the 100 bytes"):
+        append_to_log(log, {"step": 9}, 100)
+    assert log.read_text() == content
 
 
 def test_an_unfinished_run_is_not_opened(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run directory: configuration, weights, state for resuming, log, metrics, predictions."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,13 +154,25 @@ def run_fingerprint(experiment: Experiment, dataset_fingerprint: str) -> str:
 def append_to_log(path: Path, line: Mapping[str, Any], at: int) -> int:
     """Write a line at byte `at` of a log and nothing behind it; returns the log's new length.
 
-    Lines beyond the checkpoint are of a session that was killed: written again here.
+    Lines beyond the checkpoint are of a session that was killed: written again here. When it
+    returns the line is on the disk, where the checkpoint that counts it must find it.
+
+    Raises:
+        StorageError: the log is shorter than `at`.
     """
     text = (json.dumps(dict(line)) + "\n").encode()
     with path.open("r+b" if path.exists() else "wb") as file:
+        length = file.seek(0, os.SEEK_END)
+        if length < at:
+            raise StorageError(
+                f"{path}: expected at least the {at} bytes that the checkpoint counts, got {length}"
+                ": lines of it are lost; train again into another --out"
+            )
         file.truncate(at)
         file.seek(at)
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     return at + len(text)
 
 
