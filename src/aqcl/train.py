@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from aqcl.alpha_learning import make_learner
 from aqcl.batch import Batch
@@ -148,7 +147,7 @@ class Trainer:
         n_evaluations = min(self.options.evaluations_per_epoch, len(self.bounds) - 1)
         cuts = np.linspace(0, len(self.bounds) - 1, n_evaluations + 1)[1:]
         self.evaluate_after = {round(cut) for cut in cuts}
-        self.sums: dict[str, Tensor] = {}
+        self.logloss_sum = torch.zeros((), device=self.device)
         self.steps_summed = 0
 
     def fit(self, listen: Listener, stop_at: int | None = None) -> None:
@@ -218,8 +217,7 @@ class Trainer:
         progress.step += 1
         progress.number += 1
         progress.rows += len(batch)
-        for key, value in losses.logs.items():
-            self.sums[key] = self.sums[key] + value if key in self.sums else value.clone()
+        self.logloss_sum = self.logloss_sum + losses.logs["logloss"]
         self.steps_summed += 1
         self.latest_logs = losses.logs
 
@@ -234,13 +232,13 @@ class Trainer:
             # The update after the last finite loss was not finite.
             raise TrainingError(self._explain("a validation score")) from None
         line: dict[str, Any] = {"epoch": progress.epoch, "step": progress.number}
-        line |= {key: float(value) / self.steps_summed for key, value in self.sums.items()}
-        line |= {key: float(value) for key, value in self.latest_logs.items() if "/" in key}
+        line |= {key: float(value) for key, value in self.latest_logs.items()}
+        line["logloss"] = float(self.logloss_sum) / self.steps_summed
         if self.alpha is not None:
             line |= self.alpha.log()
         line["valid_auc"] = auc(predictions.label, predictions.score)
         line["valid_logloss"] = logloss(predictions.label, predictions.score)
-        self.sums, self.steps_summed = {}, 0
+        self.logloss_sum, self.steps_summed = torch.zeros_like(self.logloss_sum), 0
         current = line["valid_auc"] if options.monitor == "auc" else -line["valid_logloss"]
         # A score that is not a number is never a new best.
         improved = math.isfinite(current) and (progress.best is None or current > progress.best)
