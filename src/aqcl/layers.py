@@ -23,7 +23,7 @@ def dropout_mask(like: Tensor, rate: float, generator: Generator | None = None) 
     a Bernoulli draw, and dropout is a large part of a step there.
     """
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
-    # From the lowest to one below the highest: random_ excludes its upper bound.
+    # Without an upper bound random_ draws all 64 bits, the highest number included.
     numbers = words.random_(-(2**63), None, generator=generator).view(torch.int16)
     lowest_kept = min(round(rate * 65536), 65535) - 32768
     mask = torch.empty_like(like, memory_format=torch.contiguous_format)

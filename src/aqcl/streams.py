@@ -14,7 +14,6 @@ Purpose = Literal[
     "regularizer init",
     "primary pass",
     "view",
-    "codebook",
     "alpha",
     "negatives",
     "order",

@@ -89,22 +89,6 @@ def crop_history(embedded: Embedded, share: float, generator: Generator) -> Embe
     return dataclasses.replace(embedded, keep=_blocks(embedded, share, generator, at_least=1))
 
 
-def reorder_history(embedded: Embedded, share: float, generator: Generator) -> Embedded:
-    """Shuffle a block of neighbouring clicks of each row; `scores` follow their clicks.
-
-    A backbone that does not know the order of the clicks sees no difference.
-
-    Args:
-        embedded: samples; what an earlier view masked is taken out first.
-        share: the block has floor(share * length) clicks.
-        generator: draws where the blocks begin and how they are shuffled.
-
-    Reference: arXiv 2010.14395, section 3 (item reorder, ratio beta).
-    """
-    embedded = embedded.without_masked()
-    return _shuffle(embedded, _blocks(embedded, share, generator, at_least=0), generator)
-
-
 def _blocks(
     embedded: Embedded, share: float, generator: Generator, *, at_least: int
 ) -> Bool[Tensor, " S"]:
