@@ -171,6 +171,15 @@ def test_a_mean_activity_of_none_is_refused(kind: str, mean: float) -> None:
         AQCL(7, mean, build(AQCLOptions, {"alpha": kind}))
 
 
+@pytest.mark.parametrize(("key", "value"), [("w1", 8.0), ("w1", 0.01), ("w2", 5.1), ("w2", 0.1)])
+def test_a_curve_is_learned_from_where_it_is_looked_for(key: str, value: float) -> None:
+    learning = {"learn_alpha": {"enabled": True}}
+    with pytest.raises(ConfigError, match=rf"{key}: expected .* with learn_alpha.*, got {value}"):
+        build(AQCLOptions, {key: value, **learning})
+    build(AQCLOptions, {key: value})
+    build(AQCLOptions, {key: value, "alpha": "groups", **learning})
+
+
 def test_a_constant_alpha_cannot_be_learned() -> None:
     with pytest.raises(ConfigError, match=r"learn_alpha.* constant_alpha = 0\.3: leave one"):
         build(AQCLOptions, {"constant_alpha": 0.3, "learn_alpha": {"enabled": True}})

@@ -80,6 +80,8 @@ def test_one_process_works_on_a_study(data: Path, tmp_path: Path, method: str) -
     ("method", "change", "message"),
     [
         ("one-run", {"weight": 0.0}, "expected one with an alpha and a weight above 0, got none"),
+        ("one-run", {"w1": 8.0}, r"w1: expected 0\.05 to 5\.0 with learn_alpha.enabled"),
+        ("halving", {"weight": 0.0}, "expected one with an alpha and a weight above 0, got none"),
         ("halving", {"constant_alpha": 0.3}, "constant_alpha = 0.3 leaves nothing to look for"),
         ("halving", {"alpha": "groups"}, "alpha = 'groups': halving looks for w1 and w2"),
     ],

@@ -9,7 +9,7 @@ from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl import contrastive
-from aqcl.alpha_shapes import AlphaLearning, AlphaShape, Kind
+from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import diagnostics, interest_readout, moved_codebook, spread
 from aqcl.config import settings
@@ -100,6 +100,13 @@ class AQCLOptions:
                 f"learn_alpha.enabled = true has nothing to learn with constant_alpha = "
                 f"{self.constant_alpha}: leave one of the two out"
             )
+        if self.learn_alpha.enabled and self.alpha == "curve":
+            for key, value, (low, high) in (("w1", self.w1, W1_RANGE), ("w2", self.w2, W2_RANGE)):
+                if not low <= value <= high:
+                    raise ConfigError(
+                        f"{key}: expected {low} to {high} with learn_alpha.enabled = true, which "
+                        f"looks for it there, got {value}: start inside or do not learn alpha"
+                    )
         self.shape()
 
     def shape(self) -> AlphaShape:

@@ -48,9 +48,7 @@ def learn_alpha(
         StorageError: `out` holds something else.
         TrainingError: the loss is no longer finite.
     """
-    name = alpha_owner(experiment)
-    learning = {**experiment.regularizer[name]["learn_alpha"], "enabled": True}
-    learner = with_options(experiment, name, learn_alpha=learning)
+    name, learner = alpha_owner(experiment), with_learning(experiment)
     dataset = open_dataset(Path(learner.dataset), closed=("test",))
     run = train(learner, out, resume=True, listen=listen, dataset=dataset)
     content, log = run.manifest.content, run.log()
@@ -102,6 +100,17 @@ def alpha_owner(experiment: Experiment) -> str:
             "leave it out"
         )
     return owners[0]
+
+
+def with_learning(experiment: Experiment) -> Experiment:
+    """The experiment whose training learns alpha.
+
+    Raises:
+        ConfigError: it has no alpha that can be learned.
+    """
+    name = alpha_owner(experiment)
+    learning = {**experiment.regularizer[name]["learn_alpha"], "enabled": True}
+    return with_options(experiment, name, learn_alpha=learning)
 
 
 def with_options(experiment: Experiment, name: str, **options: Any) -> Experiment:

@@ -15,7 +15,13 @@ from aqcl.dataset import Dataset, batch_bounds
 from aqcl.experiment import Experiment
 from aqcl.runs import CONFIG, LOG, open_run
 from aqcl.search.alpha_figures import draw_alpha_search
-from aqcl.search.alpha_search import AlphaOutcome, alpha_owner, learn_alpha, with_options
+from aqcl.search.alpha_search import (
+    AlphaOutcome,
+    alpha_owner,
+    learn_alpha,
+    with_learning,
+    with_options,
+)
 from aqcl.search.bar import Listener, SearchProgress
 from aqcl.search.halving import WARM, halve_alpha, plan_halving
 from aqcl.search.plan import ONLY, SearchPlan
@@ -55,8 +61,9 @@ def check_alpha_search(plan: SearchPlan, dataset: Dataset) -> None:
     Raises:
         ConfigError: the experiment has no alpha to look for, or the budget is too small.
     """
-    alpha_owner(plan.experiment)
-    if plan.options.method == "halving":
+    if plan.options.method == "one-run":
+        with_learning(plan.experiment)
+    else:
         plan_halving(plan.experiment, plan.options.halving, dataset)
 
 
