@@ -17,7 +17,7 @@ from aqcl.errors import ConfigError, DataError
 PAIRS = [("u1", "B1"), ("u2", "B1"), ("u1", "B2"), ("u2", "B2")]
 
 
-def _review(user: str, item: str, time: Any) -> str:
+def _review(user: Any, item: Any, time: Any) -> str:
     text = 'a "quoted" text, \N{GRINNING FACE}'
     return json.dumps(
         {
@@ -129,12 +129,33 @@ def test_bad_products(tmp_path: Path, line: str, message: str) -> None:
         (_review("u", "B1", "soon"), "line 2: key 'unixReviewTime' must be .*int, got 'soon'"),
         (_review("u", "B1", None), "line 2: key 'unixReviewTime' must be .*int, got None"),
         ("[]", "line 2: key 'reviewerID'"),
+        (_review("u", 123, 1), "line 2: key 'asin' must be .*str, got 123"),
+        (_review(7.5, "B1", 1), "line 2: key 'reviewerID' must be .*str, got 7.5"),
+        (_review("u", "B1", True), "line 2: key 'unixReviewTime' must be .*int, got True"),
     ],
 )
 def test_bad_reviews_are_named_by_line(tmp_path: Path, line: str, message: str) -> None:
     path = _reviews(tmp_path, [_review("u", "B1", 1), line, _review("u", "B2", 1)])
 
     with pytest.raises(DataError, match=f"reviews_Toys_5.json.gz: {message}"):
+        open_amazon(AmazonSettings(path=str(path), core=1))
+
+
+@pytest.mark.parametrize("key", ["reviewerID", "asin", "unixReviewTime"])
+def test_an_incomplete_first_review_is_named(tmp_path: Path, key: str) -> None:
+    first = json.loads(_review("u", "B1", 1))
+    del first[key]
+    path = _reviews(tmp_path, [json.dumps(first), _review("u", "B2", 1)])
+
+    with pytest.raises(DataError, match=f"line 1: key '{key}' must be .*got None"):
+        open_amazon(AmazonSettings(path=str(path), core=1))
+
+
+def test_a_null_hidden_behind_a_repeated_key_is_an_error(tmp_path: Path) -> None:
+    twice = _review("u", "B1", 1).replace('"asin"', '"asin": null, "asin"')
+    path = _reviews(tmp_path, [twice, _review("u", "B2", 1)])
+
+    with pytest.raises(DataError, match="review 1: user, item or time is missing"):
         open_amazon(AmazonSettings(path=str(path), core=1))
 
 

@@ -142,7 +142,11 @@ def _read_ratings(path: Path) -> pl.DataFrame:
 def _read_reviews(path: Path) -> pl.DataFrame:
     """JSON lines, of which three keys are read."""
     try:
-        frame = pl.scan_ndjson(path, schema=_REVIEW).collect()
+        # Read as text, a number would pass for an id; a categorical takes strings only.
+        types = {
+            key: pl.Categorical if dtype == pl.String else dtype for key, dtype in _REVIEW.items()
+        }
+        frame = pl.scan_ndjson(path, schema=types).collect().cast(_REVIEW)
     except pl.exceptions.PolarsError as error:
         _explain(path)
         raise DataError(f"{path}: not lines of JSON: {error}") from error
@@ -151,8 +155,9 @@ def _read_reviews(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise DataError(f"{path}: the file is empty")
     clicks = frame.select(user="reviewerID", item="asin", timestamp="unixReviewTime")
-    if any(_incomplete_rows(clicks)):
+    for row in _incomplete_rows(clicks):
         _explain(path)
+        raise DataError(f"{path}: review {row + 1}: user, item or time is missing")
     return clicks
 
 
@@ -173,7 +178,7 @@ def _explain(path: Path) -> None:
         for key, dtype in _REVIEW.items():
             value = review.get(key) if isinstance(review, dict) else None
             wanted = int if dtype == pl.Int64 else str
-            if not isinstance(value, wanted):
+            if type(value) is not wanted:  # true is no number
                 raise DataError(
                     f"{path}: line {number}: key '{key}' must be of type {wanted.__name__}, "
                     f"got {value!r}"
