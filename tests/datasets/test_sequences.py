@@ -29,6 +29,14 @@ def test_positions_count_from_zero(tmp_path: Path) -> None:
     assert (log.name, log.time_unit, log.fields, log.items) == ("log", "position", (), None)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
+    log = _open(tmp_path, "\ufeff7 3 1\n", '\ufeff{"3": ["x"]}')
+
+    assert log.rows.collect().rows() == [(7, 3, 0), (7, 1, 1)]
+    assert log.items is not None
+    assert log.items.rows() == [(3, ["x"])]
+
+
 def test_ids_stay_text_if_one_is_not_an_integer(tmp_path: Path) -> None:
     rows = _open(tmp_path, "1 007 7\n2 8\n").rows.collect()
 
