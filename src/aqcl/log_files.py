@@ -56,25 +56,26 @@ class LogFile:
 
 
 def find_files(path: str | list[str]) -> list[Path]:
-    """The files that paths or patterns name, in order, each once.
+    """The files that paths or patterns name, in order, each once, however it is spelled.
 
     Raises:
         DataError: a pattern that matches nothing, or a directory.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for pattern in [path] if isinstance(path, str) else path:
         expanded = Path(pattern).expanduser()
         matches = [expanded] if expanded.exists() else _matches(str(expanded))
         if not matches:
             advice = "; a setting needs a --set of its own" if "=" in pattern else ""
             raise DataError(f"source.path = '{pattern}': no file matches; check the path{advice}")
-        found.update(dict.fromkeys(matches))
+        for match in matches:
+            found.setdefault(match.resolve(), match)
     if not found:
         raise DataError("source.path is an empty list; give at least one file")
-    for match in found:
+    for match in found.values():
         if match.is_dir():
             raise DataError(f"{match} is a directory; give its files, as {match}/*.parquet")
-    return list(found)
+    return list(found.values())
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -232,6 +232,16 @@ def test_globs_find_files_in_order_and_once(tmp_path: Path) -> None:
     assert [path.name for path in found] == ["part-1.csv", "part-2.csv"]
 
 
+def test_a_file_under_two_spellings_is_read_once(tmp_path: Path) -> None:
+    path = _csv(tmp_path, "user,item,timestamp\n1,2,3\n")
+    (tmp_path / "link.csv").symlink_to(path)
+    (tmp_path / "sub").mkdir()
+
+    log = _open([path, tmp_path / "sub" / ".." / "log.csv", tmp_path / "link.csv"])
+
+    assert log.rows.collect().rows() == [(1, 2, 3)]
+
+
 def test_a_name_with_pattern_characters_is_a_name(tmp_path: Path) -> None:
     for name in ("odd[1].csv", "odd1.csv"):
         _csv(tmp_path, f"user,item,timestamp\n1,{name},3\n", name)
