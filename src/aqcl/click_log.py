@@ -25,6 +25,9 @@ class ClickLog:
     `users` and `items` hold one row per entity (column `user` or `item`, as in `rows`) and a
     column for each field of that side: String for `categorical`, List(String) for
     `categories`, Float64 for `numeric`; null means unknown. They may lack entities of `rows`.
+    Where these columns stand in the rows, and may change there, `described` has them instead:
+    `user`, `item`, `timestamp` and the fields of both sides, row by row in file order. `prepare`
+    then takes the value of each entity from its training rows.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ClickLog:
     fields: tuple[Field, ...] = ()
     users: pl.DataFrame | None = None
     items: pl.DataFrame | None = None
+    described: pl.LazyFrame | None = None
     simulated: bool = False
     protocol: dict[str, Any] = field(default_factory=dict)
     """Settings of `prepare` that suit this source where the user gave none, as nested values."""

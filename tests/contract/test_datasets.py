@@ -130,6 +130,16 @@ def test_every_click_is_there_in_the_order_of_the_file(name: str, log: ClickLog)
 
 def test_entity_tables_hold_their_fields_once_for_each_entity(log: ClickLog) -> None:
     rows = log.rows.collect()
+    if log.described is not None:
+        fields = [field for field in log.fields if field.side != "context"]
+        described = log.described.collect()
+        columns = ["user", "item", "timestamp"]
+        assert described.columns == [*columns, *(field.name for field in fields)]
+        assert described.select(columns).equals(rows.select(columns))
+        assert all(described[field.name].dtype == COLUMN_TYPES[field.kind] for field in fields)
+        assert log.users is None
+        assert log.items is None
+        return
     for side, table in (("user", log.users), ("item", log.items)):
         fields = [field for field in log.fields if field.side == side]
         if table is None:

@@ -12,7 +12,8 @@ from aqcl.click_log import ClickLog
 from aqcl.config import build
 from aqcl.datasets.table import TableSettings, open_table, table_files
 from aqcl.errors import ConfigError, DataError
-from aqcl.schema import Field
+from aqcl.prepare.attributes import training_values
+from aqcl.schema import Field, Side
 
 LARGEST = 2**63 - 1
 DAY = 86_400
@@ -21,6 +22,18 @@ DAY = 86_400
 def _open(path: Path | list[Path] | str, **values: Any) -> ClickLog:
     paths = [str(p) for p in path] if isinstance(path, list) else str(path)
     return open_table(build(TableSettings, {"path": paths, **values}, "source"))
+
+
+def _values(log: ClickLog, side: Side, *names: str) -> list[tuple[Any, ...]]:
+    """The latest values of each entity, where every row trains."""
+    assert log.described is not None
+    rows = log.described.collect()
+    ends = pl.DataFrame({"user": rows["user"].unique(), "held_out_from": LARGEST})
+    table = rows.select(side).unique().sort(side)
+    for name in names:
+        values = training_values(rows.lazy(), side, name, ends)
+        table = table.join(values, on=side, how="left", maintain_order="left")
+    return table.rows()
 
 
 def _csv(tmp_path: Path, text: str, name: str = "log.csv") -> Path:
@@ -67,10 +80,11 @@ def test_csv_with_every_kind_of_column(tmp_path: Path) -> None:
             }
         )
     )
-    assert log.users is not None
-    assert log.users.rows() == [(-3, "young"), (LARGEST, "old")]
-    assert log.items is not None
-    assert log.items.rows() == [("b", ["z"], 2.0), ("\N{GRINNING FACE}", ["x", "y"], 1.5)]
+    assert _values(log, "user", "age") == [(-3, "young"), (LARGEST, "old")]
+    assert _values(log, "item", "tags", "price") == [
+        ("b", ["z"], 2.0),
+        ("\N{GRINNING FACE}", ["x", "y"], 1.5),
+    ]
     assert log.fields == (
         Field("age", "categorical", "user"),
         Field("tags", "categories", "item"),
@@ -94,8 +108,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     rows = log.rows.collect()
     assert rows["user"].to_list() == [1, LARGEST]
     assert rows["item"].to_list() == ["12", "7"]
-    assert log.items is not None
-    assert log.items.rows() == [("12", ["p", "q"], 1.0), ("7", None, 0.0)]
+    assert _values(log, "item", "tags", "flag") == [("12", ["p", "q"], 1.0), ("7", None, 0.0)]
 
 
 def test_ids_of_a_csv_are_integers_only_if_nothing_is_lost(tmp_path: Path) -> None:
@@ -204,10 +217,8 @@ def test_the_latest_known_attribute_wins_and_file_order_breaks_ties(tmp_path: Pa
 
     log = _open(path, user_columns={"age": "categorical"}, item_columns={"size": "numeric"})
 
-    assert log.users is not None
-    assert log.users.rows() == [(1, "older"), (2, None)]
-    assert log.items is not None
-    assert log.items.rows() == [("a", 2.0), ("b", 4.0)]
+    assert _values(log, "user", "age") == [(1, "older"), (2, None)]
+    assert _values(log, "item", "size") == [("a", 2.0), ("b", 4.0)]
 
 
 def test_a_value_seen_late_and_again_early_counts_at_its_latest_time(tmp_path: Path) -> None:
@@ -216,8 +227,7 @@ def test_a_value_seen_late_and_again_early_counts_at_its_latest_time(tmp_path: P
 
     log = _open([first, second], user_columns={"age": "categorical"})
 
-    assert log.users is not None
-    assert log.users.rows() == [(1, "y")]
+    assert _values(log, "user", "age") == [(1, "y")]
 
 
 def test_globs_find_files_in_order_and_once(tmp_path: Path) -> None:

@@ -5,12 +5,44 @@ import polars as pl
 import pytest
 
 from aqcl.errors import DataError
-from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
+from aqcl.prepare.attributes import EncodedField, encode_column, entity_table, training_values
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Kind
 
 
 def _encode(kind: Kind, values: pl.Series, counts: list[int], min_count: int = 1) -> EncodedField:
     return encode_column(Field("f", kind, "item"), values, np.array(counts), min_count)
+
+
+def test_an_entity_has_its_latest_training_value_or_else_its_earliest() -> None:
+    rows = pl.LazyFrame(
+        [
+            ("u", "a", 1, "old"),
+            ("u", "a", 5, "new"),
+            ("v", "a", 9, "newer"),
+            ("u", "b", 5, "late"),
+            ("v", "b", 4, None),
+            ("w", "c", 8, "second"),
+            ("w", "c", 7, "first"),
+            ("w", "c", 7, "next"),
+            ("v", "d", 4, "x"),
+            ("v", "d", 4, "y"),
+            ("u", "e", 9, None),
+        ],
+        schema=["user", "item", "timestamp", "f"],
+        orient="row",
+    )
+    ends = pl.DataFrame({"user": ["u", "v"], "held_out_from": [5, 9]})  # w was left out
+
+    found = training_values(rows, "item", "f", ends)
+
+    assert dict(found.sort("item").rows()) == {"a": "old", "b": "late", "c": "first", "d": "y"}
+
+
+def test_lists_of_training_rows_count_too() -> None:
+    rows = pl.LazyFrame({"user": [1, 1], "item": [2, 2], "timestamp": [3, 4], "f": [["x"], ["y"]]})
+    ends = pl.DataFrame({"user": [1], "held_out_from": [4]})
+
+    assert training_values(rows, "user", "f", ends).rows() == [(1, ["x"])]
 
 
 def test_categorical_values_need_training_rows() -> None:

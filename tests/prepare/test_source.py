@@ -2,11 +2,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.prepare.source import prepare_source, settings_of
+from aqcl.schema import FIRST_ID
 
 NO_COLUMNS: dict[str, str | None] = {"user": None, "label": None}
 
@@ -44,6 +46,35 @@ def test_the_same_settings_and_content_are_prepared_once(
     os.utime(values["source"]["path"], (1, 1))
     assert prepare_source(values, out).manifest == before.manifest
     assert (out / "manifest.json").stat().st_ino == inode
+
+
+@pytest.mark.parametrize(
+    ("split", "tier"),
+    [
+        ({"kind": "last-interaction"}, 3),
+        ({"kind": "time", "valid_from": 3, "test_from": 5}, 2),
+        ({"kind": "last-days", "days": 2}, 3),
+        ({"kind": "last-interaction", "until": 4}, 1),
+    ],
+)
+def test_attributes_are_those_of_training_rows(
+    tmp_path: Path, split: dict[str, Any], tier: int
+) -> None:
+    rows = [
+        (f"u{user}", f"i{(user + day) % 11}", day, f"tier {day}")
+        for user in range(22)
+        for day in range(6)
+    ]
+    pl.DataFrame(rows, ["user", "item", "timestamp", "tier"], orient="row").write_csv(
+        tmp_path / "log.csv"
+    )
+    source = {"name": "table", "path": str(tmp_path / "log.csv"), "time_unit": "day"}
+    for side in ("user", "item"):
+        values = {"source": {**source, f"{side}_columns": {"tier": "categorical"}}, "split": split}
+        dataset = prepare_source(values, tmp_path / side)
+        table = np.load(tmp_path / side / "attributes" / f"{side}_tier.npy")
+        found = dataset.vocabularies["tier"].decode(table[FIRST_ID:, 0])
+        assert found.to_list() == [f"tier {tier}"] * len(found)
 
 
 def test_other_settings_or_content_need_a_word(values: dict[str, Any], tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ class TableSettings:
     label: str | None = None
     """Column of labels, 0 or 1; empty text says that every row is a click."""
     user_columns: dict[str, Kind] = dataclasses.field(default_factory=dict)
-    """Columns that describe the user: name -> categorical, categories or numeric."""
+    """Columns that describe the user: name -> categorical, categories or numeric. A user has one
+    value, the latest of the training rows."""
     item_columns: dict[str, Kind] = dataclasses.field(default_factory=dict)
-    """Columns that describe the item."""
+    """Columns that describe the item, likewise."""
     context_columns: dict[str, Literal["categorical", "numeric"]] = dataclasses.field(
         default_factory=dict
     )
-    """Columns that describe the impression, with one value a row."""
+    """Columns that describe the impression, with one value a row; also for what changes in time."""
     separator: str = "|"
     """Between the values of a `categories` column that is text."""
     delimiter: Annotated[str, AfterValidator(lambda text: "\t" if text == r"\t" else text)] = ","
@@ -76,8 +77,7 @@ class _Facts:
 def open_table(settings: TableSettings) -> ClickLog:
     """Map the columns of a log and check every row of them.
 
-    An entity's attribute is its latest known value. Ids of CSV files are integers if every
-    one of them is spelled as such.
+    Ids of CSV files are integers if every one of them is spelled as such.
 
     Raises:
         ConfigError: the columns are mapped in a way that cannot be.
@@ -102,15 +102,13 @@ def open_table(settings: TableSettings) -> ClickLog:
     unit: TimeUnit = "second"
     if spelled_as_integers and settings.time_unit == "day":
         unit = "day"
-    side = {side: [field for field in fields if field.side == side] for side in ("user", "item")}
-    described = {field.name for field in fields if field.side != "context"}
+    described = [field.name for field in fields if field.side != "context"]
     return ClickLog(
         name=settings.name or paths[0].name.split(".")[0],
         rows=frame.drop(described),
         time_unit=unit,
         fields=fields,
-        users=_latest(frame, "user", side["user"]) if side["user"] else None,
-        items=_latest(frame, "item", side["item"]) if side["item"] else None,
+        described=frame.select("user", "item", "timestamp", *described) if described else None,
         protocol={"split": _split(facts, unit)},
     )
 
@@ -262,26 +260,6 @@ def _typed_rows(
         for file, cols in zip(files, mapped, strict=True)
     ]
     return pl.concat(frames).with_columns(pl.col(sorted(integer_ids)).cast(pl.Int64))
-
-
-def _latest(frame: pl.LazyFrame, side: Side, fields: list[Field]) -> pl.DataFrame:
-    """Each entity's latest known value of each field; the file's order breaks ties."""
-    table = frame.select(side).unique().sort(side).collect(engine="streaming")
-    newest = pl.col("timestamp") == pl.col("timestamp").max()
-    for field in fields:
-        values = (
-            frame.select(side, field.name, "timestamp")
-            .with_row_index(_ROW)
-            .drop_nulls(field.name)
-            .group_by(side, field.name)
-            .agg(pl.col("timestamp").max(), pl.col(_ROW).filter(newest).max())
-            .sort("timestamp", _ROW)
-            .select(side, field.name)
-            .unique(side, keep="last", maintain_order=True)
-            .collect(engine="streaming")
-        )
-        table = table.join(values, on=side, how="left", maintain_order="left")
-    return table
 
 
 def _split(facts: list[_Facts], unit: TimeUnit) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from aqcl.errors import DataError
 from aqcl.prepare.sorted_log import Entities
-from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field
+from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Side
 from aqcl.vocab import Vocabulary, fit
 
 Int64s = npt.NDArray[np.int64]
@@ -48,6 +48,42 @@ def encode_field(
         )
     values = _aligned(table, field, entities.vocabulary)
     return encode_column(field, values, entities.train_rows[FIRST_ID:], min_count)
+
+
+def training_values(
+    rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame
+) -> pl.DataFrame:
+    """Each entity's latest known value among training rows, else its earliest known one.
+
+    Rows of a user's first held-out moment count as held out; file order breaks other ties.
+
+    Args:
+        rows: see `ClickLog.described`.
+        side: whose values.
+        name: the column.
+        held_out_from: columns `user` and `held_out_from`, the first timestamp of the user's rows
+            that do not train; a user who is not there has none that do.
+
+    Returns:
+        The columns `side` and `name`, of entities that have a value.
+    """
+    row, time, trains = pl.col("row").cast(pl.Int64), pl.col("timestamp"), pl.col("trains")
+    newest = time == time.max()
+    return (
+        rows.select("user", pl.col(side).alias("entity"), "timestamp", pl.col(name).alias("value"))
+        .with_row_index("row")
+        .drop_nulls("value")
+        .join(held_out_from.lazy(), on="user", how="left")
+        .with_columns((time < pl.col("held_out_from")).fill_null(False).alias("trains"))
+        # Held-out rows count backwards in time, so that the largest is the earliest.
+        .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in (time, row))
+        .group_by("entity", "value", "trains")
+        .agg(time.max(), row.filter(newest).max())
+        .sort("trains", "timestamp", "row")
+        .select(pl.col("entity").alias(side), pl.col("value").alias(name))
+        .unique(side, keep="last", maintain_order=True)
+        .collect(engine="streaming")
+    )
 
 
 def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:

@@ -38,8 +38,10 @@ class Census:
     rows: pl.LazyFrame
     """To be read again, in file order, without those from `split.until` on."""
     n_rows: int
+    until: int | None
+    """`split.until` as a timestamp."""
     n_left_out: int
-    """Rows from `split.until` on."""
+    """Rows from `until` on."""
     latest: int
     """The largest timestamp."""
     labelled: bool
@@ -92,6 +94,7 @@ def take_census(log: ClickLog, context: Sequence[Field], split: SplitSettings) -
     return Census(
         rows=pl.concat(held).lazy() if n_kept <= BATCH_ROWS else kept,
         n_rows=n_kept,
+        until=until,
         n_left_out=faults.n_rows - n_kept,
         latest=latest,
         labelled="label" in kept.collect_schema(),

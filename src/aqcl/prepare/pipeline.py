@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pydantic
 
 from aqcl.array_file import ArrayFile
 from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values, build, did_you_mean, settings
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.prepare.attributes import EncodedField, encode_field, entity_table
+from aqcl.prepare.attributes import EncodedField, encode_field, entity_table, training_values
 from aqcl.prepare.census import Census, take_census
 from aqcl.prepare.context import ContextField, encode_context
 from aqcl.prepare.partitions import write_partitions
@@ -218,9 +219,11 @@ def _read_log(
     partitions = write_partitions(census, numeric, folder, samples_per_row)
     min_count = config.vocabulary.min_count
     numbering = number_rows(census, partitions, config.split, log.time_unit, min_count)
-    tables = {"user": (log.users, numbering.users), "item": (log.items, numbering.items)}
+    entities = {"user": numbering.users, "item": numbering.items}
     encoded = [
-        encode_field(field, *tables[field.side], log.name, min_count)
+        encode_field(
+            field, _values(log, field, census, numbering), entities[field.side], log.name, min_count
+        )
         for field in fields
         if field.side != "context"
     ]
@@ -231,6 +234,20 @@ def _read_log(
         cdf=None if census.labelled else negative_cdf(numbering.items, config.negatives),
     )
     return census, recipe, encoded
+
+
+def _values(
+    log: ClickLog, field: Field, census: Census, numbering: Numbering
+) -> pl.DataFrame | None:
+    """A table of entities with the column of a user or item field."""
+    if log.described is None:
+        return log.users if field.side == "user" else log.items
+    rows = log.described
+    if census.until is not None:
+        rows = rows.filter(pl.col("timestamp") < census.until)
+    users = census.columns["user"].values
+    ends = pl.DataFrame({"user": users, "held_out_from": numbering.held_out_from})
+    return training_values(rows, field.side, field.name, ends)
 
 
 def _write_entities(

@@ -75,6 +75,8 @@ class Numbering:
     """Training rows of each code of a categorical context field."""
     blocks: Sequence[Block]
     """In the order of the sorted log."""
+    held_out_from: Int64s
+    """The first timestamp of each user code that does not train; the largest where all do."""
     split: SplitSettings
     time_unit: TimeUnit
     latest: int
@@ -109,6 +111,8 @@ class _Counts:
     item_rows: Int64s
     """Training rows of each item code."""
     item_clicks: Int64s
+    held_out_from: Int64s
+    """(users,)"""
     context_rows: dict[str, Int64s]
 
 
@@ -140,6 +144,7 @@ def number_rows(
         items=items,
         context_rows=counts.context_rows,
         blocks=list(_blocks(partitions, counts, user_rows >= min_count)),
+        held_out_from=counts.held_out_from,
         split=split,
         time_unit=time_unit,
         latest=census.latest,
@@ -160,11 +165,18 @@ def _count(
         codes = columns[name][chosen]
         return np.bincount(codes[codes >= 0], minlength=len(census.columns[name].values))
 
+    # Rows ascend in time, so that of a user's held-out rows, written backwards, the first stays.
+    held_out_from = np.full(shape[0], np.iinfo(np.int64).max)
+    held_out = np.flatnonzero(~trains)[::-1]
+    held_out_from[columns["user"][held_out] - partition.users.start] = columns["timestamp"][
+        held_out
+    ]
     return _Counts(
         rows=np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape),
         clicks=np.bincount(place[clicked], minlength=shape[0] * shape[1]).reshape(shape),
         item_rows=bincount("item", trains),
         item_clicks=bincount("item", trains & clicked),
+        held_out_from=held_out_from,
         context_rows={
             name: bincount(name, trains) for name in census.columns if name not in ("user", "item")
         },
@@ -174,10 +186,11 @@ def _count(
 def _sum(counts: Iterator[_Counts]) -> _Counts:
     """Of all partitions: users one after the other, the rest added."""
     first = next(counts)
-    rows, clicks = [first.rows], [first.clicks]
+    rows, clicks, held_out_from = [first.rows], [first.clicks], [first.held_out_from]
     for one in counts:
         rows.append(one.rows)
         clicks.append(one.clicks)
+        held_out_from.append(one.held_out_from)
         first.item_rows[:] += one.item_rows
         first.item_clicks[:] += one.item_clicks
         for name, found in one.context_rows.items():
@@ -187,6 +200,7 @@ def _sum(counts: Iterator[_Counts]) -> _Counts:
         np.concatenate(clicks),
         first.item_rows,
         first.item_clicks,
+        np.concatenate(held_out_from),
         first.context_rows,
     )
 
