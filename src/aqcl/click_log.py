@@ -10,6 +10,9 @@ from aqcl.streams import numpy_stream
 
 TimeUnit = Literal["position", "day", "second"]
 
+BELOW_SECOND = "__below_second__"
+"""An optional column of rows, Int64: the order within one timestamp, before that of the file."""
+
 
 @dataclass(frozen=True)
 class ClickLog:
@@ -21,7 +24,8 @@ class ClickLog:
       - `label` (optional): Int8, 0 or 1; without it every row is a click and `prepare` draws
         the negatives;
       - one column for each field of side `context`.
-    Row order is the file's order and breaks ties of `timestamp` where a protocol asks for it.
+    Row order is the file's order and breaks ties of `timestamp` where a protocol asks for it;
+    where times finer than `time_unit` are known, a column `BELOW_SECOND` comes before it.
     `users` and `items` hold one row per entity (column `user` or `item`, as in `rows`) and a
     column for each field of that side: String for `categorical`, List(String) for
     `categories`, Float64 for `numeric`; null means unknown. They may lack entities of `rows`.

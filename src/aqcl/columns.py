@@ -1,7 +1,7 @@
 """Raw columns as typed ones, each with the rule that tells a bad value from a good one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -27,6 +27,8 @@ class Column:
     """True where the raw value cannot be taken."""
     expected: str
     """What a good value is, for a message."""
+    below_second: pl.Expr | None = None
+    """Of a moment: what is cut off, as an integer; it orders the moments of one second."""
 
 
 def _column(name: str, raw: str, typed: pl.Expr, expected: str, required: bool) -> Column:
@@ -84,26 +86,33 @@ def moment_column(raw: str, types: pl.DataFrame, unit: str, spelled_as_integers:
     dtype = types.schema[raw]
     if dtype.is_integer() or (dtype == pl.String and spelled_as_integers):
         numbers = integers(pl.col(raw)) if dtype == pl.String else pl.col(raw)
-        typed = numbers.cast(pl.Int64, strict=False)
-        typed = typed.floordiv(1000) if unit == "millisecond" else typed
-        return _column("timestamp", raw, typed, f"an integer ({unit})", required=True)
+        typed, what = numbers.cast(pl.Int64, strict=False), f"an integer ({unit})"
+        if unit == "millisecond":
+            return _moment(raw, typed, 1000, what)
+        return _column("timestamp", raw, typed, what, required=True)
     if dtype == pl.String:
         what = "an ISO date or time such as 2021-05-31 or 2021-05-31T18:30:00Z"
-        return _column("timestamp", raw, _iso_seconds(pl.col(raw)), what, required=True)
+        return _moment(raw, _iso_microseconds(pl.col(raw)), 1_000_000, what)
     if dtype == pl.Date:
         typed = pl.col(raw).cast(pl.Int64) * SECONDS_PER_DAY
         return _column("timestamp", raw, typed, "a date", required=True)
     if isinstance(dtype, pl.Datetime):
-        typed = pl.col(raw).dt.epoch("us").floordiv(1_000_000)
-        return _column("timestamp", raw, typed, "a time", required=True)
+        return _moment(raw, pl.col(raw).dt.epoch("us"), 1_000_000, "a time")
     raise DataError(
         f"column '{raw}' has type {dtype}, but a timestamp must be an integer, an ISO date or "
         "time, or of a date type; cast the column where the file is made"
     )
 
 
-def _iso_seconds(spelled: pl.Expr) -> pl.Expr:
-    """ISO dates, and times with or without an offset (then UTC), as seconds since 1970."""
+def _moment(raw: str, moment: pl.Expr, per_second: int, expected: str) -> Column:
+    """Moments finer than a second, cut to seconds."""
+    seconds = moment.floordiv(per_second)
+    column = _column("timestamp", raw, seconds, expected, required=True)
+    return replace(column, below_second=moment - seconds * per_second)
+
+
+def _iso_microseconds(spelled: pl.Expr) -> pl.Expr:
+    """ISO dates, and times with or without an offset (then UTC), since 1970."""
     plain = spelled.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
     with_offset = plain.str.to_datetime(
         "%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC"
@@ -111,7 +120,7 @@ def _iso_seconds(spelled: pl.Expr) -> pl.Expr:
     moments = [plain.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))]
     moments += [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _ROUND_THE_CLOCK]
     epochs = [moment.dt.epoch("us") for moment in (*moments, with_offset)]
-    return pl.coalesce(epochs).floordiv(1_000_000)
+    return pl.coalesce(epochs)
 
 
 def label_column(raw: str, types: pl.DataFrame) -> Column:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aqcl.click_log import ClickLog
+from aqcl.click_log import BELOW_SECOND, ClickLog
 from aqcl.config import build
 from aqcl.datasets.table import TableSettings, open_table, table_files
 from aqcl.errors import ConfigError, DataError
@@ -206,6 +206,18 @@ def test_temporal_types_and_offsets(tmp_path: Path) -> None:
         there = moments.cast(pl.Datetime(unit)).dt.replace_time_zone("Asia/Tokyo")
         rows = _open(_parquet(tmp_path, timestamp=there)).rows.collect()
         assert rows["timestamp"].to_list() == [DAY, -DAY]
+
+
+def test_fractions_of_a_second_are_kept_where_there_are_any(tmp_path: Path) -> None:
+    text = "user,item,timestamp\n1,2,1970-01-01T00:00:01.25Z\n1,2,1969-12-31 23:59:59.5\n"
+    rows = _open(_csv(tmp_path, text + "1,2,1970-01-01\n")).rows.collect()
+    assert rows["timestamp"].to_list() == [1, -1, 0]
+    assert rows[BELOW_SECOND].to_list() == [250_000, 500_000, 0]
+
+    whole = _csv(tmp_path, "user,item,timestamp\n1,2,3000\n1,2,-2000\n")
+    for unit in ("millisecond", "second"):
+        names = _open(whole, time_unit=unit).rows.collect_schema().names()
+        assert names == ["user", "item", "timestamp"]
 
 
 def test_the_latest_known_attribute_wins_and_file_order_breaks_ties(tmp_path: Path) -> None:

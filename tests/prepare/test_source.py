@@ -9,6 +9,7 @@ import pytest
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.prepare.source import prepare_source, settings_of
 from aqcl.schema import FIRST_ID
+from tests.click_logs import samples_by_user
 
 NO_COLUMNS: dict[str, str | None] = {"user": None, "label": None}
 
@@ -75,6 +76,32 @@ def test_attributes_are_those_of_training_rows(
         table = np.load(tmp_path / side / "attributes" / f"{side}_tier.npy")
         found = dataset.vocabularies["tier"].decode(table[FIRST_ID:, 0])
         assert found.to_list() == [f"tier {tier}"] * len(found)
+
+
+@pytest.mark.parametrize("ties", ["order", "exclude"])
+@pytest.mark.parametrize("spelled", ["millisecond", "iso", "datetime"])
+def test_clicks_within_a_second_stand_in_their_true_order(
+    tmp_path: Path, spelled: str, ties: str
+) -> None:
+    moments = [1_600_000_000_000 + 200 * step for step in range(5)]  # in milliseconds
+    rows = [(f"u{user}", f"i{step}", m) for user in range(9) for step, m in enumerate(moments)]
+    rows += [("x", "i9", m) for m in moments]  # an item to draw as a negative
+    frame = pl.DataFrame(rows[::-1], ["user", "item", "timestamp"], orient="row")
+    if spelled != "millisecond":
+        frame = frame.with_columns(pl.from_epoch("timestamp", "ms"))
+    if spelled == "iso":
+        frame = frame.with_columns(pl.col("timestamp").dt.to_string("%Y-%m-%dT%H:%M:%S%.3f"))
+    path = tmp_path / "log.parquet"
+    frame.write_parquet(path)
+    source = {"name": "table", "path": str(path), "time_unit": "millisecond"}
+    values = {"source": source, "split": {"kind": "last-interaction", "ties": ties}}
+
+    dataset = prepare_source(values, tmp_path / "out")
+
+    samples = samples_by_user(dataset, dataset.test)["u0"]
+    clicks = [(item, time, history) for item, time, label, history in samples if label]
+    history = ("i0", "i1", "i2", "i3") if ties == "order" else ()
+    assert clicks == [("i4", 1_600_000_000, history)]
 
 
 def test_other_settings_or_content_need_a_word(values: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import AfterValidator
 
 from aqcl import columns
-from aqcl.click_log import ClickLog, TimeUnit
+from aqcl.click_log import BELOW_SECOND, ClickLog, TimeUnit
 from aqcl.columns import SECONDS_PER_DAY, Column
 from aqcl.config import settings
 from aqcl.errors import ConfigError, DataError
@@ -20,7 +20,7 @@ from aqcl.schema import Field, Kind, Side
 logger = logging.getLogger(__name__)
 
 _ROW = "__row__"
-_RESERVED = ("user", "item", "timestamp", "label", _ROW)
+_RESERVED = ("user", "item", "timestamp", "label", _ROW, BELOW_SECOND)
 _YEAR_1980, _YEAR_5000 = 315_532_800, 95_617_584_000
 """In seconds since 1970. No click log ends before the one or after the other."""
 _IF_TOO_LATE = {
@@ -72,6 +72,8 @@ class _Facts:
     last: int | None
     integer_ids: frozenset[str]
     """Which of user and item are text that spells integers only."""
+    has_fractions: bool
+    """Whether a time lies between two seconds."""
 
 
 def open_table(settings: TableSettings) -> ClickLog:
@@ -102,10 +104,11 @@ def open_table(settings: TableSettings) -> ClickLog:
     unit: TimeUnit = "second"
     if spelled_as_integers and settings.time_unit == "day":
         unit = "day"
+    has_fractions = any(fact.has_fractions for fact in facts)
     described = [field.name for field in fields if field.side != "context"]
     return ClickLog(
         name=settings.name or paths[0].name.split(".")[0],
-        rows=frame.drop(described),
+        rows=frame.drop(described if has_fractions else [*described, BELOW_SECOND]),
         time_unit=unit,
         fields=fields,
         described=frame.select("user", "item", "timestamp", *described) if described else None,
@@ -211,9 +214,11 @@ def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
     frame = file.frame.with_row_index(_ROW)
     ids = [c for c in cols if c.name in ("user", "item") and file.is_text]
     spelled = [columns.integers(pl.col(c.raw)).is_not_null().all().alias(c.name) for c in ids]
-    time = next(c.typed for c in cols if c.name == "timestamp")
+    moment = next(c for c in cols if c.name == "timestamp")
+    time = moment.typed
     bad = [pl.col(_ROW).filter(c.bad).min().alias(f"bad {c.name}") for c in cols]
     ends = [time.min().alias("first"), time.max().alias("last"), pl.len().alias("n_rows")]
+    ends.append((_below_second(moment) != 0).any().alias("fractions"))
     with reading(file.path):
         found = frame.select(*ends, *spelled, *bad).collect(engine="streaming").row(0, named=True)
         for column in cols:
@@ -222,7 +227,12 @@ def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
                 at_row = frame.filter(pl.col(_ROW) == row).select(column.raw).collect()
                 raise DataError(_bad_value(file.path, row, column, at_row.item()))
     integer_ids = frozenset(c.name for c in ids if found[c.name])
-    return _Facts(found["n_rows"], found["first"], found["last"], integer_ids)
+    return _Facts(found["n_rows"], found["first"], found["last"], integer_ids, found["fractions"])
+
+
+def _below_second(moment: Column) -> pl.Expr:
+    below = pl.lit(0) if moment.below_second is None else moment.below_second
+    return below.cast(pl.Int64).alias(BELOW_SECOND)
 
 
 def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) -> None:
@@ -256,7 +266,9 @@ def _typed_rows(
     files: list[LogFile], mapped: list[list[Column]], integer_ids: frozenset[str]
 ) -> pl.LazyFrame:
     frames = [
-        file.frame.select(column.typed for column in cols)
+        file.frame.select(
+            *(c.typed for c in cols), *(_below_second(c) for c in cols if c.name == "timestamp")
+        )
         for file, cols in zip(files, mapped, strict=True)
     ]
     return pl.concat(frames).with_columns(pl.col(sorted(integer_ids)).cast(pl.Int64))

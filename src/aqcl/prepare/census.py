@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from aqcl.click_log import ClickLog
+from aqcl.click_log import BELOW_SECOND, ClickLog
 from aqcl.errors import DataError
 from aqcl.schema import Field
 from aqcl.splits import SplitSettings, moment, shown
@@ -104,8 +104,8 @@ def take_census(log: ClickLog, context: Sequence[Field], split: SplitSettings) -
 
 def _checked_columns(log: ClickLog, context: Sequence[Field]) -> pl.LazyFrame:
     types = log.rows.collect_schema()
-    labelled = ("label",) if "label" in types else ()
-    wanted = ("user", "item", "timestamp", *labelled, *(field.name for field in context))
+    optional = [name for name in (BELOW_SECOND, "label") if name in types]
+    wanted = ("user", "item", "timestamp", *optional, *(field.name for field in context))
     missing = [name for name in wanted if name not in types]
     if missing:
         raise DataError(

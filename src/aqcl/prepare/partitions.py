@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from aqcl.click_log import BELOW_SECOND
 from aqcl.prepare.census import Census, Distinct, batches
 from aqcl.schema import FIRST_ID
 from aqcl.vocab import Vocabulary
@@ -50,9 +51,12 @@ class Partition:
         self._write(columns, "ab")
 
     def sort(self) -> None:
-        """Sort the rows by user and time, with ties in file order."""
+        """Sort the rows by user and time, with ties in file order.
+
+        Times finer than the log's unit decide first, where they are known.
+        """
         columns = self.read()
-        order = _time_order(columns["user"], columns["timestamp"])
+        order = _time_order(columns["user"], columns["timestamp"], columns.get(BELOW_SECOND))
         if order is not None:
             self._write({name: column[order] for name, column in columns.items()}, "wb")
 
@@ -79,6 +83,7 @@ def write_partitions(
     users = census.columns["user"]
     bounds = _bounds(users.rows, max(PARTITION_ROWS // samples_per_row, 1))
     types = {"user": "<i4", "item": "<i4", "timestamp": "<i8"}
+    types |= {BELOW_SECOND: "<i8"} if BELOW_SECOND in census.rows.collect_schema() else {}
     types |= {"label": "|i1"} if census.labelled else {}
     types |= {name: "<i4" for name in census.columns if name not in types}
     types |= dict.fromkeys(numeric, "<f8")
@@ -130,7 +135,7 @@ def _encoder(distinct: Distinct) -> Callable[[pl.Series], Int32s]:
 
 def _numbers(column: pl.Series) -> Array:
     """The column as NumPy has it, with NaN for the nulls of a numeric field."""
-    if column.name in ("timestamp", "label"):
+    if column.name in ("timestamp", BELOW_SECOND, "label"):
         return column.to_numpy()
     return column.cast(pl.Float64).to_numpy()
 
@@ -152,8 +157,12 @@ def _distribute(
         parts[number].append({name: column[rows] for name, column in moved.items()})
 
 
-def _time_order(user: Int32s, timestamp: Int64s) -> Int64s | None:
-    """The stable order by (user, timestamp), None if the rows are in it."""
+def _time_order(
+    user: Int32s, timestamp: Int64s, below_second: Int64s | None = None
+) -> Int64s | None:
+    """The stable order by (user, timestamp, below_second), None if the rows are in it."""
+    if below_second is not None:
+        return np.lexsort((below_second, timestamp, user))
     earliest, latest = int(timestamp.min()), int(timestamp.max())
     if latest - earliest >= 2**_KEY_BITS:
         return np.lexsort((timestamp, user))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from aqcl.click_log import TimeUnit
+from aqcl.click_log import BELOW_SECOND, TimeUnit
 from aqcl.errors import DataError
 from aqcl.prepare.census import Census
 from aqcl.prepare.partitions import Partition
@@ -89,6 +89,7 @@ class Numbering:
             columns = {name: column[known == block.known] for name, column in columns.items()}
         user, item, timestamp = (columns.pop(name) for name in ("user", "item", "timestamp"))
         part = assign(user, timestamp, self.split, self.time_unit, self.latest)
+        columns.pop(BELOW_SECOND, None)  # the rows are sorted by it
         label = columns.pop("label", None)
         return SortedLog(
             user=self.users.ids[user],
