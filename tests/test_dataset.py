@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aqcl import negatives
 from aqcl.batch import Batch
+from aqcl.click_log import TimeUnit
 from aqcl.dataset import Dataset, Split, batch_bounds, open_dataset, row_type
 from aqcl.errors import StorageError
 from aqcl.prepare.pipeline import merge_protocol, prepare
@@ -252,3 +253,18 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match=r"clicks\.npy: cannot be read"):
         _ = dataset.clicks
+
+
+@pytest.mark.parametrize(
+    ("time_unit", "dates"),
+    [
+        ("day", ("1970-01-01", "1970-01-05")),
+        ("second", ("1970-01-01", "1970-01-01")),
+        ("position", None),
+    ],
+)
+def test_the_dates_of_a_dataset(
+    tmp_path: Path, time_unit: TimeUnit, dates: tuple[str, str] | None
+) -> None:
+    log = make_log(simple_rows(), time_unit=time_unit)
+    assert open_dataset(prepare(log, merge_protocol(log, {}), tmp_path / "out")).dates() == dates

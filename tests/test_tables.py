@@ -295,11 +295,12 @@ def test_a_dataset_is_told_in_facts() -> None:
         "mean_activity": 5.512,
         "activity_thresholds": [3, 12],
     }
-    text = shown(dataset_table(Path("out[/]"), content))
+    text = shown(dataset_table(Path("out[/]"), content, ("2021-05-01", "2021-06-30")))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     wanted = [
         "dataset log in out[/]",
         "users 1,299",
+        "dates 2021-05-01 to 2021-06-30 (UTC)",
         "clicks per user 5.51 in training, on average",
         "train 4,846 rows, 1,135 clicks, 296 users",
         "groups non-active 0 to 3 clicks, slightly-active 4 to 12 clicks, highly-active 13+ clicks",
@@ -308,4 +309,6 @@ def test_a_dataset_is_told_in_facts() -> None:
     ]
     assert [line for line in lines if line in wanted] == wanted
     assert "SIMULATED" not in text
-    assert "SIMULATED" in shown(dataset_table(Path("out"), content | {"simulated": True}))
+    of_positions = shown(dataset_table(Path("out"), content | {"simulated": True}, None))
+    assert "SIMULATED" in of_positions
+    assert "dates" not in of_positions

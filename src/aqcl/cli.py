@@ -101,14 +101,15 @@ def prepare(
 
     columns = {"user": user, "item": item, "timestamp": timestamp, "label": label}
     values = override(settings_of(inputs, source, columns), overrides)
-    manifest = prepare_source(values, out, overwrite=overwrite).manifest
+    dataset = prepare_source(values, out, overwrite=overwrite)
+    manifest = dataset.manifest
     if as_json:
         facts = {"dataset": str(out), "fingerprint": manifest.fingerprint}
         show_json({**facts, **manifest.content})
         return
     from aqcl.tables import dataset_table
 
-    show(dataset_table(out, manifest.content))
+    show(dataset_table(out, manifest.content, dataset.dates()))
 
 
 @app.command

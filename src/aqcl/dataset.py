@@ -15,7 +15,7 @@ from aqcl import negatives
 from aqcl.batch import Batch
 from aqcl.errors import DataError, StorageError
 from aqcl.schema import Schema
-from aqcl.splits import SplitName
+from aqcl.splits import SPLITS, SplitName, utc_date
 from aqcl.storage import Manifest, read_manifest
 from aqcl.streams import derive_seed, numpy_stream
 from aqcl.vocab import Vocabulary
@@ -133,6 +133,15 @@ class Dataset:
     def notes(self) -> tuple[str, ...]:
         """Facts that a reader of a result must know, such as rows left out and why."""
         return tuple(self.manifest.content["notes"])
+
+    def dates(self) -> tuple[str, str] | None:
+        """The UTC dates of the first and the last row; None where times are positions."""
+        unit = self.manifest.content["time_unit"]
+        if unit == "position":
+            return None
+        times = [getattr(self, name).columns["timestamp"] for name in SPLITS]
+        first, last = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
+        return utc_date(first, unit), utc_date(last, unit)
 
     @property
     def mean_activity(self) -> float:

@@ -83,6 +83,12 @@ def moment(value: Moment, unit: TimeUnit, key: str) -> int:
     return seconds // _DAY_SECONDS if unit == "day" else seconds
 
 
+def utc_date(timestamp: int, unit: TimeUnit) -> str:
+    """The date of a timestamp of a log that has dates."""
+    days = timestamp if unit == "day" else timestamp // _DAY_SECONDS
+    return str(np.datetime64(days, "D"))
+
+
 def assign(
     user: npt.NDArray[np.integer],
     timestamp: Int64s,

@@ -204,14 +204,21 @@ def parts_table(kind: str, parts: Sequence[Description]) -> Group:
     return Group(table, Text(more, style="dim"), Text())
 
 
-def dataset_table(path: Path, content: Mapping[str, Any]) -> Table:
-    """What a dataset directory holds, from the content of its manifest."""
+def dataset_table(path: Path, content: Mapping[str, Any], dates: tuple[str, str] | None) -> Table:
+    """What a dataset directory holds, from the content of its manifest.
+
+    Args:
+        path: the directory.
+        content: of its manifest.
+        dates: the first and the last of the rows; None for a log that has none.
+    """
     counts = content["counts"]
     low, high = content["activity_thresholds"]
     groups = ", ".join(f"{group} {_range(group, (low, high))}" for group in GROUPS)
     facts = [
         ("dataset", f"{content['name']} in {path}"),
         *((key, f"{counts[key]:,}") for key in ("users", "items", "clicks")),
+        *([("dates", f"{dates[0]} to {dates[1]} (UTC)")] if dates else []),
         ("clicks per user", f"{content['mean_activity']:.2f} in training, on average"),
     ]
     for split, sizes in counts["splits"].items():

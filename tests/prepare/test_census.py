@@ -76,3 +76,21 @@ def test_a_failure_of_the_source_is_not_lost() -> None:
     frame = log.rows.with_columns(pl.col("user").cast(pl.Int64))
     with pytest.raises(pl.exceptions.PolarsError, match="conversion from"):
         list(census.batches(frame))
+
+
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [(19_000, ""), (7_304, "from 1989-12-31 to 2022-01-08"), (47_482, "to 2100-01-01 (UTC)")],
+)
+def test_dates_at_which_nobody_clicks_are_a_warning(
+    time: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("a", "x", 19_000), ("b", "y", time)]
+    take_census(make_log(rows), [], SplitSettings())
+    assert bool(caplog.records) == bool(told)
+    assert told in caplog.text
+    assert "source.time_unit" in caplog.text or not told
+    caplog.clear()
+    take_census(make_log(rows, time_unit="position"), [], SplitSettings())
+    take_census(make_log(rows), [], SplitSettings(until=19_001 if time > 19_000 else None))
+    assert len(caplog.records) == (time < 19_000)

@@ -1,5 +1,6 @@
 """One pass over the rows of a click log: what is wrong with them, and which values there are."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import polars as pl
 from aqcl.click_log import BELOW_SECOND, ClickLog
 from aqcl.errors import DataError
 from aqcl.schema import Field
-from aqcl.splits import SplitSettings, moment, shown
+from aqcl.splits import SplitSettings, moment, shown, utc_date
 from aqcl.vocab import normalised
 
 Int64s = npt.NDArray[np.int64]
@@ -18,6 +19,9 @@ Int64s = npt.NDArray[np.int64]
 BATCH_ROWS = 1_000_000
 """Rows that are in memory at once; a log of fewer is read once and not twice."""
 
+logger = logging.getLogger(__name__)
+
+_LIKELY = ("1990-01-01", "2100-01-01")
 _ENTITY_TYPES = (pl.Int64, pl.String)
 
 
@@ -91,6 +95,7 @@ def take_census(log: ClickLog, context: Sequence[Field], split: SplitSettings) -
             f"log {log.name}: no rows before split.until = {split.until}; the earliest timestamp "
             f"is {shown(faults.earliest, log.time_unit)}"
         )
+    _check_dates(log, faults.earliest, latest)
     return Census(
         rows=pl.concat(held).lazy() if n_kept <= BATCH_ROWS else kept,
         n_rows=n_kept,
@@ -135,6 +140,20 @@ def _check_field(field: Field, no_values: pl.Series, name: str) -> None:
         normalised(no_values)
     elif not no_values.dtype.is_numeric():
         raise DataError(f"column {field.name}: expected numbers, got {no_values.dtype}")
+
+
+def _check_dates(log: ClickLog, earliest: int, latest: int) -> None:
+    """Warn of moments at which nobody clicked: a unit taken for another gives such."""
+    if log.time_unit == "position":
+        return
+    first, last = (utc_date(end, log.time_unit) for end in (earliest, latest))
+    low, high = (moment(end, log.time_unit, "") for end in _LIKELY)
+    if earliest < low or latest >= high:
+        logger.warning(
+            "log %s: times from %s to %s (UTC), expected %s to %s; check the unit of the times "
+            "(source.time_unit), and leave far-off rows out with split.until",
+            *(log.name, first, last, *_LIKELY),
+        )
 
 
 def _ends(timestamps: pl.Series) -> list[int]:
