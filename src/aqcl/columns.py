@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from aqcl.errors import DataError
@@ -10,6 +11,7 @@ from aqcl.schema import Kind
 
 SECONDS_PER_DAY = 86_400
 _CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]*)$"
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _ROUND_THE_CLOCK = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
 
 
@@ -91,7 +93,10 @@ def moment_column(raw: str, types: pl.DataFrame, unit: str, spelled_as_integers:
             return _moment(raw, typed, 1000, what)
         return _column("timestamp", raw, typed, what, required=True)
     if dtype == pl.String:
-        what = "an ISO date or time such as 2021-05-31 or 2021-05-31T18:30:00Z"
+        what = (
+            "an ISO date or time such as 2021-05-31 or 2021-05-31T18:30:00Z, or, in every row, an "
+            "integer such as 1622485800 and not 1622485800.0"
+        )
         return _moment(raw, _iso_microseconds(pl.col(raw)), 1_000_000, what)
     if dtype == pl.Date:
         typed = pl.col(raw).cast(pl.Int64) * SECONDS_PER_DAY
@@ -163,7 +168,7 @@ def field_column(raw: str, types: pl.DataFrame, kind: Kind, separator: str) -> C
     if kind != "numeric":
         return column
     missing = pl.col(raw).is_null() | typed.is_nan().fill_null(False)
-    finite = typed.is_finite().fill_null(False)
+    finite = (typed.abs() <= _LARGEST_NUMBER).fill_null(False)
     return Column(raw, raw, typed.fill_nan(None).alias(raw), ~missing & ~finite, expected)
 
 
@@ -189,7 +194,9 @@ def _categories(raw: str, types: pl.DataFrame, separator: str) -> tuple[pl.Expr 
 def _numeric(raw: str, types: pl.DataFrame, _separator: str) -> tuple[pl.Expr | None, str]:
     dtype = types.schema[raw]
     takes = dtype.is_numeric() or dtype in (pl.Boolean, pl.String)
-    return (pl.col(raw).cast(pl.Float64, strict=False) if takes else None), "a finite number"
+    return (
+        pl.col(raw).cast(pl.Float64, strict=False) if takes else None
+    ), "a finite number that fits 32 bits"
 
 
 _FIELD_TYPES: dict[Kind, Callable[[str, pl.DataFrame, str], tuple[pl.Expr | None, str]]] = {

@@ -90,7 +90,14 @@ def reading(path: Path) -> Iterator[None]:
     except pl.exceptions.NoDataError:
         raise DataError(f"{path}: the file is empty; a header and rows are expected") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: cannot be read, is it whole? {error}") from error
+        raise DataError(f"{path}: cannot be read, is it whole? {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What polars found, without its advice on settings that are not those of aqcl."""
+    found, _, advice = str(error).partition("\n\n")
+    _, _, origin = advice.partition("Original error: ")
+    return ": ".join(filter(None, [found, origin.strip("`")]))
 
 
 def open_file(path: Path, delimiter: str) -> LogFile:
@@ -105,11 +112,26 @@ def open_file(path: Path, delimiter: str) -> LogFile:
     is_text = name.endswith(CSV)
     with reading(path):
         if is_text:
+            _check_names(path, delimiter)
             frame = pl.scan_csv(path, glob=False, infer_schema=False, separator=delimiter)
             frame = frame.with_columns(pl.all().replace("", None))
         else:
             frame = pl.scan_parquet(path, glob=False)
         return LogFile(path, frame, _types(frame), is_text)
+
+
+def _check_names(path: Path, delimiter: str) -> None:
+    """Refuse a header with a name twice: only the first of such columns could be asked for."""
+    header = pl.scan_csv(
+        path, glob=False, infer_schema=False, separator=delimiter, has_header=False, n_rows=1
+    )
+    names = [name for row in header.collect().rows() for name in row if name]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{path}: {names.count(name)} columns have the name '{name}'; rename or remove "
+                "all but one in the header"
+            )
 
 
 def check_same_types(files: list[LogFile]) -> None:

@@ -286,6 +286,7 @@ BAD_VALUES = {
     "empty item": ('1,"",1,1\n', "row 1, column 'item': expected an id, got nothing"),
     "no time": ("1,a,1,1\n1,a,,1\n", "row 2, column 'timestamp': expected an integer (second)"),
     "bad time": ("1,a,1,1\n1,a,1.5,1\n", "row 2, column 'timestamp': .*got '1.5'"),
+    "fractions": ("1,a,1.0,1\n", "row 1, column 'timestamp': .*in every row, an integer .*'1.0'"),
     "bad date": ("1,a,2021-02-30,1\n", "row 1, column 'timestamp': .*ISO .*got '2021-02-30'"),
     "mixed times": ("1,a,2021-02-20,1\n1,a,3,1\n", "row 2, column 'timestamp': .*ISO .*got '3'"),
     "huge time": (
@@ -299,7 +300,7 @@ BAD_VALUES = {
 def test_bad_values_are_named_by_file_row_and_column(tmp_path: Path, case: str) -> None:
     body, message = BAD_VALUES[case]
     good = _csv(tmp_path, "user,item,timestamp,y\n1,a,1,1\n", "good.csv")
-    if case in ("bad date", "mixed times"):
+    if case in ("bad date", "mixed times", "fractions"):
         good = _csv(tmp_path, "user,item,timestamp,y\n1,a,2020-01-01,1\n", "good.csv")
     bad = _csv(tmp_path, "user,item,timestamp,y\n" + body, "bad.csv")
 
@@ -309,11 +310,13 @@ def test_bad_values_are_named_by_file_row_and_column(tmp_path: Path, case: str) 
         _open([good, bad], label="y")
 
 
-@pytest.mark.parametrize("value", ["much", "inf"])
+@pytest.mark.parametrize("value", ["much", "inf", "1e39", "-1e39"])
 def test_bad_numbers_are_named(tmp_path: Path, value: str) -> None:
     path = _csv(tmp_path, f"user,item,timestamp,price\n1,a,1,2\n1,a,1,{value}\n")
 
-    with pytest.raises(DataError, match=f"row 2, column 'price': .*finite number, got '{value}'"):
+    with pytest.raises(
+        DataError, match=f"row 2, column 'price': .*finite number .*, got '{value}'"
+    ):
         _open(path, item_columns={"price": "numeric"})
 
 
@@ -371,6 +374,28 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     latin.write_bytes("user,item,timestamp\n1,\xe9,3\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin.csv: cannot be read.*utf-8"):
         _open(latin)
+
+
+def test_advice_is_about_settings_that_exist(tmp_path: Path) -> None:
+    for body in ("1,2,3,4\n", '1,2,"3\n'):
+        with pytest.raises(DataError, match=r"log.csv: cannot be read") as error:
+            _open(_csv(tmp_path, "user,item,timestamp\n1,2,3\n" + body))
+        assert "truncate_ragged_lines" not in str(error.value)
+        assert "ignore_errors" not in str(error.value)
+    assert "is not properly escaped" in str(error.value)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_columns_of_one_name_are_refused(tmp_path: Path, compressed: bool) -> None:
+    text = "user,item,timestamp,user\n1,2,3,4\n"
+    path = _csv(tmp_path, text)
+    if compressed:
+        path = tmp_path / "log.csv.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(DataError, match=r"log.csv.*: 2 columns have the name 'user'; rename"):
+        _open(path)
+    nameless = _csv(tmp_path, "user,item,timestamp,,\n1,2,3,,\n")
+    assert _open(nameless).rows.collect().rows() == [(1, 2, 3)]
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
