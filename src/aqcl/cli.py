@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from aqcl import cli_results
 from aqcl.console import Json, Set, continued_by, show, show_json
-from aqcl.errors import AqclError
+from aqcl.errors import AqclError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +229,9 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
     from aqcl.describe import KINDS, describe, describe_directory, names
 
     kind = next((known for known in KINDS if known == what), None)
+    is_whole = names(kind) == [kind] if kind else what is not None and Path(what).is_dir()
+    if name is not None and is_whole:
+        raise ConfigError(f"describe {what}: expected no name after it, got '{name}'; leave it out")
     if what is None:
         listing = {known: names(known) for known in KINDS}
     elif kind is None:

@@ -331,6 +331,12 @@ def test_runs_outlive_a_move_of_their_dataset(
         moved.rename(dataset)
 
 
+def test_describe_takes_no_name_where_there_is_none(dataset: Path) -> None:
+    for what in ("prepare", "train", dataset):
+        message = fails("describe", what, "foo")
+        assert message == f"describe {what}: expected no name after it, got 'foo'; leave it out"
+
+
 def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path) -> None:
     listing = succeeds("describe").out
     lines = [line.split() for line in listing.splitlines()]
