@@ -239,15 +239,20 @@ def write_directory(out: Path, kind: Format) -> Iterator[Path]:
 def _check_replaceable(out: Path, kind: Format) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    try:
-        found = json.loads((out / MANIFEST).read_text(encoding="utf-8")).get("format")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    if found != kind:
+    if not is_of_format(out, kind):
         raise StorageError(
             f"{out}: exists and is not of format {kind}, so it is not replaced; "
             "choose another path or remove it"
         )
+
+
+def is_of_format(path: Path, kind: Format) -> bool:
+    """Whether a directory, whole or damaged, says that it is of a format."""
+    try:
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("format")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(found == kind)
 
 
 def _claim(folder: Path, out: Path) -> int:

@@ -104,6 +104,18 @@ def test_clicks_within_a_second_stand_in_their_true_order(
     assert clicks == [("i4", 1_600_000_000, history)]
 
 
+def test_a_damaged_dataset_can_be_replaced(values: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = prepare_source(values, out).manifest
+    (out / "clicks.npy").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"the file is damaged.* \(prepare --overwrite replaces"):
+        prepare_source(values, out)
+    assert prepare_source(values, out, overwrite=True).manifest == whole
+    (out / "manifest.json").unlink()
+    with pytest.raises(StorageError, match=r"has no manifest.json; expected .* aqcl-dataset$"):
+        prepare_source(values, out)
+
+
 def test_other_settings_or_content_need_a_word(values: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_source(values, out)

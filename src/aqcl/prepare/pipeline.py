@@ -36,7 +36,14 @@ from aqcl.prepare.samples import (
 from aqcl.prepare.sorted_log import Numbering, number_rows
 from aqcl.schema import Field, Schema
 from aqcl.splits import SPLITS, SplitSettings
-from aqcl.storage import Manifest, fingerprint, read_manifest, write_directory, write_manifest
+from aqcl.storage import (
+    Manifest,
+    fingerprint,
+    is_of_format,
+    read_manifest,
+    write_directory,
+    write_manifest,
+)
 from aqcl.workers import in_order
 
 Files = dict[str, ArrayFile]
@@ -155,7 +162,12 @@ def prepare(
 def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
     if overwrite or not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    found = read_manifest(out, "aqcl-dataset").fingerprint
+    try:
+        found = read_manifest(out, "aqcl-dataset").fingerprint
+    except StorageError as error:
+        if not is_of_format(out, "aqcl-dataset"):
+            raise
+        raise StorageError(f"{error} (prepare --overwrite replaces it)") from None
     if identity is not None and found == identity:
         return True
     raise StorageError(
