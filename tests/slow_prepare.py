@@ -44,10 +44,12 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
         _write_columns(out / name, found, encoded)
     protocol = {"split": config.split.kind, "ties": config.split.ties}
     sampled = {"labels": "sampled", **as_values(config.negatives)}
+    left_out = f"{n_left_out:,} rows from split.until = {config.split.until} on left out"
+    notes = [left_out] if n_left_out else []
     content = {
         "name": log.name,
         "simulated": log.simulated,
-        "notes": list(log.notes),
+        "notes": [*log.notes, *notes],
         "time_unit": log.time_unit,
         "schema": _schema(names, encoded),
         "protocol": {**protocol, **({"labels": "impressions"} if labelled else sampled)},

@@ -1,5 +1,6 @@
 """A normalised click log: what every data source yields and `prepare` reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -44,6 +45,9 @@ class ClickLog:
     simulated: bool = False
     protocol: dict[str, Any] = field(default_factory=dict)
     """Settings of `prepare` that suit this source where the user gave none, as nested values."""
+    suited_split: Callable[[int, int], dict[str, Any]] | None = None
+    """The `split` of `protocol` for rows from a first to a last timestamp, where it depends on
+    them and `split.until` leaves some out."""
     notes: tuple[str, ...] = ()
     """Facts for the reader of a result, such as rows left out and why."""
 

@@ -98,6 +98,7 @@ def test_rows_from_a_moment_on_are_left_out_and_counted(tmp_path: Path) -> None:
     dataset = prepared(tmp_path / "out", rows, {"split": {"until": "1970-01-06"}})
 
     assert dataset.manifest.content["rows_left_out_by_until"] == 2
+    assert dataset.notes == ("a note", "2 rows from split.until = 1970-01-06 on left out")
     assert "late" not in dataset.vocabularies["user"].values
     assert "new item" not in dataset.vocabularies["item"].values
 

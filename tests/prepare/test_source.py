@@ -104,6 +104,31 @@ def test_clicks_within_a_second_stand_in_their_true_order(
     assert clicks == [("i4", 1_600_000_000, history)]
 
 
+@pytest.mark.parametrize(
+    ("split", "kind", "days"),
+    [
+        ({}, "last-days", 6),
+        ({"kind": "last-days"}, "last-days", 6),
+        ({"days": 4}, "last-days", 4),
+        ({"kind": "last-interaction"}, "last-interaction", None),
+        ({"until": 8}, "last-interaction", None),
+    ],
+)
+def test_cuts_are_chosen_from_the_rows_before_until(
+    tmp_path: Path, split: dict[str, Any], kind: str, days: int | None
+) -> None:
+    rows = [(f"u{u}", f"i{(u * 4 + day) % 41}", day) for u in range(9) for day in range(30)]
+    rows.append(("u0", "i0", 20_000))
+    path = tmp_path / "log.parquet"
+    pl.DataFrame(rows, ["user", "item", "timestamp"], orient="row").write_parquet(path)
+    source = {"name": "table", "path": str(path), "time_unit": "day"}
+
+    values = {"source": source, "split": {"until": 30, **split}}
+    settings = prepare_source(values, tmp_path / "out").manifest.settings["split"]
+
+    assert (settings["kind"], settings.get("days")) == (kind, days)
+
+
 def test_a_damaged_dataset_can_be_replaced(values: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     whole = prepare_source(values, out).manifest

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,8 @@ def open_table(settings: TableSettings) -> ClickLog:
     unit: TimeUnit = "second"
     if spelled_as_integers and settings.time_unit == "day":
         unit = "day"
+    suited_split = partial(_split, unit)
+    moments = [m for fact in facts for m in (fact.first, fact.last) if m is not None]
     has_fractions = any(fact.has_fractions for fact in facts)
     described = [field.name for field in fields if field.side != "context"]
     return ClickLog(
@@ -112,7 +115,8 @@ def open_table(settings: TableSettings) -> ClickLog:
         time_unit=unit,
         fields=fields,
         described=frame.select("user", "item", "timestamp", *described) if described else None,
-        protocol={"split": _split(facts, unit)},
+        protocol={"split": suited_split(min(moments), max(moments))},
+        suited_split=suited_split,
     )
 
 
@@ -274,11 +278,10 @@ def _typed_rows(
     return pl.concat(frames).with_columns(pl.col(sorted(integer_ids)).cast(pl.Int64))
 
 
-def _split(facts: list[_Facts], unit: TimeUnit) -> dict[str, Any]:
+def _split(unit: TimeUnit, first: int, last: int) -> dict[str, Any]:
     """One cut in time for all, over the last fifth of the days; by user if there are too few."""
-    moments = [m for fact in facts for m in (fact.first, fact.last) if m is not None]
     day = 1 if unit == "day" else SECONDS_PER_DAY
-    n_days = max(moments) // day - min(moments) // day + 1
+    n_days = last // day - first // day + 1
     if n_days < 10:
         return {"kind": "last-interaction", "ties": "exclude"}
     return {"kind": "last-days", "days": 2 * round(n_days / 10), "ties": "exclude"}

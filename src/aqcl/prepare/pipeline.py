@@ -35,7 +35,7 @@ from aqcl.prepare.samples import (
 )
 from aqcl.prepare.sorted_log import Numbering, number_rows
 from aqcl.schema import Field, Schema
-from aqcl.splits import SPLITS, SplitSettings
+from aqcl.splits import SPLITS, SplitSettings, moment
 from aqcl.storage import (
     Manifest,
     fingerprint,
@@ -90,17 +90,29 @@ class Origin:
 def merge_protocol(log: ClickLog, values: Mapping[str, Any]) -> PrepareSettings:
     """The user's settings over those that suit the log.
 
-    The log's cuts are dropped where the user chose another kind of split.
+    The log's cuts are dropped where the user chose another kind of split, and chosen anew where
+    the user's `split.until` leaves rows out.
 
     Raises:
         ConfigError: an unknown key or a bad value.
     """
-    split = dict(log.protocol.get("split", {}))
+    config = _suited(log, log.protocol.get("split", {}), values)
+    until, own = config.split.until, values.get("split", {})
+    if until is None or log.suited_split is None or "days" in own:
+        return config
+    before = pl.col("timestamp") < moment(until, log.time_unit, "split.until")
+    ends = log.rows.filter(before).select(
+        first=pl.col("timestamp").min(), last=pl.col("timestamp").max()
+    )
+    first, last = ends.collect(engine="streaming").row(0)
+    return config if first is None else _suited(log, log.suited_split(first, last), values)
+
+
+def _suited(log: ClickLog, split: Mapping[str, Any], values: Mapping[str, Any]) -> PrepareSettings:
     own = values.get("split")
     if isinstance(own, Mapping) and own.get("kind", split.get("kind")) != split.get("kind"):
         split = {key: split[key] for key in ("ties", "until") if key in split}
-    suited = {**log.protocol, "split": split}
-    return build(PrepareSettings, _merged(suited, values))
+    return build(PrepareSettings, _merged({**log.protocol, "split": dict(split)}, values))
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,13 +223,19 @@ def _write_dataset(
     return {
         "name": log.name,
         "simulated": log.simulated,
-        "notes": list(log.notes),
+        "notes": [*log.notes, *_left_out(census, config)],
         "time_unit": log.time_unit,
         "schema": schema.to_json(),
         "protocol": _protocol(config, census.labelled),
         "rows_left_out_by_until": census.n_left_out,
         **describe(numbering, census.n_rows, n_clicks, found),
     }
+
+
+def _left_out(census: Census, config: PrepareSettings) -> list[str]:
+    if not census.n_left_out:
+        return []
+    return [f"{census.n_left_out:,} rows from split.until = {config.split.until} on left out"]
 
 
 def _read_log(
