@@ -12,6 +12,8 @@ from aqcl.config import did_you_mean
 from aqcl.errors import DataError
 
 PARQUET = (".parquet", ".pq")
+_LINES = 250_000
+"""Of a text file that are in memory at once."""
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
 _DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
 """Characters between columns, and how each is spelled in a shell."""
@@ -112,7 +114,7 @@ def open_file(path: Path, delimiter: str) -> LogFile:
     is_text = name.endswith(CSV)
     with reading(path):
         if is_text:
-            _check_names(path, delimiter)
+            _check_lines(path, delimiter, _check_names(path, delimiter))
             frame = pl.scan_csv(path, glob=False, infer_schema=False, separator=delimiter)
             frame = frame.with_columns(pl.all().replace("", None))
         else:
@@ -120,17 +122,47 @@ def open_file(path: Path, delimiter: str) -> LogFile:
         return LogFile(path, frame, _types(frame), is_text)
 
 
-def _check_names(path: Path, delimiter: str) -> None:
-    """Refuse a header with a name twice: only the first of such columns could be asked for."""
+def _check_names(path: Path, delimiter: str) -> int:
+    """Refuse a header with a name twice: only the first of such columns could be asked for.
+
+    Returns:
+        The place of the last column that has a name, from 1.
+    """
     header = pl.scan_csv(
         path, glob=False, infer_schema=False, separator=delimiter, has_header=False, n_rows=1
     )
-    names = [name for row in header.collect().rows() for name in row if name]
-    for name in names:
+    names = [name for row in header.collect().rows() for name in row]
+    for name in filter(None, names):
         if names.count(name) > 1:
             raise DataError(
                 f"{path}: {names.count(name)} columns have the name '{name}'; rename or remove "
                 "all but one in the header"
+            )
+    return max((place for place, name in enumerate(names, start=1) if name), default=0)
+
+
+def _check_lines(path: Path, delimiter: str, n_columns: int) -> None:
+    """Refuse a line that ends before the last column: polars fills it up in silence.
+
+    A blank line is left to the checks of values; one within a quoted value is part of it.
+    """
+    end = pl.escape_regex(delimiter)
+    quoted = rf'(^|{end})"(?:[^"]|"")*"'
+    inside = 0  # 1 where a quoted value has begun and not ended
+    lines = pl.scan_lines(path, glob=False, row_index_name="number", row_index_offset=1)
+    for batch in lines.collect_batches(chunk_size=_LINES, engine="streaming"):
+        quotes = batch["line"].str.count_matches('"', literal=True)
+        before = inside + quotes.cum_sum() - quotes
+        inside = (inside + int(quotes.sum())) % 2
+        bare = batch["line"].str.replace_all(quoted, "$1")
+        counted = batch.select("number", n=bare.str.count_matches(delimiter, literal=True) + 1)
+        whole = (before % 2 == 0) & (quotes % 2 == 0) & (batch["line"] != "")
+        short = counted.filter(whole & (counted["n"] < n_columns))
+        if len(short):
+            number, found = short.row(0)
+            raise DataError(
+                f"{path}: line {number}: expected {n_columns} values, as the header, got {found}; "
+                "write each, if only as nothing between two delimiters"
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aqcl import log_files
 from aqcl.click_log import BELOW_SECOND, ClickLog
 from aqcl.config import build
 from aqcl.datasets.table import TableSettings, open_table, table_files
@@ -395,6 +396,38 @@ def test_columns_of_one_name_are_refused(tmp_path: Path, compressed: bool) -> No
     with pytest.raises(DataError, match=r"log.csv.*: 2 columns have the name 'user'; rename"):
         _open(path)
     nameless = _csv(tmp_path, "user,item,timestamp,,\n1,2,3,,\n")
+    assert _open(nameless).rows.collect().rows() == [(1, 2, 3)]
+
+
+SHORT_LINES = {
+    "at the start": ("1,2\n1,2,3\n", 2, 2),
+    "at the end": ('1,2,3\n"a,b","c\nd",3\n1,"2,3"', 5, 2),
+    "one value": ("1,2,3\r\n1\r\n", 3, 1),
+}
+
+
+@pytest.mark.parametrize("case", SHORT_LINES)
+@pytest.mark.parametrize("lines", [1, 2, 1000])
+def test_a_line_with_too_few_values_is_named(
+    tmp_path: Path, case: str, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "_LINES", lines)
+    body, line, n_values = SHORT_LINES[case]
+    path = _csv(tmp_path, "user,item,timestamp\n" + body)
+    with pytest.raises(DataError, match=f"line {line}: expected 3 values, .*got {n_values};"):
+        _open(path)
+
+
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_lines_with_every_value_are_taken(
+    tmp_path: Path, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "_LINES", lines)
+    body = '"x\n\ny","a ""b"", c",1,\n5",7",2,"p"\n'
+    path = _csv(tmp_path, "user,item,timestamp,extra\n" + body)
+    rows = _open(path).rows.collect().rows()
+    assert rows == [("x\n\ny", 'a "b", c', 1), ('5"', '7"', 2)]
+    nameless = _csv(tmp_path, "user,item,timestamp,\n1,2,3\n")
     assert _open(nameless).rows.collect().rows() == [(1, 2, 3)]
 
 
