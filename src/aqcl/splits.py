@@ -85,8 +85,7 @@ def moment(value: Moment, unit: TimeUnit, key: str) -> int:
 
 def utc_date(timestamp: int, unit: TimeUnit) -> str:
     """The date of a timestamp of a log that has dates."""
-    days = timestamp if unit == "day" else timestamp // _DAY_SECONDS
-    return str(np.datetime64(days, "D"))
+    return shown(timestamp, unit).partition(" ")[0]
 
 
 def assign(

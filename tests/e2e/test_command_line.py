@@ -301,9 +301,6 @@ def test_compare_refuses_runs_on_other_rows(
     assert "were trained on different datasets" in message
 
 
-# describe
-
-
 def test_runs_outlive_a_move_of_their_dataset(
     runs: dict[str, list[Path]], dataset: Path, log: Path, place: Path
 ) -> None:
@@ -329,6 +326,9 @@ def test_runs_outlive_a_move_of_their_dataset(
             succeeds(*words, "--dataset", moved)
     finally:
         moved.rename(dataset)
+
+
+# describe
 
 
 def test_describe_takes_no_name_where_there_is_none(dataset: Path) -> None:
