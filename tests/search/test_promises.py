@@ -106,8 +106,8 @@ def test_progress_tells_what_runs_and_how_much_remains(data: Path, tmp_path: Pat
     heard: list[SearchProgress] = []
     run_search(search_values(data, trials=2, widen=0), tmp_path / "study", listen=heard.append)
     assert [heard[0].done, heard[0].total, heard[0].best] == [0, 2, {"best": None}]
-    assert heard[0].running == "best, trial 0"
-    assert heard[1].running == "best, trial 0, epoch 1"
+    assert heard[0].running == "trial 0"
+    assert heard[1].running == "trial 0, epoch 1"
     assert heard[-1].done == 2
     assert (
         heard[-1].best["best"] == findings(tmp_path / "study")["methods"]["best"]["best"]["value"]
