@@ -35,7 +35,7 @@ def test_a_search_tells_each_trial_that_has_ended_once() -> None:
     ]
     assert told(study_bar, states) == [
         "0/8 trials; din, trial 0",
-        "1/8 trials; best: din 0.6123; din, trial 1[/]",
+        "1/8 trials; best: 0.6123; din, trial 1[/]",
     ]
     assert told(study_bar, states, quiet=True) == []
 

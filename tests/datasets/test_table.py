@@ -215,8 +215,8 @@ def test_fractions_of_a_second_are_kept_where_there_are_any(tmp_path: Path) -> N
     assert rows["timestamp"].to_list() == [1, -1, 0]
     assert rows[BELOW_SECOND].to_list() == [250_000, 500_000, 0]
 
-    whole = _csv(tmp_path, "user,item,timestamp\n1,2,3000\n1,2,-2000\n")
-    for unit in ("millisecond", "second"):
+    for unit, latest in (("millisecond", 1_600_000_003_000), ("second", 3000)):
+        whole = _csv(tmp_path, f"user,item,timestamp\n1,2,{latest}\n1,2,-2000\n")
         names = _open(whole, time_unit=unit).rows.collect_schema().names()
         assert names == ["user", "item", "timestamp"]
 

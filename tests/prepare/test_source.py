@@ -137,7 +137,9 @@ def test_a_damaged_dataset_can_be_replaced(values: dict[str, Any], tmp_path: Pat
         prepare_source(values, out)
     assert prepare_source(values, out, overwrite=True).manifest == whole
     (out / "manifest.json").unlink()
-    with pytest.raises(StorageError, match=r"has no manifest.json; expected .* aqcl-dataset$"):
+    with pytest.raises(
+        StorageError, match=r"has no manifest.json; expected .* aqcl-dataset, made by"
+    ):
         prepare_source(values, out)
 
 
