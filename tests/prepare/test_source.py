@@ -226,3 +226,28 @@ def test_source_must_be_a_table_of_settings(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('source = "table"\n')
     with pytest.raises(ConfigError, match=r"source: expected a table with a name, got 'table'"):
         settings_of([tmp_path / "x.toml"], None, NO_COLUMNS)
+
+
+def test_where_files_lie_makes_no_other_dataset(tmp_path: Path, values: dict[str, Any]) -> None:
+    whole = prepare_source(values, tmp_path / "out").manifest
+    moved = tmp_path / "elsewhere" / "log.csv"
+    moved.parent.mkdir()
+    Path(values["source"]["path"]).rename(moved)
+    values["source"]["path"] = str(moved)
+    assert prepare_source(values, tmp_path / "out").manifest == whole  # ready, not made again
+    assert prepare_source(values, tmp_path / "again").manifest.fingerprint == whole.fingerprint
+    *lines, _ = moved.read_text().splitlines()
+    moved.write_text("\n".join(lines) + "\n")
+    other = prepare_source(values, tmp_path / "third").manifest
+    assert other.fingerprint != whole.fingerprint
+
+
+def test_where_a_simulated_log_is_kept_makes_no_other_dataset(tmp_path: Path) -> None:
+    made = [
+        prepare_source(
+            {"source": {"name": "oncold", "users": 60, "cache": str(tmp_path / name)}},
+            tmp_path / f"out-{name}",
+        )
+        for name in "ab"
+    ]
+    assert made[0].manifest.fingerprint == made[1].manifest.fingerprint

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from aqcl.click_log import ClickLog
 from aqcl.config import as_values, build, choose, read_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.datasets import SOURCES, source_files
 from aqcl.errors import ConfigError
 from aqcl.prepare.pipeline import Origin, merge_protocol, prepare
 from aqcl.storage import fingerprint
+
+FILES: Final = frozenset({"path", "attributes", "meta", "directory"})
+"""Settings of sources that say where files lie."""
+CACHES: Final = frozenset({"cache"})
+"""Settings of sources that say where what is fetched or simulated lies."""
 
 
 def settings_of(
@@ -61,10 +67,21 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
     config = build(source.settings, table, "source")
     resolved = {"name": name, **as_values(config)}
     log = source.open(config)
-    origin = Origin(fingerprint(resolved, source_files(name, table)), resolved)
+    origin = Origin(fingerprint(_placeless(resolved, log), source_files(name, table)), resolved)
     settings = {key: value for key, value in values.items() if key != "source"}
     prepare(log, merge_protocol(log, settings), out, origin=origin, overwrite=overwrite)
     return open_dataset(out)
+
+
+def _placeless(resolved: Mapping[str, Any], log: ClickLog) -> dict[str, Any]:
+    """Settings of a source without where its files lie, so that a copy elsewhere is the same data.
+
+    What the files hold is in the fingerprint by itself; the log may be named after one of them.
+    """
+    given = {key for key in FILES & resolved.keys() if resolved[key] is not None}
+    named = {"log": log.name} if given else {}
+    caches = dict.fromkeys(CACHES & resolved.keys())
+    return {**resolved, **caches, **dict.fromkeys(given, True), **named}
 
 
 def _source_table(values: Mapping[str, Any]) -> dict[str, Any]:
