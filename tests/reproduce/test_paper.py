@@ -14,7 +14,7 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, prepare_values, tuned_cell
 from aqcl.reproduce.gather import finished_runs
-from aqcl.reproduce.markdown import finding, tuning_lines
+from aqcl.reproduce.markdown import finding, restated, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
@@ -241,3 +241,10 @@ def test_a_winner_is_told_by_its_own_mean_whether_high_or_low_is_good(
     assert "DIN 0.8000" in tuning_lines(
         {**outcome, "studies": {"d/din": study | {"methods": {"DIN": method | {"finalists": []}}}}}
     )
+
+
+def test_intervals_that_were_widened_afterwards_say_so() -> None:
+    old: dict[str, Any] = {"comparison": {"rows": []}}
+    assert restated(old) == ""
+    assert restated({"comparison": old["comparison"] | {"intervals": "widened"}}) == ""
+    assert "afterwards" in restated({"comparison": old["comparison"] | {"intervals": "restated"}})

@@ -173,12 +173,10 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
     counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
-    is_restated = comparison["comparison"].get("intervals") == "restated"
-    restated = " Intervals were widened afterwards, from the AUC of each seed." * is_restated
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
         "paired 95% interval over users and seeds, bold where it is beside zero, † where that does "
-        f"not survive Holm's correction; the paper's AUC in brackets.{restated}",
+        f"not survive Holm's correction; the paper's AUC in brackets.{restated(comparison)}",
         "",
         f"| method | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
@@ -191,6 +189,13 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
         cells = [_cell(rows[label, group], paper[k : k + 1]) for k, group in enumerate(GROUPS)]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def restated(comparison: Mapping[str, Any]) -> str:
+    """A sentence on intervals that were made before few seeds were made up for; else nothing."""
+    if comparison["comparison"].get("intervals") != "restated":
+        return ""
+    return " Intervals were widened afterwards, from the AUC of each seed."
 
 
 def _cell(row: Mapping[str, Any], paper: list[float]) -> str:

@@ -26,6 +26,7 @@ from aqcl.reproduce.markdown import (
     holds,
     not_run_lines,
     open_claims,
+    restated,
 )
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
@@ -173,5 +174,8 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
         "#RelaImpr %",
         "Verdict",
     ]
-    caption = f"Mean of {seeds} seeds, against {comparison['base']}; bars reach from -0.03 to +0.03"
+    caption = (
+        f"Mean of {seeds} seeds, against {comparison['base']}; bars reach from -0.03 to +0.03."
+        f"{restated(comparison)}"
+    )
     return table(headings, rows, caption) + (paragraph("; ".join(missing)) if missing else "")
