@@ -273,10 +273,10 @@ def test_where_nothing_differs_a_difference_is_rarely_seen(
 ) -> None:
     """Of 95% intervals at most about 5% lie beside zero, of p below 0.01 about 1%."""
     rng = np.random.default_rng(n_seeds)
-    wrong, far, tries = 0, 0, 600
+    wrong, far, tries = 0, 0, 300
     for _ in range(tries):
         ours = of_users * rng.normal() + of_seeds * rng.normal(size=n_seeds)
-        resamples = ours[:, None, None] + of_users * rng.normal(size=400)
+        resamples = ours[:, None, None] + of_users * rng.normal(size=200)
         differences = resample_seeds(resamples, seed=0)[0]
         low, high = interval(differences)
         p = p_value(differences, seed_freedom(ours, np.zeros(n_seeds), differences))
