@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aqcl.bootstrap import seed_spread, t_quantile, t_tail
+from aqcl.bootstrap import seed_variance, t_quantile, t_tail
 from aqcl.comparison import ComparisonRow, corrected, judge
 from aqcl.evaluate import Counts
 from aqcl.reproduce.gather import WORDS
@@ -31,7 +31,6 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 Floats = npt.NDArray[np.float64]
 Aucs = Mapping[tuple[str, str], Floats]
 """Of each seed, by configuration and group."""
-_NORMAL_95 = t_quantile(math.inf)
 
 
 def main() -> None:
@@ -46,33 +45,37 @@ def main() -> None:
 
 def restate(outcome: dict[str, Any]) -> bool:
     """Restate the comparisons of an outcome in place; whether there was any to restate."""
-    found = False
-    if not isinstance(outcome.get("comparisons"), dict | list):
-        return False
-    if isinstance(outcome["comparisons"], list):  # of a table or figure of the paper
-        for part in outcome["comparisons"]:
-            if part["comparison"] and "intervals" not in part["comparison"]:
-                aucs = {
+    found = outcome.get("comparisons", {})
+    if isinstance(found, list):  # of a table or figure of the paper
+        old = [part for part in found if part["comparison"] and _is_old(part["comparison"])]
+        for part in old:
+            aucs = by_seed(
+                {
                     (run["label"], run["seed"], group): auc
                     for run in part["runs"]
                     for group, auc in run["auc"].items()
                 }
-                restate_comparison(part["comparison"], by_seed(aucs))
-                for claim in part["claims"]:
-                    restate_claim(claim, part["comparison"], by_seed(aucs))
-                found = True
-        return found
-    for cell, comparison in outcome["comparisons"].items():
-        if "intervals" not in comparison:
-            aucs = {
+            )
+            restate_comparison(part["comparison"], aucs)
+            for claim in part["claims"]:
+                restate_claim(claim, part["comparison"], aucs)
+        return bool(old)
+    cells = {cell: comparison for cell, comparison in found.items() if _is_old(comparison)}
+    for cell, comparison in cells.items():
+        aucs = by_seed(
+            {
                 (run["method"], run["seed"], group["group"]): group["auc"]
                 for run in outcome["runs"]
                 if run.get("cell", cell) == cell
                 for group in run["test"]["groups"]
             }
-            restate_comparison(comparison, by_seed(aucs))
-            found = True
-    return found
+        )
+        restate_comparison(comparison, aucs)
+    return bool(cells)
+
+
+def _is_old(comparison: Mapping[str, Any]) -> bool:
+    return "intervals" not in comparison
 
 
 def by_seed(aucs: Mapping[tuple[str, int, str], float]) -> Aucs:
@@ -136,13 +139,12 @@ class Widening:
         estimate, low, high = (old[key] for key in (name, f"{name}_low", f"{name}_high"))
         if abs(of_seeds.mean() - estimate) > 1e-9:
             raise ValueError(f"{name} {estimate} is not the mean of its seeds, {of_seeds.mean()}")
-        before = ((high - low) / 2 / _NORMAL_95) ** 2
-        drawn = float(of_seeds.var()) / n_seeds
-        seeds = seed_spread(n_seeds) ** 2 * drawn
+        before = ((high - low) / 2 / t_quantile(math.inf)) ** 2
+        drawn, seeds = float(of_seeds.var()) / n_seeds, seed_variance(of_seeds)
         after = max(before - drawn, 0.0) + seeds
         freedom = after**2 / (seeds**2 / (n_seeds - 1))
-        distance = abs(estimate) / math.sqrt(after) * t_quantile(freedom) / _NORMAL_95
-        return Widening(math.sqrt(after / before), t_tail(distance, freedom))
+        p_value = t_tail(abs(estimate) / math.sqrt(after), freedom)
+        return Widening(math.sqrt(after / before), p_value)
 
     def applied(self, old: Mapping[str, Any], name: str) -> dict[str, Any]:
         """An interval, wider about its estimate."""

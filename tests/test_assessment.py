@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aqcl import predictions, runs, storage
-from aqcl.assessment import assess, compare_runs, group_by_configuration, open_dataset_of
+from aqcl.assessment import assess, compare_runs, dataset_of, group_by_configuration
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
@@ -79,7 +79,7 @@ def test_a_dataset_replaced_under_a_run_is_refused(tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset)
     dataset.path.rename(tmp_path / "old")
     small_dataset(tmp_path / "data", shift=1)
-    for action in (lambda: open_dataset_of(run), lambda: compare_runs([run.path])):
+    for action in (lambda: dataset_of(run), lambda: compare_runs([run.path])):
         with pytest.raises(StorageError, match=r"data: is not the dataset that .*run was trained"):
             action()
     with pytest.raises(StorageError, match="is not the dataset"):

@@ -29,12 +29,8 @@ from aqcl.runs import (
     save_tensors,
 )
 from aqcl.train import Progress, Trainer, train
+from tests.searches import Killed
 from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
-
-
-class Killed(BaseException):
-    """The end of a process at some point, as seen from within."""
-
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 

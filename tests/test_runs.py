@@ -27,6 +27,7 @@ from aqcl.runs import (
     start_run,
 )
 from aqcl.storage import Manifest
+from tests.searches import Killed
 
 EXPERIMENT = resolve({"dataset": "d", "fields": ["a"], "regularizer": {"icl": {}}})
 MANIFEST = Manifest(format="aqcl-run", fingerprint="f", settings={"seed": 0})
@@ -37,10 +38,6 @@ def _without_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
-
-
-class Killed(BaseException):
-    """The end of a process, as seen from within."""
 
 
 def raise_killed(_: int) -> None:

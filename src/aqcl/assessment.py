@@ -33,10 +33,10 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
     """
     run = open_run(path)
     if dataset is not None:
-        checked(run, dataset)
+        _checked(run, dataset)
     if run.has_predictions(split):
         return run
-    dataset = dataset or open_dataset_of(run)
+    dataset = dataset or dataset_of(run)
     experiment = run.experiment
     device = pick_device(experiment.runtime.device)
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
@@ -73,31 +73,32 @@ def assess_by(
     if by == "user-activity":
         return run, Evaluation.from_json(run.metrics()[split])
     predictions = run.predictions(split)
-    thresholds, masks = groups_by(by, predictions, dataset or open_dataset_of(run))
+    thresholds, masks = groups_by(by, predictions, dataset or dataset_of(run))
     return run, evaluate(predictions, thresholds, masks=masks)
 
 
-def open_dataset_of(run: Run) -> Dataset:
-    """The dataset that a run was trained on, from where it lay then.
+def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
+    """The dataset that a run was trained on.
+
+    Args:
+        run: the run.
+        dataset: the dataset, if it is open already or has moved; else it is opened where it lay.
 
     Raises:
         StorageError: it is not there, or another one is in its place.
     """
+    if dataset is not None:
+        return _checked(run, dataset)
     place = Path(run.experiment.dataset)
     if not place.is_dir():
         raise StorageError(
             f"{place}: is no directory, and {run.path} was trained on the dataset there: if that "
             "lies elsewhere now, name its place with --dataset, else prepare it again"
         )
-    return checked(run, open_dataset(place))
+    return _checked(run, open_dataset(place))
 
 
-def checked(run: Run, dataset: Dataset) -> Dataset:
-    """A dataset that a run was trained on, wherever it lies.
-
-    Raises:
-        StorageError: the run was trained on another.
-    """
+def _checked(run: Run, dataset: Dataset) -> Dataset:
     if dataset.manifest.fingerprint != run.manifest.source["dataset"]:
         raise StorageError(
             f"{dataset.path}: is not the dataset that {run.path} was trained on (its fingerprint "
@@ -185,7 +186,7 @@ def compare_runs(
             f"({first.experiment.dataset}, {second.experiment.dataset}): only runs on the same "
             "rows can be compared"
         )
-    dataset = checked(opened[0], dataset) if dataset else open_dataset_of(opened[0])
+    dataset = dataset_of(opened[0], dataset)
     configurations = group_by_configuration(opened)
     base = base or next(iter(configurations))
     if base not in configurations:

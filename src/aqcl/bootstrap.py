@@ -169,14 +169,26 @@ def seed_spread(n_seeds: int) -> float:
     )
 
 
+def seed_variance(aucs: Float[np.ndarray, " S"]) -> float:
+    """Variance of the mean over drawn seeds, as `resample_seeds` spreads it; 0 for one seed."""
+    return float(aucs.var()) / len(aucs) * seed_spread(len(aucs)) ** 2
+
+
 def t_quantile(freedom: float) -> float:
     """Student's t that 2.5% of draws exceed."""
     return float(stdtrit(min(freedom, _NORMAL), _QUANTILES[1]))
 
 
 def t_tail(distance: float, freedom: float) -> float:
-    """How often Student's t is further from zero than `distance`, on either side."""
-    return float(2 * stdtr(min(freedom, _NORMAL), -distance))
+    """How often chance is further from zero than `distance`, on either side.
+
+    Args:
+        distance: in standard deviations of which 1.96 are the half of a 95% interval, so that there
+            it is 5% whatever the freedom.
+        freedom: degrees of freedom; the fewer, the heavier the tail beyond.
+    """
+    t = distance * t_quantile(freedom) / t_quantile(math.inf)
+    return float(2 * stdtr(min(freedom, _NORMAL), -t))
 
 
 def interval(resampled: Float[np.ndarray, " R"]) -> Interval:

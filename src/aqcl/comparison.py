@@ -17,8 +17,7 @@ from aqcl.bootstrap import (
     interval,
     resample_seeds,
     resample_users,
-    seed_spread,
-    t_quantile,
+    seed_variance,
     t_tail,
 )
 from aqcl.config import choose
@@ -243,9 +242,7 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
     spread = float(differences.std(ddof=1)) if len(differences) >= FEWEST_FOR_TAIL else 0.0
     if min(below, above) > 1 or spread == 0:
         return share
-    distance = abs(float(differences.mean())) / spread
-    # at the ends of a 95% interval p is 0.05, whatever the freedom
-    return t_tail(distance * t_quantile(freedom) / t_quantile(math.inf), freedom)
+    return t_tail(abs(float(differences.mean())) / spread, freedom)
 
 
 def seed_freedom(ours: Floats, base: Floats, differences: Floats) -> float:
@@ -259,15 +256,11 @@ def seed_freedom(ours: Floats, base: Floats, differences: Floats) -> float:
     Reference: Satterthwaite, Biometrics Bulletin 2 (1946).
     """
     parts = [ours - base] if len(ours) == len(base) else [ours, base]
-    # of a mean over drawn seeds, as `resample_seeds` spreads it
-    variances = {
-        k: float(part.var()) / len(part) * seed_spread(len(part)) ** 2
-        for k, part in enumerate(parts)
-        if len(part) > 1
-    }
-    weighted = sum(variance**2 / (len(parts[k]) - 1) for k, variance in variances.items())
+    several = [part for part in parts if len(part) > 1]
+    variances = [seed_variance(part) for part in several]
+    weighted = sum(v**2 / (len(p) - 1) for v, p in zip(variances, several, strict=True))
     # The resamples hold this variance and the users', but for chance.
-    total = max(float(differences.var(ddof=1)), sum(variances.values()))
+    total = max(float(differences.var(ddof=1)), sum(variances))
     return total**2 / weighted if weighted > 0 else math.inf
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 
 from aqcl.activity import GROUPS
-from aqcl.assessment import checked, open_dataset_of
+from aqcl.assessment import dataset_of
 from aqcl.batch import Batch
 from aqcl.contracts import Predictor
 from aqcl.dataset import Dataset, Split
@@ -93,7 +93,7 @@ def describe_interests(
         StorageError: its dataset is missing or another one.
     """
     _check_top(top)
-    dataset = checked(run, dataset) if dataset else open_dataset_of(run)
+    dataset = dataset_of(run, dataset)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split = dataset.train
     rows = choose_rows(np.flatnonzero(split.columns["label"] == 1), MOST_ROWS, seed)
@@ -179,7 +179,7 @@ def describe_user(
         StorageError: the run's dataset is missing or another one.
     """
     _check_top(top)
-    dataset = checked(run, dataset) if dataset else open_dataset_of(run)
+    dataset = dataset_of(run, dataset)
     interests, model = load_interests(run, dataset), load_model(run, dataset)
     split, row = _latest_row(dataset, user)
     batch = split.batch(np.array([row]), run.experiment.train.max_history)

@@ -14,7 +14,7 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, prepare_values, tuned_cell
 from aqcl.reproduce.gather import finished_runs
-from aqcl.reproduce.markdown import finding, restated, tuning_lines
+from aqcl.reproduce.markdown import finding, latents_parts, restated, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
@@ -248,3 +248,14 @@ def test_intervals_that_were_widened_afterwards_say_so() -> None:
     assert restated(old) == ""
     assert restated({"comparison": old["comparison"] | {"intervals": "widened"}}) == ""
     assert "afterwards" in restated({"comparison": old["comparison"] | {"intervals": "restated"}})
+
+
+def test_a_data_set_without_interests_leaves_the_numbers_of_the_others() -> None:
+    one = {"silhouette": 0.1, "purity": 0.25, "chance": 0.0625}
+    outcome = {
+        "datasets": {"a": {"title": "A"}, "b": {"title": "B"}},
+        "latents": {"a": {"missing": "too short"}, "b": {"separation": {"DIN": {"by x": one}}}},
+    }
+    table, missing = latents_parts(outcome)
+    assert "| B | DIN | by x | +0.100 | 0.250 | 0.062 |" in table
+    assert missing == "A: too short"

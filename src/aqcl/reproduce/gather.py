@@ -159,7 +159,8 @@ def _comparison(
         for name, found in yardstick_predictions(dataset, "test").items()
     }
     measured = measure(predictions, dataset.thresholds)
-    compared = {base: measured.against(base).to_json() for base in complete}
+    bases = {spec.base, *(claim.base for claim in spec.claims)} & complete.keys()
+    compared = {base: measured.against(base).to_json() for base in bases}
     outcome["comparison"] = compared.get(spec.base)
     outcome["claims"] = []
     for claim in spec.claims:
