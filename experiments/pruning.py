@@ -1,6 +1,6 @@
 """What stopping trials early would have cost: a study of whole trials replayed under the median.
 
-`python experiments/pruning.py runs/paper/beauty-ids-frozen/tuning-din --method DIN` writes
+`python experiments/pruning.py runs/paper/beauty-ids-frozen/tuning-din/DIN --method DIN` writes
 `results/pruning.json`: the settings and validation curve of every trial, and for several numbers of
 evaluations that each trial may have before it is judged, which trial would have won.
 """

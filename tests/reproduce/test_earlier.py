@@ -11,7 +11,7 @@ import pytest
 
 from aqcl.errors import ConfigError
 from aqcl.reproduce import paper, work
-from aqcl.reproduce.cells import Scope, place_of
+from aqcl.reproduce.cells import Scope, place_of, study_of
 from aqcl.reproduce.earlier import finished_in, merged, read_earlier
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
@@ -92,7 +92,12 @@ def test_what_has_finished_is_not_trained_again(
 ) -> None:
     monkeypatch.setattr(work, "run_search", refuse)
     trained = []
-    monkeypatch.setattr(work, "_train_all", lambda jobs, *_: trained.extend(jobs))
+
+    def only_note(self: Any, cells: Any, pool: Any) -> None:
+        trained.extend(work.jobs_of(cells))
+        self.cells.clear()
+
+    monkeypatch.setattr(work._Work, "_train", only_note)
     paper.reproduce(("table2",), later, datasets=DATASETS)
     assert not trained
     # Cells that the earlier command did not have are trained with its settings.
@@ -145,12 +150,12 @@ def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> N
 
 
 def test_a_study_that_has_begun_here_goes_on(first: Scope, later: Scope) -> None:
-    place = place_of(later, "oncold", TUNED)
+    study = study_of(one_seed_specs(), place_of(later, "oncold", TUNED), "AQCL")
     alone = replace(later, earlier=None)
     paper.reproduce(("figure4",), alone, datasets=DATASETS)
-    assert place.study("din").exists()
+    assert study.folder.exists()
     paper.reproduce(("figure4",), later, datasets=DATASETS)
-    assert not place.kept("din", "AQCL").exists()
+    assert not study.kept.exists()
 
 
 def test_settings_of_other_rows_are_refused(

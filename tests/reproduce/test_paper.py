@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aqcl.config import as_values, build
 from aqcl.datasets import SOURCES
 from aqcl.errors import ConfigError, StorageError
 from aqcl.reproduce import paper, work
-from aqcl.reproduce.cells import Scope, place_of, prepare_values, tuned_cell
+from aqcl.reproduce.cells import Scope, needs_of, place_of, prepare_values, tuned_cell
 from aqcl.reproduce.gather import finished_runs
 from aqcl.reproduce.markdown import finding, latents_parts, restated, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
@@ -118,6 +119,30 @@ def test_the_listener_hears_every_trial_and_run(
     # seeds.
     assert (last.done, last.total) == (6 + 12 + 8, 6 + 12 + 8)
     assert all(standing.done <= standing.total for standing in told)
+
+
+def test_runs_of_a_method_follow_its_study_and_no_other_is_waited_for(
+    outcomes: dict[str, Any], told: list[Standing]
+) -> None:
+    steps = [f"{s.what.split()[0]} {s.what.split()[1].rstrip(',')}" for s in told]
+    firsts = [step for step in dict.fromkeys(steps) if not step.startswith("training")]
+    order = [
+        f"{what} {method}" for method in ("DIN", "ICL", "AQCL") for what in ("tuning", "trained")
+    ]
+    assert firsts == order
+
+
+def test_a_figure_trains_no_more_methods_and_seeds_than_it_draws(world: Scope) -> None:
+    specs = small_specs()
+    needs = needs_of(specs, replace(world, seeds=5), ("figure6",), ("oncold",), {})
+    assert {study.method for study in needs.studies} == {"DIN", "AQCL"}
+    assert {cell.label: seeds for cell, seeds in needs.cells.items()} == {"DIN": 1, "AQCL": 1}
+    both = needs_of(specs, replace(world, seeds=5), ("table2", "figure6"), ("oncold",), {})
+    assert {cell.label: seeds for cell, seeds in both.cells.items()} == {
+        "DIN": 5,
+        "ICL": 5,
+        "AQCL": 5,
+    }
 
 
 def test_a_cell_without_all_of_its_seeds_is_not_run(

@@ -1,12 +1,13 @@
 """The specifications: complete, consistent, and with the paper's own numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aqcl.errors import ConfigError
 from aqcl.metrics import rela_impr
-from aqcl.reproduce.cells import Scope, place_of, study_values
+from aqcl.reproduce.cells import Scope, place_of, study_of, study_values
 from aqcl.reproduce.gather import GROUP_NAMES
 from aqcl.reproduce.specs import TUNED, Specs, load_specs
 from aqcl.search.plan import plan_search
@@ -50,7 +51,7 @@ def test_every_name_in_an_experiment_exists(specs: Specs) -> None:
     for name, experiment in specs.experiments.items():
         assert set(experiment.datasets) <= specs.datasets.keys(), name
         for method in (*experiment.tunes, *experiment.trains):
-            specs.studies.study_of(method)
+            specs.studies.backbone_of(method)
         ids = [comparison.id for comparison in experiment.comparisons]
         assert len(ids) == len(set(ids)), name
         for comparison in experiment.comparisons:
@@ -63,7 +64,7 @@ def test_every_name_in_an_experiment_exists(specs: Specs) -> None:
             assert comparison.base in labels
             assert set(comparison.datasets or experiment.datasets) <= specs.datasets.keys()
             for method in (*comparison.methods, *comparison.beside):
-                specs.studies.study_of(method)
+                specs.studies.backbone_of(method)
             for claim in comparison.claims:
                 assert {claim.method, claim.base} <= set(labels), claim
                 assert claim.group in GROUP_NAMES
@@ -75,13 +76,19 @@ def test_all_methods_of_a_study_have_the_same_budget_and_shared_ranges(specs: Sp
     scope = Scope(Path("runs"))
     place = place_of(scope, "beauty", TUNED)
     shared = set(specs.studies.search["space"])
-    for name in specs.studies.studies:
-        plan = plan_search(study_values(specs, scope, place, name))
-        assert plan.options.trials >= 12
-        for method in plan.methods:
-            assert shared <= method.space.searched.keys()
+    methods = [m for tuned in specs.studies.studies.values() for m in tuned.methods]
+    plans = [
+        plan_search(study_values(specs, scope, study_of(specs, place, method)))
+        for method in methods
+    ]
+    budgets = [replace(plan.options, space={}, methods={}) for plan in plans]
+    assert budgets == [budgets[0]] * len(budgets)
+    assert plans[0].options.trials >= 12
+    for plan in plans:
+        (method,) = plan.methods
+        assert shared <= method.space.searched.keys()
 
 
 def test_an_unknown_method_is_an_error_that_names_the_nearest(specs: Specs) -> None:
     with pytest.raises(ConfigError, match="did you mean 'DropoutNet'"):
-        specs.studies.study_of("DropoutNett")
+        specs.studies.backbone_of("DropoutNett")

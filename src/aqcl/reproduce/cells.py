@@ -51,13 +51,37 @@ class Place:
         """Whether it is there."""
         return (self.prepared / MANIFEST).exists()
 
-    def study(self, name: str) -> Path:
-        """The study directory of a backbone."""
-        return self.folder / f"tuning-{name}"
 
-    def kept(self, name: str, method: str) -> Path:
-        """Where the settings lie that an earlier study of a backbone chose for a method."""
-        return self.folder / f"settings-{name}" / f"{method}.toml"
+@dataclass(frozen=True)
+class Study:
+    """The trials that find the settings of a method on a data set."""
+
+    place: Place
+    backbone: str
+    """Its key in the specification."""
+    method: str
+
+    @property
+    def folder(self) -> Path:
+        """The study directory."""
+        return self.place.folder / f"tuning-{self.backbone}" / self.method
+
+    @property
+    def kept(self) -> Path:
+        """Where the settings lie that an earlier study chose."""
+        return self.place.folder / f"settings-{self.backbone}" / f"{self.method}.toml"
+
+    def winner(self) -> Experiment | None:
+        """The settings that an earlier study chose or this one; None before its trials end."""
+        if self.kept.exists():
+            return resolve(read_toml(self.kept))
+        file = self.folder / FINDINGS
+        if not file.exists():
+            return None
+        method = json.loads(file.read_text(encoding="utf-8"))["methods"][self.method]
+        if not method["ended"] or method["best"] is None:
+            return None
+        return resolve(read_toml(self.folder / method["best"]["experiment"]))
 
 
 @dataclass(frozen=True)
@@ -65,18 +89,16 @@ class Cell:
     """A method with certain settings, to be trained with several seeds."""
 
     place: Place
-    tuned: Place
-    """Where its settings come from."""
-    method: str
+    study: Study
+    """What finds its settings."""
     label: str
     settings: tuple[tuple[str, Any], ...]
     """On top of the method's winner, by dotted key."""
-    study: str
 
     @property
     def carried_over(self) -> bool:
         """Whether its settings were tuned on other rows."""
-        return self.place != self.tuned
+        return self.place != self.study.place
 
 
 def place_of(scope: Scope, dataset: str, corner: str) -> Place:
@@ -121,24 +143,17 @@ def _with_files(source: Mapping[str, Any], paths: tuple[Path, ...]) -> dict[str,
     return made
 
 
-def study_values(specs: Specs, scope: Scope, place: Place, name: str) -> dict[str, Any]:
-    """The settings of `run_search` for the study of one backbone.
-
-    Its methods are those whose settings an earlier study did not choose; there may be none.
-    """
-    common, study = specs.studies, specs.studies.studies[name]
+def study_values(specs: Specs, scope: Scope, study: Study) -> dict[str, Any]:
+    """The settings of `run_search` for a study."""
+    common, tuned = specs.studies, specs.studies.studies[study.backbone]
     experiment = dict(common.experiment)
     if scope.quick:
         experiment = _merged(experiment, common.quick.get("experiment", {}))
-    methods = {
-        method: values
-        for method, values in study.methods.items()
-        if not place.kept(name, method).exists()
-    }
+    methods = {study.method: tuned.methods[study.method]}
     return {
-        "dataset": str(place.prepared),
+        "dataset": str(study.place.prepared),
         **experiment,
-        "backbone": study.backbone,
+        "backbone": tuned.backbone,
         "search": {**search_options(specs, scope), "methods": methods},
     }
 
@@ -160,6 +175,11 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def study_of(specs: Specs, place: Place, method: str) -> Study:
+    """The study of a method on a data set."""
+    return Study(place, specs.studies.backbone_of(method), method)
+
+
 def cells_of(specs: Specs, scope: Scope, comparison: ComparisonSpec, dataset: str) -> list[Cell]:
     """The cells of a comparison on one data set."""
     place, tuned = place_of(scope, dataset, comparison.corner), place_of(scope, dataset, TUNED)
@@ -170,8 +190,7 @@ def cells_of(specs: Specs, scope: Scope, comparison: ComparisonSpec, dataset: st
         own = (*shared, *variant.settings.items())
         listed.append((comparison.of, variant.name, own))
     return [
-        Cell(place, tuned, method, label, own, specs.studies.study_of(method))
-        for method, label, own in listed
+        Cell(place, study_of(specs, tuned, method), label, own) for method, label, own in listed
     ]
 
 
@@ -191,8 +210,9 @@ class Needs:
     """What tables and figures need, each thing once."""
 
     places: tuple[Place, ...]
-    studies: tuple[tuple[Place, str], ...]
-    cells: tuple[Cell, ...]
+    studies: tuple[Study, ...]
+    cells: Mapping[Cell, int]
+    """With how many seeds each is trained."""
 
 
 def needs_of(
@@ -213,49 +233,30 @@ def needs_of(
             their comparison; it is left out if all of them are there.
     """
     places: dict[Place, None] = {}
-    studies: dict[tuple[Place, str], None] = {}
-    cells: dict[Cell, None] = {}
+    studies: dict[Study, None] = {}
+    cells: dict[Cell, int] = {}
     for name in names:
         spec = specs.experiments[name]
         for key in (k for k in spec.datasets if not datasets or k in datasets):
             tuned = place_of(scope, key, TUNED)
             places[tuned] = None
-            for method in (*spec.tunes, *spec.trains):
-                studies[tuned, specs.studies.study_of(method)] = None
+            for method in spec.tunes:
+                studies[study_of(specs, tuned, method)] = None
             for method in spec.trains:
-                cells[tuned_cell(specs, tuned, method)] = None
+                cells.setdefault(tuned_cell(specs, tuned, method), 1)
         for comparison, key, found in comparisons_of(specs, scope, name, datasets):
             done = finished.get((name, comparison.id, key), ())
             if not all(cell.label in done for cell in found):
-                cells |= dict.fromkeys(found)
+                cells |= dict.fromkeys(found, scope.seeds)
     for cell in cells:
-        places |= {cell.tuned: None, cell.place: None}
-        studies[cell.tuned, cell.study] = None
-    return Needs(tuple(places), tuple(studies), tuple(cells))
+        places |= {cell.study.place: None, cell.place: None}
+        studies[cell.study] = None
+    return Needs(tuple(places), tuple(studies), cells)
 
 
 def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
     """A method at its best settings, on the rows that it was tuned on."""
-    return Cell(place, place, method, method, (), specs.studies.study_of(method))
-
-
-def winner_of(cell: Cell) -> Experiment | None:
-    """The settings that a study chose for a cell's method, an earlier one or that of this place.
-
-    None before its trials have ended.
-    """
-    kept = cell.tuned.kept(cell.study, cell.method)
-    if kept.exists():
-        return resolve(read_toml(kept))
-    folder = cell.tuned.study(cell.study)
-    file = folder / FINDINGS
-    if not file.exists():
-        return None
-    findings = json.loads(file.read_text(encoding="utf-8"))
-    method = findings["methods"].get(cell.method)
-    if method is None or not method["ended"] or method["best"] is None:
-        return None
-    return resolve(read_toml(folder / method["best"]["experiment"]))
+    return Cell(place, study_of(specs, place, method), method, ())
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def job_of(cell: Cell, seed: int) -> Job | None:
     It lies by method, changes and all settings, so that tables share runs and the settings of
     another tuning have a directory of their own.
     """
-    winner = winner_of(cell)
+    winner = cell.study.winner()
     if winner is None:
         return None
     # A setting that is the winner's is no change.
@@ -282,9 +283,9 @@ def job_of(cell: Cell, seed: int) -> Job | None:
         if with_settings(winner, [(key, value)]) != winner
     )
     made = with_settings(winner, [("seed", seed), *cell.settings])
-    name = ", ".join(filter(None, [cell.method, changes]))
+    name = ", ".join(filter(None, [cell.study.method, changes]))
     experiment = replace(made, dataset=str(cell.place.prepared), name=name)
     settings = {**as_values(experiment), "seed": 0, "dataset": "", "name": ""}
     folder = f"{changes or 'tuned'}-{fingerprint(settings)[:8]}"
-    out = cell.place.folder / "runs" / cell.method / folder / f"seed{seed}"
+    out = cell.place.folder / "runs" / cell.study.method / folder / f"seed{seed}"
     return Job(out, experiment)

@@ -87,24 +87,23 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
         ConfigError: an earlier outcome is of other rows.
     """
     options = search_options(specs, scope)
-    for place, name in needs.studies:
-        if not place.is_prepared:
+    for study in needs.studies:
+        if not study.place.is_prepared:
             continue
         for outcome in earlier.values():
-            _check_same_rows(place, outcome)
-        if place.study(name).exists():
+            _check_same_rows(study.place, outcome)
+        if study.folder.exists() or study.kept.exists():
             continue
-        methods = specs.studies.studies[name].methods.keys()
         for outcome in earlier.values():
-            study = outcome["studies"].get(f"{place.dataset}/{name}")
-            if study is None or _budget(study) != _budget(options):
+            known = outcome["studies"].get(f"{study.place.dataset}/{study.backbone}")
+            if known is None or _budget(known) != _budget(options):
                 continue
-            for method in study["methods"].keys() & methods:
-                settings = study["methods"][method]["experiment"]
-                file = place.kept(name, method)
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write(file, to_toml({**settings, "dataset": str(place.prepared)}))
+            if study.method in known["methods"]:
+                settings = known["methods"][study.method]["experiment"]
+                study.kept.parent.mkdir(parents=True, exist_ok=True)
+                values = {**settings, "dataset": str(study.place.prepared)}
+                atomic_write(study.kept, to_toml(values))
+                break
 
 
 def _check_same_rows(place: Place, outcome: Outcome) -> None:

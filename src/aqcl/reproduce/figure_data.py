@@ -17,7 +17,7 @@ from aqcl.latents import (
     separation,
     tsne,
 )
-from aqcl.reproduce.cells import Scope, job_of, place_of, tuned_cell, winner_of
+from aqcl.reproduce.cells import Scope, job_of, place_of, study_of, tuned_cell
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
 from aqcl.search.files import FINDINGS
@@ -48,10 +48,9 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
 
 def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     """The w1 and w2 that the study of AQCL met and chose; None before it has ended here."""
-    place = place_of(scope, key, TUNED)
-    cell = tuned_cell(specs, place, "AQCL")
-    findings = place.study(cell.study) / FINDINGS
-    if not findings.exists() or winner_of(cell) is None:
+    study = study_of(specs, place_of(scope, key, TUNED), "AQCL")
+    findings = study.folder / FINDINGS
+    if not findings.exists() or study.winner() is None:
         return None
     table = json.loads(findings.read_text(encoding="utf-8"))["methods"]["AQCL"]
     trials = [

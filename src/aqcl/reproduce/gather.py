@@ -13,7 +13,7 @@ from aqcl.comparison import measure
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of, winner_of
+from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
@@ -96,28 +96,26 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) 
 def _studies(
     scope: Scope, comparisons: Iterable[tuple[ComparisonSpec, str, list[Cell]]]
 ) -> dict[str, Any]:
-    found = {}
-    for cell in (cell for _, _, cells in comparisons for cell in cells):
-        key, file = f"{cell.tuned.dataset}/{cell.study}", cell.tuned.study(cell.study) / FINDINGS
-        if key in found or not file.exists():
+    found: dict[str, Any] = {}
+    for study in dict.fromkeys(cell.study for _, _, cells in comparisons for cell in cells):
+        file = study.folder / FINDINGS
+        if not file.exists():
             continue
         summary = json.loads(file.read_text(encoding="utf-8"))
         parts = ("trials", "confirm", "confirm_seeds", "objective", "pruning", "seed")
-        found[key] = {part: summary[part] for part in parts} | {
-            "methods": {
-                name: {
-                    "valid": method["best"]["value"],
-                    "finalists": method["finalists"],
-                    "parameters": method["best"]["parameters"],
-                    "penalty": method["best"]["penalty"],
-                    "rows": method["rows"],
-                    "seconds": method["seconds"],
-                    "experiment": _settings(file.parent / method["best"]["experiment"]),
-                }
-                for name, method in summary["methods"].items()
-                if method["ended"] and method["best"]
+        facts = {part: summary[part] for part in parts}
+        key = f"{study.place.dataset}/{study.backbone}"
+        method = summary["methods"][study.method]
+        if method["ended"] and method["best"]:
+            found.setdefault(key, {**facts, "methods": {}})["methods"][study.method] = {
+                "valid": method["best"]["value"],
+                "finalists": method["finalists"],
+                "parameters": method["best"]["parameters"],
+                "penalty": method["best"]["penalty"],
+                "rows": method["rows"],
+                "seconds": method["seconds"],
+                "experiment": _settings(file.parent / method["best"]["experiment"]),
             }
-        }
     return found
 
 
@@ -184,7 +182,7 @@ def finished_runs(cell: Cell, seeds: int) -> list[Path]:
 def _state(cell: Cell, found: Sequence[Path], seeds: int) -> str:
     if len(found) == seeds:
         return FINISHED
-    if winner_of(cell) is None:
+    if cell.study.winner() is None:
         return f"{NOT_RUN}: not tuned yet"
     return f"{NOT_RUN}: {len(found)} of {seeds} seeds"
 

@@ -44,7 +44,7 @@ class DatasetSpec:
 
 @settings
 class StudySpec:
-    """The methods of one backbone, which are tuned together."""
+    """The methods of one backbone."""
 
     backbone: dict[str, Any]
     """Table `backbone` of their experiments."""
@@ -61,12 +61,12 @@ class StudiesSpec:
     search: dict[str, Any]
     """Table `search` of all studies, without methods."""
     studies: dict[str, StudySpec]
-    """By name; each method stands in one of them."""
+    """By backbone; each method stands in one of them."""
     quick: dict[str, Any]
     """What a quick look has in place of these."""
 
-    def study_of(self, method: str) -> str:
-        """Name of the study that tunes a method."""
+    def backbone_of(self, method: str) -> str:
+        """Key of the backbone that a method is of."""
         owners = {m: name for name, study in self.studies.items() for m in study.methods}
         return choose(owners, method, "method")
 

@@ -6,10 +6,11 @@ after any interruption.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import takewhile
 from multiprocessing import get_context
 from typing import Any
 
@@ -20,8 +21,8 @@ from aqcl.reproduce.cells import (
     Cell,
     Job,
     Needs,
-    Place,
     Scope,
+    Study,
     job_of,
     prepare_values,
     study_values,
@@ -33,7 +34,6 @@ from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
 from aqcl.search.work import run_search
-from aqcl.storage import MANIFEST
 from aqcl.train import train
 
 
@@ -57,20 +57,6 @@ class Standing:
 
 
 Listener = Callable[[Standing], None]
-
-
-@dataclass
-class _Count:
-    """Counts trials and runs for a listener."""
-
-    listen: Listener
-    total: int
-    started: float
-    done: int = 0
-
-    def tell(self, what: str, more: int = 0) -> None:
-        seconds = time.monotonic() - self.started
-        self.listen(Standing(what, self.done + more, self.total, seconds))
 
 
 def do_work(
@@ -109,70 +95,92 @@ def do_work(
                 if place.is_prepared:
                     raise  # other settings than those it was prepared with: nothing to pass over
                 problems[place.dataset] = str(error)
-    cells = [cell for cell in needs.cells if cell.place.dataset not in problems]
     keep_settings(specs, scope, needs, earlier)
     studies = {
-        key: study_values(specs, scope, *key)
-        for key in needs.studies
-        if key[0].dataset not in problems and not (key[0].study(key[1]) / MANIFEST).exists()
+        study: study_values(specs, scope, study)
+        for study in needs.studies
+        if study.place.dataset not in problems and study.winner() is None
     }
-    pending = {key: values for key, values in studies.items() if values["search"]["methods"]}
-    trials = {
-        key: _trainings(v["search"]) * len(v["search"]["methods"]) for key, v in pending.items()
-    }
-    count = _Count(listen, sum(trials.values()) + len(cells) * scope.seeds, time.monotonic())
-    for key, values in pending.items():
-        _tune(key[0], key[1], values, workers, count)
-    jobs = jobs_of(cells, scope.seeds)
-    count.total = count.done + len(jobs)
-    _train_all(jobs, workers, count)
+    cells = {c: seeds for c, seeds in needs.cells.items() if c.place.dataset not in problems}
+    if studies or jobs_of(cells):
+        _Work(studies, cells, workers, listen).do()
     return problems
 
 
-def _tune(place: Place, name: str, values: Mapping[str, Any], workers: int, count: _Count) -> None:
-    """Run or continue a study; trials of an earlier command do not count for the pace."""
-    folder = place.study(name)
-    heard: list[int] = []
+class _Work:
+    """Studies, and the runs of cells as soon as their settings are known."""
 
-    def hear(progress: SearchProgress) -> None:
-        if not heard:
-            count.total -= progress.done
-        heard.append(progress.done)
-        running = f": {progress.running}" if progress.running else ""
-        count.tell(f"tuning {name} on {place.dataset}{running}", progress.done - heard[0])
+    def __init__(
+        self,
+        studies: Mapping[Study, Mapping[str, Any]],
+        cells: Mapping[Cell, int],
+        workers: int,
+        listen: Listener,
+    ) -> None:
+        self.studies = dict(studies)
+        """Those that have not ended, with their settings."""
+        self.cells = dict(cells)
+        """Those that have not been trained, with their numbers of seeds."""
+        self.workers = workers
+        self.listen = listen
+        self.started = time.monotonic()
+        self.done = 0
 
-    run_search(values, folder, workers=workers, resume=True, listen=hear)
-    count.done += heard[-1] - heard[0] if heard else 0
+    def do(self) -> None:
+        """Do everything; a cell waits for no more studies than its own and those before."""
+        # Read when torch is imported, in each process.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+            while self.cells or self.studies:
+                ready = dict(
+                    takewhile(lambda cell: cell[0].study not in self.studies, self.cells.items())
+                )
+                self._train(ready, pool)
+                waiting = [*(cell.study for cell in self.cells), *self.studies]
+                if waiting:
+                    self._tune(waiting[0])
 
+    def _left(self) -> int:
+        """Trials and runs to do; those of cells that wait for a study count as not begun."""
+        trials = sum(_trainings(values["search"]) for values in self.studies.values())
+        waiting = {cell for cell in self.cells if cell.study in self.studies}
+        ready = {cell: seeds for cell, seeds in self.cells.items() if cell not in waiting}
+        return trials + sum(self.cells[cell] for cell in waiting) + len(jobs_of(ready))
 
-def _trainings(search: Mapping[str, Any]) -> int:
-    """Trainings of each method in a study, its finalists' with other seeds included."""
-    options = build(SearchOptions, search, "search")
-    return options.trials + min(options.confirm, options.trials) * options.confirm_seeds
+    def _tell(self, what: str, left: int, more: int = 0) -> None:
+        seconds = time.monotonic() - self.started
+        self.listen(Standing(what, self.done + more, self.done + left, seconds))
 
+    def _tune(self, study: Study) -> None:
+        """Run or continue a study; trials of an earlier command do not count for the pace."""
+        left = self._left()
+        heard: list[int] = []
 
-def jobs_of(cells: Iterable[Cell], seeds: int) -> list[Job]:
-    """The runs of cells that have not finished, each once, all seeds of a cell before the next."""
-    found = [job_of(cell, seed) for cell in cells for seed in range(1, seeds + 1)]
-    jobs = {job.out: job for job in found if job is not None}
-    return [job for job in jobs.values() if not is_finished(job.out)]
+        def hear(progress: SearchProgress) -> None:
+            heard.append(progress.done)
+            running = f": {progress.running}" if progress.running else ""
+            what = f"tuning {study.method} on {study.place.dataset}{running}"
+            self._tell(what, left - heard[0], progress.done - heard[0])
 
+        values = self.studies[study]
+        run_search(values, study.folder, workers=self.workers, resume=True, listen=hear)
+        self.done += heard[-1] - heard[0] if heard else 0
+        del self.studies[study]
 
-def _train_all(jobs: list[Job], workers: int, count: _Count) -> None:
-    if not jobs:
-        return
-    # Read when torch is imported, in each of them.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    def _train(self, cells: Mapping[Cell, int], pool: Executor) -> None:
+        """Train cells whose settings are known."""
+        jobs, left = jobs_of(cells), self._left()
         futures = {pool.submit(_train, job): job for job in jobs}
-        count.tell(f"training {len(jobs)} runs")
+        if jobs:
+            self._tell(f"training {len(jobs)} runs", left)
         try:
             for future in as_completed(futures):
                 future.result()
-                count.done += 1
+                self.done += 1
+                left -= 1
                 job = futures[future]
-                count.tell(f"trained {job.experiment.name} on {job.out.parents[3].name}")
+                self._tell(f"trained {job.experiment.name} on {job.out.parents[3].name}", left)
         except BrokenProcessPool:
             raise TrainingError(
                 "a worker was killed, often for want of memory; repeat the command with fewer "
@@ -181,6 +189,25 @@ def _train_all(jobs: list[Job], workers: int, count: _Count) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        for cell in cells:
+            del self.cells[cell]
+
+
+def _trainings(search: Mapping[str, Any]) -> int:
+    """Trainings of a study, its finalists' with other seeds included."""
+    options = build(SearchOptions, search, "search")
+    return options.trials + min(options.confirm, options.trials) * options.confirm_seeds
+
+
+def jobs_of(cells: Mapping[Cell, int]) -> list[Job]:
+    """The runs of cells that have not finished, each once, all seeds of a cell before the next.
+
+    Args:
+        cells: with their numbers of seeds.
+    """
+    found = [job_of(cell, seed + 1) for cell, seeds in cells.items() for seed in range(seeds)]
+    jobs = {job.out: job for job in found if job is not None}
+    return [job for job in jobs.values() if not is_finished(job.out)]
 
 
 def _train(job: Job) -> None:
