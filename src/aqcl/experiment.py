@@ -127,19 +127,25 @@ def _with_tables(values: Mapping[str, Any], problems: list[str]) -> dict[str, An
         del kept["backbone"]
         fix = f'set its name, as backbone.name = "{backbone}"'
         problems.append(f"backbone: expected a table, got {backbone!r}; {fix}")
-    wrong = {}
     if not isinstance(tables, Mapping):
-        wrong, tables = {"regularizer": ("name", tables)}, {}
+        problems.append(_no_table("regularizer", tables, meant=tables))
+        tables = {}
+    kept["regularizer"] = {}
     for name, table in tables.items():
-        if not isinstance(table, Mapping):
-            wrong[f"regularizer.{name}"] = name, table
-    for where, (name, value) in wrong.items():
-        meant = value if name == "name" else name
-        problems.append(
-            f"{where}: expected a table for each, got {value!r}; write [regularizer.{meant}] with "
-            f"its options, or --set regularizer.{meant}.weight=0.1"
-        )
-    return kept | {"regularizer": {k: v for k, v in tables.items() if isinstance(v, Mapping)}}
+        if isinstance(table, Mapping):
+            kept["regularizer"][name] = table
+        else:
+            # As with the backbone, a name may have been given in place of a table.
+            meant = table if name == "name" else name
+            problems.append(_no_table(f"regularizer.{name}", table, meant))
+    return kept
+
+
+def _no_table(where: str, value: object, meant: object) -> str:
+    return (
+        f"{where}: expected a table for each, got {value!r}; write [regularizer.{meant}] with "
+        f"its options, or --set regularizer.{meant}.weight=0.1"
+    )
 
 
 def _resolved_table(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The demo on simulated data, which needs no network, made small."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,20 @@ import pytest
 
 from aqcl import demo
 from aqcl.demo import verdict
+from aqcl.experiment import resolve
 from tests.e2e.commands import Outcome, aqcl, succeeds
 from tests.test_tables import row
 
 SIZES = {"users": 300, "items": 60, "samples": 4_000}
+ROOT = Path(__file__).parents[2]
 TRAINING = {"epochs": 1, "evaluations_per_epoch": 1, "batch_size": 256}
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     source = {"name": "oncold", "cache": str(tmp_path_factory.getbasetemp() / "cache"), **SIZES}
-    monkeypatch.setitem(demo.DATA, "oncold", {"source": source})
+    small = replace(demo.DEMOS["oncold"], prepare={"source": source})
+    monkeypatch.setitem(demo.DEMOS, "oncold", small)
     monkeypatch.setattr(demo, "TRAINING", TRAINING)
     # Tests have one thread, and a run names how many it had.
     monkeypatch.setattr("aqcl.runtime.settle_threads", lambda *_: None)
@@ -41,7 +46,7 @@ def test_the_demo_prepares_trains_and_compares(
     assert sum(line.startswith("DIN+AQCL 0.") for line in lines) == 4
     said = " ".join(first.out.split()).partition("DIN+AQCL against DIN, all users: ")[2]
     assert re.match(r"[^:]*(better|worse|no difference shown|too few users)", said)
-    assert "One seed and untuned settings" in first.out
+    assert "Settings: not tuned. One seed shows how it works" in said
     runs = [Path("demo/runs/oncold-din"), Path("demo/runs/oncold-din+aqcl")]
     for run in runs:
         assert str(run) in lines
@@ -59,6 +64,22 @@ def test_the_demo_prepares_trains_and_compares(
     table = "\n".join(lines)
     compared = lines_of(succeeds("compare", *runs))
     assert "\n".join(compared[: compared.index("")]) in table
+
+
+def test_the_tuned_demo_has_the_settings_that_its_study_chose() -> None:
+    """Rounded to two digits; what is in a table of the results is what a user sees at work."""
+    table = json.loads((ROOT / "results" / "paper" / "table2.json").read_text())
+    studied = table["studies"]["ta-feng/din"]["methods"]
+    for name, method in {"DIN": "DIN", "DIN+AQCL": "AQCL"}.items():
+        values = demo.DEMOS["ta-feng"].methods[name]
+        chosen = resolve({"dataset": "x", **studied[method]["experiment"]})
+        made = resolve({"dataset": "x", **values})
+        assert made.train.embedding_l2 == pytest.approx(chosen.train.embedding_l2, rel=0.06)
+        assert made.backbone["dropout"] == chosen.backbone["dropout"]
+        assert made.regularizer.keys() == chosen.regularizer.keys()
+        for key in ("weight", "w1", "w2") if made.regularizer else ():
+            ours, theirs = (e.regularizer["aqcl"][key] for e in (made, chosen))
+            assert ours == pytest.approx(theirs, rel=0.06)
 
 
 def test_a_file_of_the_users_own_is_for_real_data(tmp_path: Path) -> None:
