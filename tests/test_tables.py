@@ -11,7 +11,7 @@ from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison, compare_runs
 from aqcl.comparison import Comparison, ComparisonRow, Verdict
 from aqcl.dataset import Dataset
-from aqcl.describe import Kind, describe
+from aqcl.describe import Description, Kind, describe
 from aqcl.evaluate import ALL, Evaluation, GroupEvaluation
 from aqcl.experiment import resolve
 from aqcl.runs import Run
@@ -282,6 +282,12 @@ def test_keys_without_a_common_beginning_stand_as_they_are() -> None:
     text = shown(options_table(describe("prepare")))
     assert "\nsplit.kind " in text
     assert "Keys under" not in text
+
+
+def test_a_part_without_options_says_so() -> None:
+    part = Description("my.module:Net", "A net of one's own.", options=(), prefix="backbone.")
+    lines = shown(options_table(part)).splitlines()
+    assert lines == ["my.module:Net", "A net of one's own.", "", "It has no options."]
 
 
 def test_a_dataset_is_told_in_facts() -> None:

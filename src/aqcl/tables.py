@@ -176,6 +176,9 @@ def evaluation_table(run: Run, split: str, evaluation: Evaluation | None = None)
 
 def options_table(description: Description) -> Group:
     """What a part is, and its options; what all keys begin with is said once."""
+    title = [Text(description.name, style="bold"), Text(description.summary), Text()]
+    if not description.options:
+        return Group(*title, Text("It has no options."))
     prefix = description.prefix
     keys = [option.key.removeprefix(prefix) for option in description.options]
     table = _table()
@@ -188,8 +191,7 @@ def options_table(description: Description) -> Group:
         table.add_row(*map(Text, (key, option.type, option.default or "required", option.meaning)))
     first = description.options[0].key
     where = f"Keys under {prefix[:-1]}, such as --set {first}=..." if prefix else ""
-    title = Text(description.name, style="bold")
-    return Group(title, Text(description.summary), Text(), Text(where), table)
+    return Group(*title, Text(where), table)
 
 
 def parts_table(kind: str, parts: Sequence[Description]) -> Group:
