@@ -1,5 +1,6 @@
 """Latents of a run, and how interests separate them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,24 @@ def test_a_run_without_a_codebook_is_refused(run: Run, tmp_path: Path) -> None:
     early = train(
         tiny_experiment(dataset.path, "regularizer.aqcl.warmup_steps=999"), tmp_path / "early"
     )
-    with pytest.raises(ConfigError, match="its codebook is set after 999"):
+    told = f"was trained for {early.manifest.content['steps']} steps, and its codebook is set after"
+    with pytest.raises(ConfigError, match=f"{told} 999; train longer or lower"):
         load_interests(early, dataset)
+
+
+def test_best_weights_from_a_warm_up_are_not_called_a_short_training(
+    run: Run, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(Path(run.experiment.dataset), "regularizer.aqcl.warmup_steps=12")
+    early = train(experiment, tmp_path / "early")
+    steps, best = (early.manifest.content[key] for key in ("steps", "best_step"))
+    assert best <= 12 < steps
+    told = (
+        f"the best weights are of step {best} of {steps}, within the warm-up of aqcl (12 steps), "
+        f"and have no codebook yet; set regularizer.aqcl.warmup_steps well below {best}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_interests(early, open_dataset(Path(experiment.dataset)))
 
 
 def test_rows_are_chosen_once_each_and_in_order() -> None:

@@ -59,7 +59,8 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
     """The codebook that a run has learned.
 
     Raises:
-        ConfigError: it was trained without AQCL, or stopped before the codebook was set.
+        ConfigError: it was trained without AQCL, or its weights are from before the codebook was
+            set.
     """
     experiment, weights = run.experiment, run.weights()
     facts = facts_of(dataset, experiment)
@@ -76,15 +77,27 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
         made.load_state_dict(state)
         made.eval()
         if name in warming(experiment, int(made.steps)):
-            raise ConfigError(
-                f"{run.path}: was trained for {int(made.steps)} steps, and its codebook is set "
-                f"after {made.options.warmup_steps}; train longer or lower "
-                f"regularizer.{name}.warmup_steps"
-            )
+            raise ConfigError(_without_codebook(run, name, made))
         return Interests(made)
     raise ConfigError(
         f"{run.path}: has no codebook; train with the regularizer aqcl, such as "
         "--set regularizer.aqcl.weight=0.05"
+    )
+
+
+def _without_codebook(run: Run, name: str, kept: AQCL) -> str:
+    """Why the weights that a run kept have no codebook yet."""
+    trained, warm_up = run.manifest.content["steps"], kept.options.warmup_steps
+    if trained <= warm_up:
+        return (
+            f"{run.path}: was trained for {trained} steps, and its codebook is set after "
+            f"{warm_up}; train longer or lower regularizer.{name}.warmup_steps"
+        )
+    best = int(kept.steps)
+    return (
+        f"{run.path}: the best weights are of step {best} of {trained}, within the warm-up of "
+        f"{name} ({warm_up} steps), and have no codebook yet; set regularizer.{name}.warmup_steps "
+        f"well below {best}"
     )
 
 
