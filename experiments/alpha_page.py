@@ -209,17 +209,17 @@ def draw_constants(axes: "Axes", results: Mapping[str, Any]) -> None:
 
 def draw_searches(axes: "Axes", results: Mapping[str, Any]) -> None:
     """Right: a point for each search over what it cost."""
-    from aqcl.figures import COLORS, GRAY, MARKERS
+    from aqcl.figures import GRAY, curve_style
 
     places: list[float] = []
     trained = [name for name in results["searches"] if name in results["winners"]]
     for number, name in enumerate(trained):
-        color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+        style = curve_style(number)
         x = trainings(results, name)
         while any(abs(x / other - 1) < APART for other in places):
             x *= 1 + APART  # bars on top of each other cannot be told apart
         places.append(x)
-        point(axes, x, row_of(results, name, ALL), color, marker, label=name)
+        point(axes, x, row_of(results, name, ALL), style["color"], style["marker"], label=name)
     axes.axvline(2, color=GRAY, linewidth=1, linestyle=":", zorder=1)
     axes.set_xscale("log")
     ticks = [0.5, 1, 2, 4, 8, 16]

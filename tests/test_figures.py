@@ -10,8 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from aqcl.figures import (
+    COLORS,
+    MARKERS,
     alpha_figure,
     best_so_far_figure,
+    curve_style,
     importance_figure,
     rungs_figure,
     save,
@@ -71,6 +74,24 @@ def test_best_values_leave_out_what_is_not_known_yet(tmp_path: Path) -> None:
     assert all(words in text for words in ("best validation auc", "trial", "din", "none"))
     (alone,) = best_so_far_figure({"din": [0.7]}, "auc").axes
     assert alone.get_legend() is None
+
+
+def test_no_two_of_36_curves_look_alike() -> None:
+    styles = [curve_style(number) for number in range(36)]
+    assert len({(style["color"], style["marker"]) for style in styles}) == 36
+    assert [style["color"] for style in styles[:6]] == list(COLORS)
+    assert [style["marker"] for style in styles[:6]] == list(MARKERS)
+    assert {style["linestyle"] for style in styles[:6]} == {"-"}
+    assert styles[6]["linestyle"] == "--"
+
+
+def test_the_seventh_curve_is_not_the_first() -> None:
+    names = [f"method {k}" for k in range(7)]
+    best = best_so_far_figure({name: [0.5, 0.6] for name in names}, "auc")
+    course = trajectory_figure([4, 8], {name: [0.1, 0.2] for name in names}, 4, log=False)
+    for figure in (best, course):
+        curves = figure.axes[0].lines[: len(names)]
+        assert len({(line.get_color(), line.get_marker()) for line in curves}) == len(names)
 
 
 def test_what_alpha_was_during_a_training(tmp_path: Path) -> None:

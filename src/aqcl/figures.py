@@ -18,6 +18,8 @@ COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 """Told apart by colour-blind readers too; Okabe and Ito."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 """A second sign of each curve, for prints without colour."""
+LINES: Final = ("-", "--", "-.")
+"""A third sign, from the seventh curve on; dotted lines are for what is no curve of a method."""
 GRAY: Final = "#6E6E6E"
 PALE: Final = "#D5D5D5"
 STYLE: Final[dict[Any, Any]] = {
@@ -36,6 +38,21 @@ FORMATS: Final[Mapping[str, dict[str, None]]] = {
 }
 """Endings of the files of a figure, and which metadata each leaves out: when it was drawn."""
 _PNG_DPI = 150
+
+
+def curve_style(number: int) -> dict[str, Any]:
+    """Colour, marker and line of a curve, as `Axes.plot` takes them.
+
+    Args:
+        number: of the curve in its figure, from 0. The first 36 all differ without their line too.
+    """
+    turn = number // len(COLORS)
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "marker": MARKERS[(number + turn) % len(MARKERS)],
+        "markersize": 4,
+        "linestyle": LINES[turn % len(LINES)],
+    }
 
 
 def alpha_figure(
@@ -103,10 +120,8 @@ def best_so_far_figure(
                 trials,
                 values,
                 label=name,
-                color=COLORS[number % len(COLORS)],
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=4,
                 drawstyle="steps-post",
+                **curve_style(number),
             )
         axes.set_xlabel(unit)
         axes.set_ylabel(f"best {objective}")
@@ -134,14 +149,7 @@ def trajectory_figure(
     figure, axes = new_figure(6.4, 3.6)
     with matplotlib.rc_context(STYLE):
         for number, (name, line) in enumerate(values.items()):
-            axes.plot(
-                steps,
-                line,
-                label=name,
-                color=COLORS[number % len(COLORS)],
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=4,
-            )
+            axes.plot(steps, line, label=name, **curve_style(number))
         axes.axvline(kept, color=GRAY, linewidth=1, linestyle="--")
         axes.annotate(
             "kept", (kept, 0.94), (-4, 0), ("data", "axes fraction"), "offset points",

@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aqcl.evaluate import ActivityPoint
-from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, new_figure
+from aqcl.figures import GRAY, PALE, STYLE, curve_style, new_figure
 from aqcl.predictions import Predictions
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
+MARKED = 10
+"""Most points of a training curve that have a marker: more would hide the curve."""
 
 
 def by_activity_figure(
@@ -41,14 +43,13 @@ def by_activity_figure(
                     va="center",
                 )
         for number, (name, found) in enumerate(curves.items()):
-            color = COLORS[number % len(COLORS)]
+            style = curve_style(number)
             low, high = (
                 np.array([getattr(p, end) for p in found], dtype=float)
                 for end in ("auc_low", "auc_high")
             )
-            axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
-            marker = MARKERS[number % len(MARKERS)]
-            axes.plot(places, _aucs(found), color=color, marker=marker, markersize=4, label=name)
+            axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            axes.plot(places, _aucs(found), label=name, **style)
         axes.set_xticks(places, [_range(point) for point in points])
         axes.set_xlabel("clicks of the user before the row")
         axes.set_ylabel("AUC of the rows")
@@ -58,7 +59,7 @@ def by_activity_figure(
 
 
 def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
-    """Curves of runs, those of one method in one colour.
+    """Curves of runs, those of one method in one style.
 
     Args:
         curves: by method, and by seed, points (x, y).
@@ -68,11 +69,12 @@ def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
     figure, axes = new_figure(7.2, 3.8)
     with matplotlib.rc_context(STYLE):
         for number, (name, runs) in enumerate(curves.items()):
-            color = COLORS[number % len(COLORS)]
+            style = curve_style(number)
             for k, points in enumerate(runs.values()):
                 xs, ys = zip(*points, strict=True) if points else ((), ())
                 label = name if k == 0 else None
-                axes.plot(xs, ys, color=color, linewidth=1.3, alpha=0.85, label=label)
+                every = max(1, -(-len(points) // MARKED))
+                axes.plot(xs, ys, linewidth=1.3, alpha=0.85, label=label, markevery=every, **style)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -94,14 +96,7 @@ def calibration_figure(predictions: Mapping[str, Sequence[Predictions]], bins: i
         for number, (name, found) in enumerate(predictions.items()):
             expected, observed = reliability(found, bins)
             ends = [min(ends[0], *expected, *observed), max(ends[1], *expected, *observed)]
-            axes.plot(
-                expected,
-                observed,
-                color=COLORS[number % len(COLORS)],
-                label=name,
-                marker=MARKERS[number % len(MARKERS)],
-                markersize=4,
-            )
+            axes.plot(expected, observed, label=name, **curve_style(number))
         axes.plot(ends, ends, color=GRAY, linewidth=0.9, linestyle=":", zorder=0)
         axes.set_xlabel("mean prediction")
         axes.set_ylabel("share of clicks")

@@ -1,0 +1,47 @@
+"""Figures of a report of runs: curves are told apart, with colour and without."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+
+from aqcl.evaluate import ActivityPoint
+from aqcl.predictions import Predictions
+from aqcl.report.charts import MARKED, by_activity_figure, calibration_figure, curves_figure
+
+NAMES = [f"method {k}" for k in range(7)]
+
+
+def activity_axes() -> Axes:
+    points = [ActivityPoint(k, None, 9, 3, 3, 0.6, 0.5, 0.7) for k in range(2)]
+    return by_activity_figure(dict.fromkeys(NAMES, points), {}).axes[0]
+
+
+def training_axes() -> Axes:
+    runs = {str(seed): [(k, k / 3) for k in range(3)] for seed in range(2)}
+    return curves_figure(dict.fromkeys(NAMES, runs), "rows", "AUC").axes[0]
+
+
+def calibration_axes() -> Axes:
+    rows = np.arange(20)
+    found = [Predictions(rows, rows, rows % 2, rows, rows / 20)]
+    return calibration_figure(dict.fromkeys(NAMES, found)).axes[0]
+
+
+@pytest.mark.parametrize("draw", [activity_axes, training_axes, calibration_axes])
+def test_no_two_methods_have_the_same_entry_in_a_legend(draw: Callable[[], Axes]) -> None:
+    handles, names = draw().get_legend_handles_labels()
+    assert names == NAMES
+    assert len({(h.get_color(), h.get_marker()) for h in handles}) == len(NAMES)  # type: ignore[attr-defined]
+    assert len({h.get_marker() for h in handles[:6]}) == 6  # type: ignore[attr-defined]
+
+
+def test_seeds_of_a_method_look_alike_and_long_curves_have_few_markers() -> None:
+    runs = {seed: [(k, k / 100) for k in range(100)] for seed in ("one", "other")}
+    first, second = curves_figure({"method": runs, "none": {"one": []}}, "x", "y").axes[0].lines[:2]
+    assert (first.get_color(), first.get_marker()) == (second.get_color(), second.get_marker())
+    assert first.get_marker() == "o"
+    every = first.get_markevery()
+    assert isinstance(every, int)
+    assert 100 / every <= MARKED
