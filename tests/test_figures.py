@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -16,6 +18,7 @@ from aqcl.figures import (
     best_so_far_figure,
     curve_style,
     importance_figure,
+    latents_figure,
     rungs_figure,
     save,
     trajectory_figure,
@@ -115,6 +118,27 @@ def test_rungs_with_their_winner_in_colour(tmp_path: Path) -> None:
     text = drawn(figure, tmp_path / "rungs")
     assert "1: w1 2" in text
     assert "0: w1 1" not in text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({7: 9, 4: 8, 12: 7, 0: 6, 3: 5, 8: 4, 1: 3}, ["7", "4", "12", "0", "3", "8"]),
+        ({7: 1, 4: 2}, ["4", "7"]),
+    ],
+)
+def test_a_legend_tells_the_numbers_of_the_largest_interests(
+    sizes: dict[int, int], expected: list[str]
+) -> None:
+    interest = np.repeat(list(sizes), list(sizes.values()))
+    points = {"": np.zeros((len(interest), 2))}
+    (axes,) = latents_figure(points, interest, legend=True).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == expected
+    colors = [np.asarray(dots.get_facecolor())[0].tolist() for dots in axes.collections[1:]]
+    assert colors == [list(to_rgba(color)) for color in COLORS[: len(expected)]]
+    assert latents_figure(points, interest).axes[0].get_legend() is None
 
 
 def test_importances_are_ordered(tmp_path: Path) -> None:

@@ -212,15 +212,24 @@ def importance_figure(importance: Mapping[str, float]) -> Figure:
 
 
 def latents_figure(
-    points: Mapping[str, Float[np.ndarray, "N 2"]], interest: Int[np.ndarray, " N"]
+    points: Mapping[str, Float[np.ndarray, "N 2"]],
+    interest: Int[np.ndarray, " N"],
+    *,
+    legend: bool = False,
 ) -> Figure:
     """Latents in the plane, a panel for each title, coloured by interest.
 
     The largest interests have a colour, the others are grey.
 
+    Args:
+        points: the latents, in the same order in each panel.
+        interest: the number of each one's interest.
+        legend: whether each panel tells the number of each colour.
+
     Reference: arXiv 2109.13921, figure 6.
     """
-    largest = np.argsort(-np.bincount(interest), kind="stable")[: len(COLORS)]
+    sizes = np.bincount(interest)
+    largest = np.argsort(-sizes, kind="stable")[: min(len(COLORS), np.count_nonzero(sizes))]
     with matplotlib.rc_context(STYLE):
         size = (4.6 * len(points), 4.6)
         figure = Figure(figsize=size, dpi=_PNG_DPI, layout="constrained")
@@ -231,8 +240,16 @@ def latents_figure(
             axes.scatter(x, y, s=3, color=PALE, linewidths=0, rasterized=True)
             for color, number in zip(COLORS, largest, strict=False):
                 of = interest == number
-                axes.scatter(x[of], y[of], s=7, color=color, linewidths=0, rasterized=True)
+                axes.scatter(
+                    x[of], y[of], s=7, color=color, linewidths=0, rasterized=True, label=str(number)
+                )
             axes.set_title(title, loc="left")
+            if legend:
+                axes.legend(
+                    title="interest", loc="lower left", bbox_to_anchor=(0, 1), ncols=len(COLORS),
+                    frameon=False, markerscale=2, handlelength=1, handletextpad=0.2,
+                    columnspacing=1, borderpad=0, alignment="left",
+                )  # fmt: skip
             axes.set_xticks([])
             axes.set_yticks([])
     return figure

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from aqcl.figures import best_so_far_figure
+from aqcl.figures import best_so_far_figure, latents_figure
 from aqcl.report.page import Cell, Section, figure, interval_bar, number, render_page, table
 
 CHROMIUM = next(
@@ -32,6 +33,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["gamma", number(0.7), interval_bar(-0.01, -0.02, 0.0, 0.02, "worse")],
     ]
     drawn = figure(best_so_far_figure({"a": [0.5, 0.6]}, "AUC"), "f", "caption", "a line")
+    points = latents_figure({"title": np.eye(9, 2)}, np.arange(9) % 3)
+    drawn += figure(points, "points", "caption", "points")
     body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], ["Beware"]))
@@ -94,6 +97,13 @@ def test_text_stands_out_from_its_ground(browser: Browser, file: Path, scheme: s
     for name in names:
         assert contrast(opened.evaluate(f"{style}('{name}')"), paper) >= 4.5, (scheme, name)
     opened.close()
+
+
+def test_pixels_and_their_text_have_a_white_ground_in_the_dark(page: Page) -> None:
+    style = "([node, key]) => getComputedStyle(document.querySelector(node))[key]"
+    assert page.evaluate(style, ["svg.pixels", "backgroundColor"]) == "rgb(255, 255, 255)"
+    assert page.evaluate(style, ["svg.pixels text", "fill"]) == "rgb(0, 0, 0)"
+    assert page.evaluate(style, ["body", "backgroundColor"]) == "rgb(20, 23, 27)"
 
 
 def contrast(one: str, other: str) -> float:

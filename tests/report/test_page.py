@@ -3,10 +3,11 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from aqcl.figures import best_so_far_figure
+from aqcl.figures import best_so_far_figure, latents_figure
 from aqcl.report.page import Cell, Section, figure, interval_bar, number, render_page, table
 
 NASTY = '<script>alert("x")</script> & "quotes" \'too\''
@@ -78,6 +79,17 @@ def test_figures_take_the_colours_of_the_page_and_say_what_they_show() -> None:
     assert not re.search(r"#0072B2|#6E6E6E", markup, re.IGNORECASE)
     assert 'role="img" aria-label="two lines that rise"' in markup
     assert "<figcaption>caption</figcaption>" in markup
+
+
+def test_a_figure_with_pixels_keeps_its_own_colours() -> None:
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    drawn = latents_figure({"": points}, np.arange(20) % 3, legend=True)
+    markup = figure(drawn, "one", "caption", "points")
+    assert '<figure><svg class="pixels"' in markup
+    assert "data:image/png" in markup
+    assert "#0072b2" in markup  # of the legend, as in the pixels
+    assert "var(--c" not in markup
+    assert "pixels" not in figure(drawing(), "one", "caption", "lines")
 
 
 def test_a_section_without_content_is_left_out() -> None:

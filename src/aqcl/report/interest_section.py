@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from aqcl.activity import GROUPS
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
-from aqcl.figures import latents_figure
+from aqcl.figures import COLORS, latents_figure
 from aqcl.interests import Codebook, describe_interests
 from aqcl.latents import choose_rows, encode_rows, load_interests, load_model, separation, tsne
 from aqcl.report.page import Cell, figure, number, paragraph, table, text
@@ -40,22 +40,27 @@ def interests_body(
         max_history = found[0].experiment.train.max_history
         latent = encode_rows(load_model(found[0], dataset), dataset.valid, rows, max_history)
         nearest = interests.nearest(latent)
+        seed = found[0].experiment.seed
         parts.append(f"<h3>{text(name)}</h3>")
-        if len(np.unique(nearest)) > 1:
+        used = len(np.unique(nearest))
+        if used > 1:
             measured = separation(latent, nearest)
-            figures[f"latents-{k}"] = drawn = latents_figure({"": tsne(latent)}, nearest)
+            figures[f"latents-{k}"] = drawn = latents_figure(
+                {"": tsne(latent)}, nearest, legend=True
+            )
             caption = (
-                f"Latents of {len(rows):,} validation rows in the plane (t-SNE), coloured by their "
-                f"nearest interest. Of a row's nearest others {measured.purity:.0%} have the same "
-                f"interest, {measured.chance:.0%} would by chance; silhouette "
-                f"{measured.silhouette:+.3f}."
+                f"Latents of {len(rows):,} validation rows in the plane (t-SNE), seed {seed}. Rows "
+                f"nearest to the {min(used, len(COLORS))} largest of their {used} interests have "
+                "colours, the others are grey. Of a row's nearest others "
+                f"{measured.purity:.0%} have the same interest, {measured.chance:.0%} would by "
+                f"chance; silhouette {measured.silhouette:+.3f}."
             )
             parts.append(figure(drawn, f"latents-{k}", caption, caption))
-        parts.append(_largest(describe_interests(found[0], dataset=dataset)))
+        parts.append(_largest(describe_interests(found[0], dataset=dataset), seed))
     return "".join(parts)
 
 
-def _largest(book: Codebook) -> str:
+def _largest(book: Codebook, seed: int) -> str:
     fields = list(book.interests[0].attributes) if book.interests else []
     rows = []
     for one in book.interests[:MOST_INTERESTS]:
@@ -69,4 +74,5 @@ def _largest(book: Codebook) -> str:
         f"training rows; perplexity {book.perplexity:.1f}."
     )
     headings = ["#Interest", "#Share", *(f"#{group} %" for group in GROUPS), "Items", *fields]
-    return paragraph(facts) + table(headings, rows, "The largest interests, and who has them")
+    caption = f"The largest interests, and who has them, seed {seed}"
+    return paragraph(facts) + table(headings, rows, caption)

@@ -162,6 +162,8 @@ def interval_bar(
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
     """A figure as inline SVG in the colours of the page.
 
+    One that holds pixels, whose colours are fixed, keeps all its own, on white in the dark too.
+
     Args:
         drawn: with the colours of `aqcl.figures`.
         name: unique on the page; a prefix of the ids within.
@@ -180,11 +182,13 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    svg = re.sub(r"#[0-9a-fA-F]{6}\b", lambda m: INK.get(m[0].lower(), m[0]), svg)
+    has_pixels = "<image" in svg
+    if not has_pixels:
+        svg = re.sub(r"#[0-9a-fA-F]{6}\b", lambda m: INK.get(m[0].lower(), m[0]), svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 system-ui, sans-serif", svg)
     svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg)
     svg = _sized(svg, drawn)
-    opening = f'<svg role="img" aria-label="{text(alt)}"'
+    opening = f'<svg{_class("pixels" if has_pixels else "")} role="img" aria-label="{text(alt)}"'
     svg = svg.replace("<svg", opening, 1)
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
 

@@ -1,0 +1,36 @@
+"""What a report shows of interests: which seed, and which colour is which interest."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from aqcl.dataset import open_dataset
+from aqcl.latents import encode_rows, load_interests, load_model
+from aqcl.report.interest_section import interests_body
+from aqcl.train import train
+from tests.report.test_page import Outline
+from tests.tiny_runs import tiny_dataset, tiny_experiment
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_path: Path) -> None:
+    place = tiny_dataset(tmp_path)
+    runs = [train(tiny_experiment(place, f"seed={k}"), tmp_path / f"{k}") for k in (3, 4)]
+    dataset = open_dataset(place)
+    figures: dict[str, Figure] = {}
+    text = Outline(interests_body(dataset, {"DIN & AQCL": runs}, figures)).text
+    rows = np.arange(len(dataset.valid))
+    latent = encode_rows(load_model(runs[0], dataset), dataset.valid, rows, 50)
+    sizes = np.bincount(load_interests(runs[0], dataset).nearest(latent))
+    used = np.count_nonzero(sizes)
+    shown = min(used, 6)
+    assert f"Latents of {len(rows)} validation rows in the plane (t-SNE), seed 3. Rows" in text
+    assert f"nearest to the {shown} largest of their {used} interests have colours" in text
+    assert "The largest interests, and who has them, seed 3" in text
+    legend = figures["latents-0"].axes[0].get_legend()
+    assert legend is not None
+    largest = np.argsort(-sizes, kind="stable")[:shown]
+    assert [entry.get_text() for entry in legend.get_texts()] == [str(k) for k in largest]
