@@ -24,7 +24,7 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
 
     Args:
         path: the run directory; predictions and metrics are added to it.
-        split: what to score. Nothing else in aqcl reads test rows.
+        split: what to score. Nothing else in aqcl shows test rows to a model.
         dataset: the run's dataset, if it is open already or has moved. Without it, a split that was
             scored needs no dataset.
 
@@ -96,6 +96,19 @@ def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
             "lies elsewhere now, name its place with --dataset, else prepare it again"
         )
     return _checked(run, open_dataset(place))
+
+
+def is_simulated(run: Run, dataset: Dataset | None = None) -> bool:
+    """Whether the dataset of a run is known to be simulated; one that has moved is not known.
+
+    Args:
+        run: the run.
+        dataset: its dataset, if it is open already or has moved.
+    """
+    try:
+        return dataset_of(run, dataset).simulated
+    except StorageError:
+        return False
 
 
 def _checked(run: Run, dataset: Dataset) -> Dataset:

@@ -160,9 +160,10 @@ def train(
         summary = {"run": str(run.path), **run.manifest.content, "valid": run.metrics()["valid"]}
         show_json(summary)
         return
+    from aqcl.assessment import is_simulated
     from aqcl.tables import evaluation_table
 
-    show(evaluation_table(run, "valid"))
+    show(evaluation_table(run, "valid", simulated=is_simulated(run)))
     show(f"Run directory: {run.path}. Score its test rows with `aqcl evaluate {run.path}`.")
 
 

@@ -36,7 +36,7 @@ def evaluate(
     from aqcl.runtime import settle_threads
 
     settle_threads()
-    from aqcl.assessment import assess_by
+    from aqcl.assessment import assess_by, is_simulated
 
     moved = _opened(dataset)
     assessed = [assess_by(path, split, by, moved) for path in runs]
@@ -46,7 +46,7 @@ def evaluate(
     from aqcl.tables import evaluation_table
 
     for run, evaluation in assessed:
-        show(evaluation_table(run, split, evaluation))
+        show(evaluation_table(run, split, evaluation, simulated=is_simulated(run, moved)))
 
 
 def compare(

@@ -151,8 +151,17 @@ def _range(group: str, thresholds: tuple[int, int]) -> str:
     return f"{first} to {last} clicks"
 
 
-def evaluation_table(run: Run, split: str, evaluation: Evaluation | None = None) -> Group:
-    """Every metric of a run on a split, a column for each group, by default of activity."""
+def evaluation_table(
+    run: Run, split: str, evaluation: Evaluation | None = None, *, simulated: bool = False
+) -> Group:
+    """Every metric of a run on a split, a column for each group, by default of activity.
+
+    Args:
+        run: the run.
+        split: which rows.
+        evaluation: the metrics; those by activity, which the run keeps, by default.
+        simulated: whether the rows are known to be simulated, which the title then says.
+    """
     evaluation = evaluation or Evaluation.from_json(run.metrics()[split])
     groups = evaluation.groups
     table = _table()
@@ -170,8 +179,10 @@ def evaluation_table(run: Run, split: str, evaluation: Evaluation | None = None)
     table.add_row("ECE", *(_number(group.calibration_error) for group in groups))
     ratios = [_number(group.predicted_observed_ratio, digits=3) for group in groups]
     table.add_row("predicted/observed", *ratios)
-    title = Text(f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows", style="bold")
-    return Group(title, Text(str(run.path), style="dim", no_wrap=True, overflow="ignore"), table)
+    kind = ", simulated data" if simulated else ""
+    title = f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows{kind}"
+    place = Text(str(run.path), style="dim", no_wrap=True, overflow="ignore")
+    return Group(Text(title, style="bold"), place, table)
 
 
 def options_table(description: Description) -> Group:

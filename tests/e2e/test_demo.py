@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aqcl import demo
+from aqcl.config import read_toml
 from aqcl.demo import verdict
 from aqcl.experiment import resolve
 from tests.e2e.commands import Outcome, aqcl, succeeds
@@ -64,6 +65,23 @@ def test_the_demo_prepares_trains_and_compares(
     table = "\n".join(lines)
     compared = lines_of(succeeds("compare", *runs))
     assert "\n".join(compared[: compared.index("")]) in table
+
+
+def test_measures_of_simulated_data_say_so_wherever_the_dataset_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    succeeds("demo", "--data", "oncold")
+    run = Path("demo/runs/oncold-din")
+    title = "DIN, seed 0, test rows"
+    assert lines_of(succeeds("evaluate", run))[0] == f"{title}, simulated data"
+    trained = lines_of(succeeds("train", run / "config.toml", "--out", "again"))
+    assert trained[0] == "DIN, seed 0, valid rows, simulated data"
+    dataset = Path(read_toml(run / "config.toml")["dataset"])
+    dataset.rename("moved")
+    assert lines_of(succeeds("evaluate", run))[0] == title
+    told = lines_of(succeeds("evaluate", run, "--dataset", "moved"))
+    assert told[0] == f"{title}, simulated data"
 
 
 def test_the_tuned_demo_has_the_settings_that_its_study_chose() -> None:
