@@ -37,8 +37,8 @@ def count_cores() -> int:
 def settle_threads(threads: Any = 0, wait_policy: Any = "auto") -> None:
     """Set the number of CPU threads and whether idle ones spin or sleep.
 
-    Spinning threads are many times slower on a busy machine; sleeping at once takes twice as long
-    on a free one. OpenMP reads the policy once, when torch is imported.
+    Spinning threads are many times slower on a busy machine; sleeping at once takes longer on a
+    free one. OpenMP reads the policy once, when torch is imported.
 
     Args:
         threads: CPU threads, 0 for one per core; anything else is left for validation to refuse.

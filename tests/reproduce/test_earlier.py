@@ -93,7 +93,7 @@ def test_what_has_finished_is_not_trained_again(
     monkeypatch.setattr(work, "run_search", refuse)
     trained = []
 
-    def only_note(self: Any, cells: Any, pool: Any) -> None:
+    def only_note(self: Any, cells: Any) -> None:
         trained.extend(work.jobs_of(cells))
         self.cells.clear()
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,17 @@ import pytest
 
 from aqcl.config import as_values, build
 from aqcl.datasets import SOURCES
-from aqcl.errors import ConfigError, StorageError
-from aqcl.reproduce import paper, work
-from aqcl.reproduce.cells import Scope, needs_of, place_of, prepare_values, tuned_cell
+from aqcl.errors import ConfigError, StorageError, TrainingError
+from aqcl.reproduce import gather, paper, work
+from aqcl.reproduce.cells import (
+    Scope,
+    comparisons_of,
+    needs_of,
+    place_of,
+    prepare_values,
+    study_of,
+    tuned_cell,
+)
 from aqcl.reproduce.gather import finished_runs
 from aqcl.reproduce.markdown import finding, latents_parts, restated, tuning_lines
 from aqcl.reproduce.specs import TUNED, load_specs
@@ -145,6 +155,44 @@ def test_a_figure_trains_no_more_methods_and_seeds_than_it_draws(world: Scope) -
     }
 
 
+def test_methods_of_unequal_budgets_do_not_stand_in_one_table(
+    outcomes: dict[str, Any], world: Scope
+) -> None:
+    for train in (True, False):
+        with pytest.raises(ConfigError, match=r"DIN was tuned with trials 2, now 3: .*equal budg"):
+            paper.reproduce(
+                ("table2",), replace(world, trials=3), datasets=("oncold",), train=train
+            )
+
+
+def test_a_study_of_several_methods_still_counts(
+    outcomes: dict[str, Any], world: Scope, tmp_path: Path
+) -> None:
+    """As they were once: in the directory of their backbone."""
+    study = study_of(small_specs(), place_of(world, "oncold", TUNED), "ICL")
+    copy = study_of(small_specs(), place_of(Scope(tmp_path), "oncold", TUNED), "ICL")
+    shutil.copytree(study.folder, copy.folder.parent)
+    assert copy.winner() == study.winner()
+    assert study_of(small_specs(), copy.place, "AQCL").winner() is None
+
+
+def test_a_killed_worker_is_told_even_if_it_was_idle(
+    outcomes: dict[str, Any], world: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ProcessPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise BrokenProcessPool
+
+    copy = Scope(tmp_path / "paper", SEEDS)
+    shutil.copytree(world.out, copy.out)
+    shutil.rmtree(
+        finished_runs(tuned_cell(small_specs(), place_of(copy, "oncold", TUNED), "ICL"), SEEDS)[1]
+    )
+    monkeypatch.setattr(work, "ProcessPoolExecutor", Broken)
+    with pytest.raises(TrainingError, match="a worker was killed"):
+        paper.reproduce(("table2",), copy, datasets=("oncold",))
+
+
 def test_a_cell_without_all_of_its_seeds_is_not_run(
     outcomes: dict[str, Any], world: Scope, tmp_path: Path
 ) -> None:
@@ -199,6 +247,35 @@ def test_files_of_both_kinds_are_settings_of_their_source(
     source = dict(prepare_values(specs, scope, place)["source"])
     settings = build(SOURCES[source.pop("name")].settings, source, "source")
     assert {str(tmp_path / name) for name in names} <= set(as_values(settings).values())
+
+
+def test_ids_are_the_same_data_with_attributes_and_without_and_attributes_need_their_file(
+    tmp_path: Path,
+) -> None:
+    specs = load_specs()
+    log, attributes = tmp_path / "b.txt", tmp_path / "b_attributes.json"
+
+    def values(corner: str, *files: Path) -> dict[str, Any]:
+        scope = Scope(tmp_path / "paper", files={"beauty": files})
+        return prepare_values(specs, scope, place_of(scope, "beauty", corner))
+
+    assert values(TUNED, log) == values(TUNED, log, attributes)
+    with pytest.raises(ConfigError, match=r"no attributes; .*--beauty b\.txt ATTRIBUTES"):
+        values("attributes-frozen", log)
+    with pytest.raises(ConfigError, match=r"--beauty: .*got 3 files"):
+        values(TUNED, log, attributes, attributes)
+
+
+def test_a_comparison_whose_fields_cannot_be_had_is_not_run_and_says_why(tmp_path: Path) -> None:
+    scope = Scope(tmp_path)
+    (comparison, _, cells), *_ = (
+        found
+        for found in comparisons_of(load_specs(), scope, "table2", ("beauty",))
+        if found[0].id == "attributes"
+    )
+    problems = {cells[0].place: "no attributes"}
+    made = gather._comparison(scope, comparison, "beauty", cells, problems)
+    assert made["cells"] == dict.fromkeys(("DIN", "ICL", "AQCL"), "not run: no attributes")
 
 
 def test_an_outcome_says_what_made_it(outcomes: dict[str, Any]) -> None:

@@ -71,17 +71,27 @@ class Study:
         """Where the settings lie that an earlier study chose."""
         return self.place.folder / f"settings-{self.backbone}" / f"{self.method}.toml"
 
+    def findings(self) -> tuple[Path, dict[str, Any]] | None:
+        """What was found here, and the study directory; None before the trials have ended."""
+        # Studies of all methods of a backbone together, as they were once, lie a level higher.
+        for folder in (self.folder, self.folder.parent):
+            file = folder / FINDINGS
+            if file.exists():
+                found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                method = found["methods"].get(self.method)
+                if method is not None and method["ended"] and method["best"]:
+                    return folder, found
+        return None
+
     def winner(self) -> Experiment | None:
         """The settings that an earlier study chose or this one; None before its trials end."""
         if self.kept.exists():
             return resolve(read_toml(self.kept))
-        file = self.folder / FINDINGS
-        if not file.exists():
+        found = self.findings()
+        if found is None:
             return None
-        method = json.loads(file.read_text(encoding="utf-8"))["methods"][self.method]
-        if not method["ended"] or method["best"] is None:
-            return None
-        return resolve(read_toml(self.folder / method["best"]["experiment"]))
+        folder, summary = found
+        return resolve(read_toml(folder / summary["methods"][self.method]["best"]["experiment"]))
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ def prepare_values(specs: Specs, scope: Scope, place: Place) -> dict[str, Any]:
     """The settings of `prepare` for a place.
 
     Raises:
-        ConfigError: the data set needs a file that was not named.
+        ConfigError: the data set needs a file that was not named, or one too many was.
     """
     spec = specs.datasets[place.dataset]
     values: dict[str, Any] = {"source": spec.source, **spec.prepare}
@@ -127,8 +137,20 @@ def prepare_values(specs: Specs, scope: Scope, place: Place) -> dict[str, Any]:
             f"{spec.title}: no data; name its file with {spec.file_option} FILE: sequences "
             "(.txt) or the reviews (.json.gz)"
         )
+    if len(paths) > 2:
+        raise ConfigError(
+            f"{spec.file_option}: expected a log and perhaps a file of attributes, got "
+            f"{len(paths)} files: {', '.join(map(str, paths))}"
+        )
     if paths:
-        values["source"] = _with_files(values["source"], paths)
+        # Ids alone are the same data whether attributes are there or not.
+        has_fields = "fields" not in corner
+        if has_fields and len(paths) == 1:
+            raise ConfigError(
+                f"{spec.title}: no attributes; name their file after the log, as "
+                f"{spec.file_option} {paths[0].name} ATTRIBUTES"
+            )
+        values["source"] = _with_files(values["source"], paths if has_fields else paths[:1])
     return values
 
 

@@ -1,14 +1,15 @@
 """Outcomes made before, here or on another machine: their settings and finished comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aqcl.config import to_toml
+from aqcl.config import build, to_toml
 from aqcl.errors import ConfigError
-from aqcl.reproduce.cells import Needs, Place, Scope, search_options
+from aqcl.reproduce.cells import Needs, Place, Scope, Study, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.states import finished_cells
+from aqcl.search.space import SearchOptions
 from aqcl.storage import atomic_write, read_manifest
 
 KINDS = ("activity", "alpha", "latents")
@@ -104,6 +105,28 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
                 values = {**settings, "dataset": str(study.place.prepared)}
                 atomic_write(study.kept, to_toml(values))
                 break
+
+
+def check_budgets(specs: Specs, scope: Scope, studies: Iterable[Study]) -> None:
+    """Make sure that studies which have ended here looked for their winners as this command would.
+
+    Raises:
+        ConfigError: one had another budget.
+    """
+    options = search_options(specs, scope)
+    wanted = build(SearchOptions, options, "search")
+    for study in studies:
+        found = study.findings()
+        differing = [
+            f"{key} {found[1][key]}, now {getattr(wanted, key)}"
+            for key in BUDGET
+            if found is not None and found[1][key] != getattr(wanted, key)
+        ]
+        if differing and found is not None:
+            raise ConfigError(
+                f"{found[0]}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
+                "table must have equal budgets; choose another --out, or name the former number"
+            )
 
 
 def _check_same_rows(place: Place, outcome: Outcome) -> None:

@@ -1,6 +1,5 @@
 """What figures show besides comparisons, as plain data: activity, curves of alpha, latents."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +19,6 @@ from aqcl.latents import (
 from aqcl.reproduce.cells import Scope, job_of, place_of, study_of, tuned_cell
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
-from aqcl.search.files import FINDINGS
 
 MOST_LATENTS = 3000
 """Rows of figure 6."""
@@ -49,10 +47,10 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
 def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     """The w1 and w2 that the study of AQCL met and chose; None before it has ended here."""
     study = study_of(specs, place_of(scope, key, TUNED), "AQCL")
-    findings = study.folder / FINDINGS
-    if not findings.exists() or study.winner() is None:
+    found = study.findings()
+    if found is None:
         return None
-    table = json.loads(findings.read_text(encoding="utf-8"))["methods"]["AQCL"]
+    table = found[1]["methods"][study.method]
     trials = [
         {"w1": w1, "w2": w2, "valid": trial["value"]}
         for trial in table["trials"]

@@ -1,6 +1,5 @@
 """What has been found: outcomes of tables and figures as plain data, from whatever has finished."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from aqcl.comparison import measure
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import Cell, Scope, comparisons_of, job_of, place_of
+from aqcl.reproduce.cells import Cell, Place, Scope, comparisons_of, job_of, place_of
+from aqcl.reproduce.earlier import BUDGET
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.runs import Run, is_finished
-from aqcl.search.files import FINDINGS
 from aqcl.yardsticks import yardstick_predictions
 
 GROUP_NAMES = (ALL, "non-active", "slightly-active", "highly-active")
@@ -28,7 +27,11 @@ WORDS = {"better": "yes", "worse": "no, the opposite", "no difference shown": "n
 
 
 def gather(
-    specs: Specs, scope: Scope, name: str, datasets: tuple[str, ...], problems: Mapping[str, str]
+    specs: Specs,
+    scope: Scope,
+    name: str,
+    datasets: tuple[str, ...],
+    problems: Mapping[Place, str],
 ) -> dict[str, Any]:
     """The outcome of a table or figure; cells that have not finished say so.
 
@@ -37,12 +40,12 @@ def gather(
         scope: of this command.
         name: of the table or figure.
         datasets: only these; all if empty.
-        problems: why a data set could not be had, by key.
+        problems: why a data set could not be had, by its place.
     """
     spec = specs.experiments[name]
     chosen = [key for key in spec.datasets if not datasets or key in datasets]
     comparisons = [
-        _comparison(scope, comparison, dataset, cells)
+        _comparison(scope, comparison, dataset, cells, problems)
         for comparison, dataset, cells in comparisons_of(specs, scope, name, datasets)
     ]
     outcome: dict[str, Any] = {
@@ -72,7 +75,7 @@ def _command(scope: Scope, name: str) -> str:
     return f"aqcl reproduce {name} --seeds {scope.seeds}{trials}{' --quick' * scope.quick}"
 
 
-def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) -> dict[str, Any]:
+def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]) -> dict[str, Any]:
     spec, place = specs.datasets[key], place_of(scope, key, TUNED)
     facts: dict[str, Any] = {
         "title": spec.title,
@@ -81,7 +84,7 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) 
         "note": spec.note,
     }
     if not place.is_prepared:
-        return {**facts, "missing": problems.get(key, "not prepared yet")}
+        return {**facts, "missing": problems.get(place, "not prepared yet")}
     dataset = open_dataset(place.prepared)
     return {
         **facts,
@@ -96,27 +99,25 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[str, str]) 
 def _studies(
     scope: Scope, comparisons: Iterable[tuple[ComparisonSpec, str, list[Cell]]]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    studies: dict[str, Any] = {}
     for study in dict.fromkeys(cell.study for _, _, cells in comparisons for cell in cells):
-        file = study.folder / FINDINGS
-        if not file.exists():
+        found = study.findings()
+        if found is None:
             continue
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        parts = ("trials", "confirm", "confirm_seeds", "objective", "pruning", "seed")
-        facts = {part: summary[part] for part in parts}
-        key = f"{study.place.dataset}/{study.backbone}"
+        folder, summary = found
+        facts = {part: summary[part] for part in (*BUDGET, "seed")}
         method = summary["methods"][study.method]
-        if method["ended"] and method["best"]:
-            found.setdefault(key, {**facts, "methods": {}})["methods"][study.method] = {
-                "valid": method["best"]["value"],
-                "finalists": method["finalists"],
-                "parameters": method["best"]["parameters"],
-                "penalty": method["best"]["penalty"],
-                "rows": method["rows"],
-                "seconds": method["seconds"],
-                "experiment": _settings(file.parent / method["best"]["experiment"]),
-            }
-    return found
+        key = f"{study.place.dataset}/{study.backbone}"
+        studies.setdefault(key, {**facts, "methods": {}})["methods"][study.method] = {
+            "valid": method["best"]["value"],
+            "finalists": method["finalists"],
+            "parameters": method["best"]["parameters"],
+            "penalty": method["best"]["penalty"],
+            "rows": method["rows"],
+            "seconds": method["seconds"],
+            "experiment": _settings(folder / method["best"]["experiment"]),
+        }
+    return studies
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -125,7 +126,11 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _comparison(
-    scope: Scope, spec: ComparisonSpec, dataset_key: str, cells: Sequence[Cell]
+    scope: Scope,
+    spec: ComparisonSpec,
+    dataset_key: str,
+    cells: Sequence[Cell],
+    problems: Mapping[Place, str],
 ) -> dict[str, Any]:
     runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
     outcome: dict[str, Any] = {
@@ -136,7 +141,9 @@ def _comparison(
         "carried_over": any(cell.carried_over for cell in cells),
         "base": spec.base,
         "settings": spec.settings,
-        "cells": {cell.label: _state(cell, runs[cell.label], scope.seeds) for cell in cells},
+        "cells": {
+            cell.label: _state(cell, runs[cell.label], scope.seeds, problems) for cell in cells
+        },
         "paper": {label: list(aucs) for label, aucs in spec.paper.get(dataset_key, {}).items()},
         "runs": [],
         "comparison": None,
@@ -179,9 +186,11 @@ def finished_runs(cell: Cell, seeds: int) -> list[Path]:
     return [job.out for job in jobs if job is not None and is_finished(job.out)]
 
 
-def _state(cell: Cell, found: Sequence[Path], seeds: int) -> str:
+def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Mapping[Place, str]) -> str:
     if len(found) == seeds:
         return FINISHED
+    if cell.carried_over and cell.place in problems:
+        return f"{NOT_RUN}: {problems[cell.place]}"
     if cell.study.winner() is None:
         return f"{NOT_RUN}: not tuned yet"
     return f"{NOT_RUN}: {len(found)} of {seeds} seeds"

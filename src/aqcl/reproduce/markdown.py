@@ -5,7 +5,9 @@ from typing import Any
 
 from aqcl.comparison import SIGNIFICANCE
 from aqcl.evaluate import ALL
+from aqcl.reproduce.pictures import figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN
+from aqcl.search.space import PENALTY
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
 
@@ -29,12 +31,13 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         parts.append(f"The paper: {outcome['paper_says']}")
     if outcome["kind"] == "counts":
         parts.append(counts_table(outcome["datasets"]))
-    parts += [_image(name, folder) for name in names if not _is_of_comparison(name, outcome)]
+    compared = {f"{outcome['name']}-{c['dataset']}-{c['id']}" for c in outcome["comparisons"]}
+    parts += [_image(name, outcome, folder) for name in names if name not in compared]
     parts += latents_parts(outcome)
     for comparison in finished_comparisons(outcome):
         parts += comparison_parts(comparison, outcome)
         name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
-        parts += [_image(name, folder)] if name in names else []
+        parts += [_image(name, outcome, folder)] if name in names else []
     missing = not_run_lines(outcome)
     if missing:
         parts.append("\n".join(["Not run:", "", *(f"- {line}" for line in missing)]))
@@ -55,13 +58,13 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
         dataset, _, backbone = key.partition("/")
         chosen = []
         for name, method in study["methods"].items():
+            inside = method["penalty"] is None or method["penalty"]["inside"]
             settings = ", ".join(
                 f"{setting.rpartition('.')[2]} {value:.3g}"
+                f"{'' if inside or setting != PENALTY else ' AT THE EDGE of its range'}"
                 for setting, value in method["parameters"].items()
             )
-            inside = method["penalty"] is None or method["penalty"]["inside"]
-            edge = "" if inside else ", AT THE EDGE of its range"
-            chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings}{edge})")
+            chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings})")
         if chosen:
             found.setdefault(_budget(study), []).append(
                 f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
@@ -70,14 +73,12 @@ def tuning_lines(outcome: Mapping[str, Any]) -> str:
 
 
 def _budget(study: Mapping[str, Any]) -> str:
-    again = (
-        f", the best {study['confirm']} with {study['confirm_seeds']} more seeds"
-        if study.get("confirm")
-        else ""
-    )
+    tuned, objective = f"Tuned in {study['trials']} trials of each method", study["objective"]
+    if not study.get("confirm"):
+        return f"{tuned}; best validation {objective}:"
     return (
-        f"Tuned in {study['trials']} trials of each method{again}; best validation "
-        f"{study['objective']}:"
+        f"{tuned}, the best {study['confirm']} with {study['confirm_seeds']} more seeds; mean "
+        f"validation {objective} of the winner's seeds:"
     )
 
 
@@ -89,14 +90,8 @@ def _value_of_winner(method: Mapping[str, Any]) -> float:
     return float(means[0]) if means and means[0] is not None else float(own)
 
 
-def _is_of_comparison(name: str, outcome: Mapping[str, Any]) -> bool:
-    return any(
-        name == f"{outcome['name']}-{c['dataset']}-{c['id']}" for c in outcome["comparisons"]
-    )
-
-
-def _image(name: str, folder: str) -> str:
-    return f"![{name.replace('-', ' ')}]({folder}{name}.svg)"
+def _image(name: str, outcome: Mapping[str, Any], folder: str) -> str:
+    return f"![{figure_title(name, outcome)}]({folder}{name}.svg)"
 
 
 def counts_table(datasets: Mapping[str, Mapping[str, Any]]) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Final
 from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.figures import save
-from aqcl.reproduce.cells import Scope, comparisons_of, needs_of
-from aqcl.reproduce.earlier import finished_in, merged, read_earlier
+from aqcl.reproduce.cells import Place, Scope, comparisons_of, needs_of
+from aqcl.reproduce.earlier import check_budgets, finished_in, merged, read_earlier
 from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
 from aqcl.reproduce.page import write_paper_page
@@ -71,9 +71,10 @@ def reproduce(
     if workers < 1 or scope.seeds < 1:
         raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
     earlier = read_earlier(specs, scope)
-    problems: dict[str, str] = {}
+    problems: dict[Place, str] = {}
+    needs = needs_of(specs, scope, names, datasets, finished_in(specs, scope, earlier))
+    check_budgets(specs, scope, needs.studies)
     if train:
-        needs = needs_of(specs, scope, names, datasets, finished_in(specs, scope, earlier))
         hear = listen or (lambda standing: None)
         problems = do_work(specs, scope, needs, workers, hear, earlier)
     outcomes = []

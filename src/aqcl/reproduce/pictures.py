@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from aqcl.activity import curve_alpha
 from aqcl.evaluate import ALL
-from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, latents_figure, new_figure
+from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, curve_style, latents_figure, new_figure
 from aqcl.reproduce.states import finished_cells
 
 
@@ -35,6 +35,22 @@ def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
                 comparison
             )
     return made
+
+
+def figure_title(name: str, outcome: Mapping[str, Any]) -> str:
+    """What a figure of an outcome shows, for those who read of it.
+
+    Args:
+        name: its key in `figures_of`.
+        outcome: that it is of.
+    """
+    titles = {key: facts["title"] for key, facts in outcome["datasets"].items()}
+    for comparison in outcome["comparisons"]:
+        key = comparison["dataset"]
+        if name == f"{outcome['name']}-{key}-{comparison['id']}":
+            return f"AUC with 95% intervals on {titles[key]}: {comparison['title']}"
+    of = titles.get(name.removeprefix(f"{outcome['name']}-"))
+    return f"{outcome['title']}, {of}" if of else outcome["title"]
 
 
 def titled_points(found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -91,13 +107,13 @@ def alpha_curves_figure(
     ratio = torch.linspace(0, 5, 251)
     with matplotlib.rc_context(STYLE):
         for number, (key, curve) in enumerate(found.items()):
-            color = COLORS[number % len(COLORS)]
+            style = curve_style(number)
             for trial in curve["trials"] if trials else ():
                 alpha = curve_alpha(ratio, 1.0, trial["w1"], trial["w2"])
-                axes.plot(ratio, alpha, color=color, linewidth=0.7, alpha=0.35)
+                axes.plot(ratio, alpha, color=style["color"], linewidth=0.7, alpha=0.35)
             alpha = curve_alpha(ratio, 1.0, curve["w1"], curve["w2"])
             label = f"{titles[key]}: w1 {curve['w1']:.2g}, w2 {curve['w2']:.2g}"
-            axes.plot(ratio, alpha, color=color, linewidth=2.4, label=label)
+            axes.plot(ratio, alpha, **style, markevery=25, linewidth=2.4, label=label)
         axes.set_ylim(0, 1.05)
         axes.set_xlim(0, 5)
         axes.set_xlabel("clicks of the user, in multiples of the mean")

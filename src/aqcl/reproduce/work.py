@@ -7,7 +7,7 @@ after any interruption.
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,14 +21,16 @@ from aqcl.reproduce.cells import (
     Cell,
     Job,
     Needs,
+    Place,
     Scope,
     Study,
     job_of,
+    place_of,
     prepare_values,
     study_values,
 )
 from aqcl.reproduce.earlier import Outcome, keep_settings
-from aqcl.reproduce.specs import Specs
+from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished
 from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
@@ -66,7 +68,7 @@ def do_work(
     workers: int,
     listen: Listener,
     earlier: Mapping[str, Outcome],
-) -> dict[str, str]:
+) -> dict[Place, str]:
     """Prepare, tune and train.
 
     Args:
@@ -78,7 +80,7 @@ def do_work(
         earlier: outcomes whose settings stand in for studies.
 
     Returns:
-        Why a data set could not be had, by key.
+        Why a data set could not be had, by its place.
 
     Raises:
         ConfigError: a data set that is prepared needs the file that it was made from, or is of
@@ -86,22 +88,25 @@ def do_work(
         StorageError: a prepared one was made with other settings or from another file.
         TrainingError: no trial of a study could be trained, or a worker was killed.
     """
-    problems: dict[str, str] = {}
+    problems: dict[Place, str] = {}
     for place in needs.places:
-        if place.dataset not in problems:
-            try:
-                prepare_source(prepare_values(specs, scope, place), place.prepared)
-            except AqclError as error:
-                if place.is_prepared:
-                    raise  # other settings than those it was prepared with: nothing to pass over
-                problems[place.dataset] = str(error)
+        tuned = place_of(scope, place.dataset, TUNED)
+        if tuned in problems:  # it would fail in the same way
+            problems[place] = problems[tuned]
+            continue
+        try:
+            prepare_source(prepare_values(specs, scope, place), place.prepared)
+        except AqclError as error:
+            if place.is_prepared:
+                raise  # other settings than those it was prepared with: nothing to pass over
+            problems[place] = str(error)
     keep_settings(specs, scope, needs, earlier)
     studies = {
         study: study_values(specs, scope, study)
         for study in needs.studies
-        if study.place.dataset not in problems and study.winner() is None
+        if study.place not in problems and study.winner() is None
     }
-    cells = {c: seeds for c, seeds in needs.cells.items() if c.place.dataset not in problems}
+    cells = {c: seeds for c, seeds in needs.cells.items() if c.place not in problems}
     if studies or jobs_of(cells):
         _Work(studies, cells, workers, listen).do()
     return problems
@@ -131,15 +136,12 @@ class _Work:
         # Read when torch is imported, in each process.
         os.environ["OMP_NUM_THREADS"] = "1"
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
-            while self.cells or self.studies:
-                ready = dict(
-                    takewhile(lambda cell: cell[0].study not in self.studies, self.cells.items())
-                )
-                self._train(ready, pool)
-                waiting = [*(cell.study for cell in self.cells), *self.studies]
-                if waiting:
-                    self._tune(waiting[0])
+        while self.cells or self.studies:
+            tuned = takewhile(lambda item: item[0].study not in self.studies, self.cells.items())
+            self._train(dict(tuned))
+            waiting = [*(cell.study for cell in self.cells), *self.studies]
+            if waiting:
+                self._tune(waiting[0])
 
     def _left(self) -> int:
         """Trials and runs to do; those of cells that wait for a study count as not begun."""
@@ -168,29 +170,35 @@ class _Work:
         self.done += heard[-1] - heard[0] if heard else 0
         del self.studies[study]
 
-    def _train(self, cells: Mapping[Cell, int], pool: Executor) -> None:
+    def _train(self, cells: Mapping[Cell, int]) -> None:
         """Train cells whose settings are known."""
-        jobs, left = jobs_of(cells), self._left()
-        futures = {pool.submit(_train, job): job for job in jobs}
+        jobs = jobs_of(cells)
         if jobs:
-            self._tell(f"training {len(jobs)} runs", left)
-        try:
-            for future in as_completed(futures):
-                future.result()
-                self.done += 1
-                left -= 1
-                job = futures[future]
-                self._tell(f"trained {job.experiment.name} on {job.out.parents[3].name}", left)
-        except BrokenProcessPool:
-            raise TrainingError(
-                "a worker was killed, often for want of memory; repeat the command with fewer "
-                "--workers: it continues where it stopped"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            self._tell(f"training {len(jobs)} runs", self._left())
+            self._run(jobs)
         for cell in cells:
             del self.cells[cell]
+
+    def _run(self, jobs: list[Job]) -> None:
+        left = self._left()
+        # Only as long as it trains: an idle process costs memory while a study has its own.
+        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+            try:
+                futures = {pool.submit(_train, job): job for job in jobs}
+                for future in as_completed(futures):
+                    future.result()
+                    self.done += 1
+                    left -= 1
+                    job = futures[future]
+                    self._tell(f"trained {job.experiment.name} on {job.out.parents[3].name}", left)
+            except BrokenProcessPool:
+                raise TrainingError(
+                    "a worker was killed, often for want of memory; repeat the command with fewer "
+                    "--workers: it continues where it stopped"
+                ) from None
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def _trainings(search: Mapping[str, Any]) -> int:
