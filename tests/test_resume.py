@@ -246,6 +246,22 @@ def test_resuming_with_other_settings_is_refused(
     assert "resume with the same settings or choose another --out" in str(caught.value)
 
 
+def test_a_run_from_before_a_setting_ends_as_if_it_had_not_been(
+    experiment: Experiment, whole: Run, tmp_path: Path
+) -> None:
+    start(experiment, tmp_path / "run")
+    file = tmp_path / "run" / CONFIG
+    lines = file.read_text().splitlines()
+    older = [line for line in lines if not line.startswith("precision")]
+    assert len(older) == len(lines) - 1
+    file.write_text("\n".join(older))
+
+    run = resumed(experiment, tmp_path / "run")
+
+    assert run.manifest.fingerprint == whole.manifest.fingerprint
+    assert all(torch.equal(run.weights()[key], value) for key, value in whole.weights().items())
+
+
 def test_waiting_otherwise_is_the_same_run(data: Path, whole: Run) -> None:
     experiment = tiny_experiment(data, "runtime.wait_policy=passive")
 

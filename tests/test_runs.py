@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from aqcl.config import as_values
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import resolve
 from aqcl.predictions import Predictions
@@ -219,6 +220,20 @@ def test_every_setting_that_differs_is_named(tmp_path: Path) -> None:
     assert "runtime.wait_policy" not in named
     assert "train.lr: the run was started with 0.001, now it is 0.5" in lines
     assert lines[-1].endswith("resume with the same settings or choose another --out")
+
+
+def test_a_run_from_before_a_setting_goes_on_with_its_default(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", EXPERIMENT)
+    file = tmp_path / "run" / CONFIG
+    lines = file.read_text().splitlines()
+    older = [line for line in lines if not line.startswith(("precision", "table_lr", "share_"))]
+    assert len(older) < len(lines) - 2
+    file.write_text("\n".join(older))
+    check_same_experiment(tmp_path / "run", EXPERIMENT)
+    other = resolve({**as_values(EXPERIMENT), "train": {"precision": "bf16"}})
+
+    with pytest.raises(ConfigError, match="precision: the run was started with 'fp32', now it is"):
+        check_same_experiment(tmp_path / "run", other)
 
 
 def test_fingerprints_tell_what_was_computed_apart() -> None:

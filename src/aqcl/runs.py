@@ -129,18 +129,29 @@ def check_same_experiment(path: Path, experiment: Experiment) -> None:
     Raises:
         ConfigError: a setting differs; names each.
     """
-    before = _flat(read_toml(path / CONFIG))
-    now = _flat(as_values(experiment))
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    ignored = ("runtime.wait_policy",)
-    lines = [
-        f"{key}: the run was started with {before.get(key)!r}, now it is {now.get(key)!r}"
-        for key in keys
-        if key not in ignored
-    ]
+    # Resolved again: a setting that is younger than the run has its default.
+    before = as_values(resolve(read_toml(path / CONFIG)))
+    lines = differences(before, as_values(experiment), "run")
     if lines:
         lines.append(f"{path}: resume with the same settings or choose another --out")
         raise ConfigError("\n".join(lines))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> list[str]:
+    """Settings that keep something from being continued, one line each.
+
+    Args:
+        before: resolved values that it was started with.
+        now: resolved values that it shall be continued with.
+        what: `run` or `study`.
+    """
+    begun, wanted = _flat(before), _flat(now)
+    return [
+        f"{key}: the {what} was started with {begun.get(key)!r}, now it is {wanted.get(key)!r}"
+        for key in sorted(begun.keys() | wanted.keys())
+        # How idle threads wait changes no number.
+        if begun.get(key) != wanted.get(key) and key != "runtime.wait_policy"
+    ]
 
 
 def run_fingerprint(experiment: Experiment, dataset_fingerprint: str) -> str:

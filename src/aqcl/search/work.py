@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -18,12 +17,12 @@ from aqcl.config import read_toml, to_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import AqclError, ConfigError, StorageError
 from aqcl.file_locks import lock_file
+from aqcl.runs import differences
 from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
 from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import SearchPlan, plan_search
-from aqcl.search.space import flatten
 from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task
 from aqcl.search.summary import conclude, write_summary
@@ -140,16 +139,10 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
         StorageError: it holds something else, or is there and shall not be resumed.
     """
     file = out / STUDY
-    text = to_toml(plan.to_values())
+    values = plan.to_values()
     if file.exists() and resume:
         # Resolved again: a setting that is younger than the study has its default.
-        begun = to_toml(plan_search(read_toml(file)).to_values())
-        before, now = (dict(flatten(tomllib.loads(v))) for v in (begun, text))
-        lines = [
-            f"{key}: the study was started with {before.get(key)!r}, now it is {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key != "runtime.wait_policy"
-        ]
+        lines = differences(plan_search(read_toml(file)).to_values(), values, "study")
         if lines:
             lines.append(f"{out}: resume with the same settings or choose another --out")
             raise ConfigError("\n".join(lines))
@@ -161,7 +154,7 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
         raise StorageError(f"{out}: holds files and no study: choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, text)
+        atomic_write(file, to_toml(values))
 
 
 def read_study(out: Path) -> dict[str, Any]:
