@@ -1,5 +1,6 @@
 """What a search for alpha alone promises: closed test rows, one process, mistakes told early."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,34 @@ def test_a_value_at_the_end_of_its_range_is_told(data: Path, tmp_path: Path) -> 
     summary = run_search(values, tmp_path / "study")
     (note,) = summary["notes"]
     assert note.startswith("regularizer.aqcl.w1 = 4.9 lies in the outer tenth of 0.05 to 5")
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "note"),
+    [
+        (15, r"alpha was not found, it is the one given: in 2 of 2 rungs .* well below 9, where"),
+        (9, r"in 1 of 2 rungs candidates left by their order alone"),
+        (3, None),
+    ],
+)
+def test_a_halving_tells_of_rungs_in_which_alpha_did_not_act(
+    data: Path, tmp_path: Path, warm_up: int, note: str | None
+) -> None:
+    """The first rung ends after 9 steps, the second after 15."""
+    values = values_of(data, "halving", warmup_steps=warm_up)
+    values["train"]["lr"] = 0.003  # slow enough for the latest logloss to be the lowest
+    summary = run_search(values, tmp_path / "study")
+    trials = summary["methods"]["best"]["trials"]
+    first = {trial["rungs"][0]["valid_logloss"] for trial in trials}
+    assert (len(first) == 1) == (note is not None)
+    told = [line for line in summary["notes"] if "warm-up" in line]
+    assert len(told) == (note is not None)
+    assert note is None or re.match(note, told[0])
+
+
+def test_an_evaluation_from_before_alpha_acts_decides_nothing(data: Path, tmp_path: Path) -> None:
+    """Alpha acts from step 9 on, but the lowest logloss of all candidates is that after step 8."""
+    summary = run_search(values_of(data, "halving", warmup_steps=8), tmp_path / "study")
+    values = {trial["value"] for trial in summary["methods"]["best"]["trials"]}
+    assert len(values) == 1
+    assert summary["notes"][0].startswith("alpha was not found, it is the one given: in 2 of 2")

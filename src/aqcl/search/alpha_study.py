@@ -251,9 +251,48 @@ def _summary(
         "confirm_seeds": 0,
         **cost,
         "elapsed_seconds": cost["seconds"],
-        "notes": (_remarks(best["parameters"], space) if outcome.moved else [_unmoved(plan, best)]),
+        "notes": _notes(plan, outcome, best, space),
         "methods": {ONLY: method},
     }
+
+
+def _notes(
+    plan: SearchPlan,
+    outcome: AlphaOutcome,
+    best: Mapping[str, Any],
+    space: Mapping[str, Range],
+) -> list[str]:
+    """What a reader must know of the alpha that was found."""
+    if not outcome.moved:
+        return [_unmoved(plan, best)]
+    remarks = _remarks(best["parameters"], space)
+    if plan.options.method != "halving":
+        return remarks
+    n_rungs = outcome.history[-1]["rung"]
+    rungs = [[r for r in outcome.history if r["rung"] == n + 1] for n in range(n_rungs)]
+    n_tied = sum(map(_is_tied, rungs))
+    if not n_tied:
+        return remarks
+    name = alpha_owner(plan.experiment)
+    cause = (
+        f"in {n_tied} of {n_rungs} rungs candidates left by their order alone, with the same "
+        f"validation logloss as one that stayed: so it is in the warm-up of {name} "
+        f"({plan.experiment.regularizer[name]['warmup_steps']} steps), before alpha acts; set "
+        f"{regularizer_key(name)}.warmup_steps well below {rungs[0][0]['step']}, where the first "
+        "rung ended"
+    )
+    if n_tied == n_rungs and best["number"] == 0:
+        return [f"alpha was not found, it is the one given: {cause}"]
+    return [cause, *remarks]
+
+
+def _is_tied(rung: list[dict[str, Any]]) -> bool:
+    """Whether the last candidate that stayed after a rung was no better than the first that left.
+
+    An evaluation from before alpha acts is the same for all, and may be the lowest of several.
+    """
+    left = [line["valid_logloss"] for line in rung if not line["kept"]]
+    return any(line["valid_logloss"] in left for line in rung if line["kept"])
 
 
 def _unmoved(plan: SearchPlan, best: Mapping[str, Any]) -> str:
