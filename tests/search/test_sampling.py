@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import (
     BaseDistribution,
@@ -14,7 +15,16 @@ from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aqcl.search.plan import SearchPlan, plan_search
-from aqcl.search.sampling import STARTUP_TRIALS, copied, distributions, draw, make_pruner, plain
+from aqcl.search.sampling import (
+    STARTUP_TRIALS,
+    UNPRUNED_TRIALS,
+    WARMUP_EVALUATIONS,
+    copied,
+    distributions,
+    draw,
+    make_pruner,
+    plain,
+)
 from aqcl.search.space import Choices, Range, Space
 from tests.searches import search_values
 
@@ -128,3 +138,16 @@ def test_pruners_by_name() -> None:
     assert isinstance(make_pruner("median"), MedianPruner)
     assert isinstance(make_pruner("asha"), SuccessiveHalvingPruner)
     assert isinstance(make_pruner("none"), NopPruner)
+
+
+def test_the_median_judges_from_the_third_evaluation_on() -> None:
+    study = optuna.create_study(direction="minimize", pruner=make_pruner("median"))
+    for _ in range(UNPRUNED_TRIALS):
+        good = dict.fromkeys(range(1, 6), 0.1)
+        study.add_trial(create_trial(value=0.1, intermediate_values=good))
+    bad = study.ask()
+    judged = []
+    for number in range(1, 5):
+        bad.report(0.9, number)
+        judged.append(bad.should_prune())
+    assert judged == [False] * WARMUP_EVALUATIONS + [True, True]

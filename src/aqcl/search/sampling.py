@@ -60,7 +60,8 @@ def _sampler(name: Sampler, seed: int) -> BaseSampler:
 def make_pruner(pruning: Pruning) -> BasePruner:
     """What stops hopeless trials."""
     if pruning == "median":
-        return MedianPruner(UNPRUNED_TRIALS, WARMUP_EVALUATIONS)
+        # Optuna judges at this evaluation already; they count from 1.
+        return MedianPruner(UNPRUNED_TRIALS, WARMUP_EVALUATIONS + 1)
     if pruning == "asha":
         return SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return NopPruner()
