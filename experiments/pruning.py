@@ -9,13 +9,16 @@ import argparse
 import json
 import shlex
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from aqcl import __version__
+from aqcl.search.sampling import UNPRUNED_TRIALS
+from aqcl.storage import atomic_write
+
 ROOT = Path(__file__).resolve().parent.parent
-UNPRUNED_TRIALS = 4
-"""Trials that end before any is judged, as in a search."""
 WARM_UPS = (2, 6, 10, 16)
 """Evaluations that every trial may have before it is judged."""
 
@@ -27,9 +30,6 @@ def main() -> None:
     parser.add_argument("--method", required=True)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "pruning.json")
     arguments = parser.parse_args()
-    from aqcl import __version__
-    from aqcl.storage import atomic_write
-
     study = json.loads((arguments.study / "study.json").read_text(encoding="utf-8"))
     trials = []
     for trial in study["methods"][arguments.method]["trials"]:
@@ -54,28 +54,32 @@ def main() -> None:
 
 
 def replay(curves: Sequence[Sequence[float]], warm_up: int) -> dict[str, Any]:
-    """The best of the trials that the median of those before, at the same evaluation, lets end.
+    """The best of the trials that the median of those that ended, at the same evaluation, spares.
+
+    As `pruning = "median"` of a search has it.
 
     Args:
         curves: validation AUC of each whole trial at its evaluations, in the order of the study.
         warm_up: evaluations before a trial is judged.
     """
-    seen: list[Sequence[float]] = []
-    ended: list[float] = []
+    ended: list[list[float]] = []
+    evaluations = 0
     for curve in curves:
-        length = len(curve)
-        for k in range(warm_up, len(curve)):
-            others = [other[k] for other in seen if len(other) > k]
-            if len(ended) >= UNPRUNED_TRIALS and others and max(curve[: k + 1]) < median(others):
+        # A trial reports the weights that it keeps, and is not judged where it ends anyway.
+        best = list(accumulate(curve, max))
+        length = len(best)
+        for k in range(warm_up, len(best) - 1):
+            others = [other[k] for other in ended if len(other) > k]
+            if len(ended) >= UNPRUNED_TRIALS and others and best[k] < median(others):
                 length = k + 1
                 break
-        if length == len(curve):
-            ended.append(max(curve))
-        seen.append(curve[:length])
+        if length == len(best):
+            ended.append(best)
+        evaluations += length
     return {
-        "best_valid_auc": max(ended),
+        "best_valid_auc": max(best[-1] for best in ended),
         "trials_ended": len(ended),
-        "evaluations": sum(map(len, seen)),
+        "evaluations": evaluations,
     }
 
 

@@ -8,13 +8,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from aqcl.comparison import compare
 from aqcl.config import build, override, read_toml
 from aqcl.evaluate import evaluate
 from aqcl.experiment import resolve
 from aqcl.prepare.pipeline import PrepareSettings
+from aqcl.search.sampling import WARMUP_EVALUATIONS, make_pruner
 from tests.evaluated_runs import THRESHOLDS, made_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,12 +215,35 @@ def test_the_median_stops_what_starts_slowly_and_ends_best() -> None:
     assert judged == {"best_valid_auc": 0.72, "trials_ended": 4, "evaluations": 18}
 
 
+def test_the_replay_stops_what_a_search_would_stop() -> None:
+    found = json.loads((ROOT / "results" / "pruning.json").read_text(encoding="utf-8"))
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("median"))
+    evaluations = 0
+    for curve in (trial["valid_auc"] for trial in found["trials"]):
+        trial = study.ask()
+        for number in range(1, len(curve) + 1):
+            trial.report(max(curve[:number]), number)
+            evaluations += 1
+            if number < len(curve) and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, max(curve))
+    ended = study.get_trials(states=[TrialState.COMPLETE])
+    assert found["median"][str(WARMUP_EVALUATIONS)] == {
+        "best_valid_auc": study.best_value,
+        "trials_ended": len(ended),
+        "evaluations": evaluations,
+    }
+
+
 def test_the_guide_tells_what_the_replay_found() -> None:
     found = json.loads((ROOT / "results" / "pruning.json").read_text(encoding="utf-8"))
-    assert (
-        load_script("pruning").replay([t["valid_auc"] for t in found["trials"]], 99)
-        == found["whole"]
-    )
+    curves = [trial["valid_auc"] for trial in found["trials"]]
+    replay = load_script("pruning").replay
+    assert replay(curves, 99) == found["whole"]
+    for warm_up, told in found["median"].items():
+        assert replay(curves, int(warm_up)) == told
     guide = (ROOT / "docs" / "how-to" / "search.md").read_text(encoding="utf-8")
     assert f"{found['whole']['best_valid_auc']:.4f}" in guide
     reached = [one["best_valid_auc"] for one in found["median"].values()]
