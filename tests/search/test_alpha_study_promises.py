@@ -140,6 +140,18 @@ def test_progress_counts_steps(data: Path, tmp_path: Path, method: str, unit: st
         assert counts[-1] == 30
 
 
+def test_one_run_tells_the_value_of_the_weights_it_keeps_at_each_evaluation(
+    data: Path, tmp_path: Path
+) -> None:
+    heard: list[SearchProgress] = []
+    summary = run_search(values_of(data, "one-run"), tmp_path / "study", listen=heard.append)
+    method = summary["methods"]["best"]
+    assert [progress.done for progress in heard] == [line["step"] for line in method["history"]]
+    assert [progress.best["best"] for progress in heard] == method["best_so_far"]
+    latest = [line["valid_logloss"] for line in method["history"]]
+    assert latest != method["best_so_far"]
+
+
 def test_a_value_at_the_end_of_its_range_is_told(data: Path, tmp_path: Path) -> None:
     values = values_of(data, "one-run", w1=4.9, w2=1.0)
     values["regularizer"]["aqcl"]["learn_alpha"] = {"lr": 1e-6}

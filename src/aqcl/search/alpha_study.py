@@ -97,14 +97,18 @@ def _learned(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) ->
     n_steps = experiment.train.epochs * _steps_per_epoch(experiment, dataset)
 
     def hear(progress: Progress) -> None:
-        running = f"one run, epoch {progress.epoch + 1}"
-        best = {ONLY: progress.last.get("valid_logloss")}
-        listen(SearchProgress(progress.number, n_steps, best, running, unit="steps at most"))
+        if progress.last.get("step") == progress.number:
+            best = {ONLY: kept_loglosses()[-1]}
+            running = f"one run, epoch {progress.epoch + 1}"
+            listen(SearchProgress(progress.number, n_steps, best, running, unit="steps at most"))
+
+    def kept_loglosses() -> list[float | None]:
+        text = (folder / LOG).read_text(encoding="utf-8")
+        return kept_values(text, experiment.train.monitor, "logloss")
 
     outcome = learn_alpha(experiment, folder, listen=hear)
     run = open_run(folder)
-    text = (folder / LOG).read_text(encoding="utf-8")
-    curve = kept_values(text, experiment.train.monitor, "logloss")
+    curve = kept_loglosses()
     trial = _trial(0, outcome.value, f"{TRIALS}/{RUN}") | {
         "parameters": parameters_of(experiment, outcome.options),
         "measures": measures_of(run),
