@@ -19,11 +19,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from run import ROOT, Job, dataset_facts, prepare_dataset, run_facts, train_all, write_results
+
+if TYPE_CHECKING:
+    from aqcl.dataset import Dataset
+    from aqcl.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,9 @@ def write_outcome(
             arm: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}
             for arm, cell in runs.items()
         },
+        "train_alpha": {
+            arm: round(mean_alpha(cell[0].experiment, dataset), 6) for arm, cell in runs.items()
+        },
         "runs": [
             {
                 "method": arm,
@@ -202,6 +209,17 @@ def write_outcome(
         "comparisons": comparisons,
     }
     write_results(name, outcome)
+
+
+def mean_alpha(experiment: "Experiment", dataset: "Dataset") -> float:
+    """Mean over the training rows of the experiment's alpha."""
+    import torch
+
+    from aqcl.search.summary import shapes_of
+
+    (shape,) = shapes_of(experiment).values()
+    clicks = torch.from_numpy(dataset.train.columns["history_length"].astype("float64"))
+    return float(shape.of(clicks, dataset.mean_activity).mean())
 
 
 def search_facts(search: Search) -> dict[str, Any]:

@@ -29,15 +29,16 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         "",
         f"![AUC of constants and of the searched curve; AUC over training rows]({figure})",
         "",
-        "| alpha | without clicks | at the mean | AUC | difference | verdict "
-        "| AUC, non-active users | difference |",
-        "|---|---|---|---|---|---|---|---|",
+        "| alpha | without clicks | at the mean | mean over training rows | AUC | difference "
+        "| verdict | AUC, non-active users | difference |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms(results):
         row, cold = row_of(results, arm, ALL), row_of(results, arm, COLD)
         at = alpha_at(results, arm)
         lines.append(
-            f"| {arm} | {at['0']:.3f} | {at['mean']:.3f} | {with_sd(row)} | {difference(row)} "
+            f"| {arm} | {at['0']:.3f} | {at['mean']:.3f} | {results['train_alpha'][arm]:.3f} "
+            f"| {with_sd(row)} | {difference(row)} "
             f"| {finding(row['verdict'], row.get('holm'))} | {with_sd(cold)} | {difference(cold)} |"
         )
     lines += [

@@ -6,14 +6,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aqcl.config import build, read_toml, to_toml
+from aqcl.dataset import open_dataset
 from aqcl.experiment import Experiment, resolve
 from aqcl.prepare.pipeline import PrepareSettings
 from aqcl.search.alpha_search import alpha_owner
 from aqcl.search.plan import plan_search
 from tests.test_experiments import ROOT, load_script
+from tests.tiny_runs import tiny_dataset, tiny_experiment
 
 SPECIFICATIONS = sorted(
     path for path in (ROOT / "experiments").glob("*.toml") if "searches" in read_toml(path)
@@ -87,6 +90,16 @@ def test_a_final_run_has_the_alpha_that_was_found(
     assert not tables["one-run"]["learn_alpha"]["enabled"]
 
 
+def test_alpha_is_averaged_over_the_training_rows(alpha: ModuleType, tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_dataset(tmp_path))
+    clicks = dataset.train.columns["history_length"]
+    curve = tiny_experiment(dataset.path, "regularizer.aqcl.w1=0.5", "regularizer.aqcl.w2=2")
+    expected = np.exp(-0.5 * (clicks / dataset.mean_activity) ** 2).mean()
+    assert alpha.mean_alpha(curve, dataset) == pytest.approx(expected)
+    constant = tiny_experiment(dataset.path, "regularizer.aqcl.constant_alpha=0.3")
+    assert alpha.mean_alpha(constant, dataset) == pytest.approx(0.3)
+
+
 def test_the_page_holds_the_results() -> None:
     page = (ROOT / "docs" / "alpha.md").read_text(encoding="utf-8")
     assert load_script("render").render(page) == page
@@ -121,6 +134,7 @@ def outcome() -> dict[str, Any]:
             arm: {"dataset": "data", "regularizer": {"aqcl": table}}
             for arm, table in tables.items()
         },
+        "train_alpha": dict.fromkeys(aucs, 0.625),
         "searches": {
             "black-box": {**search, "rows": 1200},
             "one-run": {**search, "rows": 130, "notes": ["w1 lies at an end"]},
@@ -146,8 +160,8 @@ def test_rendering_shows_quality_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert text.startswith(f"x\n{start}\n`python experiments/alpha.py ")
     assert text.endswith(f"{end}\ny")
     assert "(figures/beauty-alpha.svg)" in text
-    assert "| alpha 0.3 | 0.300 | 0.300 | 0.7000 ± 0.0010 | -0.0200 [-0.0300, -0.0100] |" in text
-    assert "| black-box | 1.000 | 0.607 | 0.7200 ± 0.0010 | - | base |" in text
+    assert "| alpha 0.3 | 0.300 | 0.300 | 0.625 | 0.7000 ± 0.0010 | -0.0200 [-0.0300, " in text
+    assert "| black-box | 1.000 | 0.607 | 0.625 | 0.7200 ± 0.0010 | - | base |" in text
     assert "One training is 100 rows" in text
     assert "| black-box | 1,200 | 12.00 | 60 | w1 0.5 | 0.60000 | 0.55000 ± 0.07071 |" in text
     assert "| one-run | 130 | 1.30 | 60 |" in text
