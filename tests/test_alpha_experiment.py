@@ -113,6 +113,17 @@ def test_what_was_found_quotes_numbers_that_stand_in_the_tables() -> None:
     assert [number for number in quoted if number not in tables] == []
 
 
+def test_the_page_tells_what_a_halving_cost_with_its_winner() -> None:
+    load_script("render")  # finds its neighbours
+    page = load_script("alpha_page")
+    costs = [
+        1 + page.trainings(json.loads((ROOT / "results" / name).read_text("utf-8")), "halving")
+        for name in ("beauty-alpha.json", "ta-feng-alpha.json")
+    ]
+    text = " ".join((ROOT / "docs" / "alpha.md").read_text(encoding="utf-8").split())
+    assert "its winner it cost {:.2f} and {:.2f} trainings".format(*costs) in text
+
+
 def outcome() -> dict[str, Any]:
     """A small outcome: one constant, the given curve, two searches."""
     aucs = {"alpha 0.3": 0.70, "given": 0.71, "black-box": 0.72, "one-run": 0.73}

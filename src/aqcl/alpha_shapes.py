@@ -45,7 +45,8 @@ class HalvingOptions:
     n_candidates: Annotated[int, Bounds(ge=2)] = 8
     """The w1 and w2 of the experiment, and quasi-random points of the space for the rest."""
     budget: Annotated[float, Bounds(gt=1)] = 2.0
-    """Training rows of the search and of one training with its winner, in trainings."""
+    """Training rows of the search and of one training with its winner, in trainings of
+    `training_epochs` epochs each: a training that ends sooner costs less, the search does not."""
     training_epochs: Annotated[int, Bounds(ge=1)] = 12
     """Epochs that one training counts as; no more than `train.epochs` do."""
     warm_share: Annotated[float, Bounds(ge=0, lt=1)] = 0.2
