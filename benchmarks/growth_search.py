@@ -61,7 +61,7 @@ def search(path: Path, warm_up: int, n_steps: int, folder: Path) -> dict[str, An
         n_steps: those that are.
         folder: where the study is made, and removed again.
     """
-    from aqcl.dataset import batch_bounds
+    from aqcl.dataset import steps_per_epoch
     from aqcl.experiment import TrainOptions
     from aqcl.search.work import open_closed
 
@@ -79,7 +79,7 @@ def search(path: Path, warm_up: int, n_steps: int, folder: Path) -> dict[str, An
         vars(dataset)["train"] = few
         run_trials(plan_of(path, epochs), dataset, Path(study) / "study", clock.listen)
     wall = time.perf_counter() - started
-    steps = epochs * (len(batch_bounds(len(whole), batch_size)) - 1)
+    steps = epochs * steps_per_epoch(len(whole), batch_size)
     timed = [(trial[warm_up + n_steps] - trial[warm_up]) / n_steps for trial in clock.trials]
     outside = wall - sum(trial[-1] for trial in clock.trials)
     return {

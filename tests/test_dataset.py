@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aqcl import negatives
 from aqcl.batch import Batch
 from aqcl.click_log import TimeUnit
-from aqcl.dataset import Dataset, Split, batch_bounds, open_dataset, row_type
+from aqcl.dataset import Dataset, Split, batch_bounds, open_dataset, row_type, steps_per_epoch
 from aqcl.errors import StorageError
 from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.schema import Field
@@ -123,7 +123,7 @@ def test_batches_are_few_and_nearly_equal(n_rows: int, batch_size: int) -> None:
     sizes = np.diff(bounds)
 
     assert (bounds[0], bounds[-1]) == (0, n_rows)
-    assert len(sizes) == -(-n_rows // batch_size)
+    assert len(sizes) == steps_per_epoch(n_rows, batch_size) == -(-n_rows // batch_size)
     if n_rows:
         assert sizes.max() <= batch_size
         assert sizes.max() - sizes.min() <= 1

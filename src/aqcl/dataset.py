@@ -254,13 +254,18 @@ def row_type(n_rows: int) -> np.dtype[Any]:
     return np.dtype(np.int32 if n_rows <= 2**31 else np.int64)
 
 
+def steps_per_epoch(n_rows: int, batch_size: int) -> int:
+    """The fewest batches of at most `batch_size` rows that hold `n_rows`."""
+    return -(-n_rows // batch_size)
+
+
 def batch_bounds(n_rows: int, batch_size: int) -> Int64s:
     """Cut `n_rows` into the fewest batches of at most `batch_size`, all of nearly one size.
 
     Returns:
         Batch b holds the rows from element b to element b + 1.
     """
-    n_batches = -(-n_rows // batch_size)
+    n_batches = steps_per_epoch(n_rows, batch_size)
     return np.arange(n_batches + 1) * n_rows // max(n_batches, 1)
 
 

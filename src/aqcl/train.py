@@ -13,7 +13,7 @@ import torch
 from aqcl.alpha_learning import make_learner
 from aqcl.batch import Batch
 from aqcl.contracts import Facts
-from aqcl.dataset import Dataset, batch_bounds, open_dataset
+from aqcl.dataset import Dataset, batch_bounds, open_dataset, steps_per_epoch
 from aqcl.errors import ConfigError, DataError, TrainingError
 from aqcl.evaluate import evaluate
 from aqcl.experiment import Experiment
@@ -142,10 +142,11 @@ class Trainer:
         self.progress = Progress()
         n_rows = len(dataset.train)
         self.bounds = batch_bounds(n_rows, self.options.batch_size)
-        self.progress.steps_per_epoch = len(self.bounds) - 1
-        self.progress.rows_per_step = n_rows / max(len(self.bounds) - 1, 1)
-        n_evaluations = min(self.options.evaluations_per_epoch, len(self.bounds) - 1)
-        cuts = np.linspace(0, len(self.bounds) - 1, n_evaluations + 1)[1:]
+        n_steps = steps_per_epoch(n_rows, self.options.batch_size)
+        self.progress.steps_per_epoch = n_steps
+        self.progress.rows_per_step = n_rows / max(n_steps, 1)
+        n_evaluations = min(self.options.evaluations_per_epoch, n_steps)
+        cuts = np.linspace(0, n_steps, n_evaluations + 1)[1:]
         self.evaluate_after = {round(cut) for cut in cuts}
         self.logloss_sum = torch.zeros((), device=self.device)
         self.steps_summed = 0
@@ -186,7 +187,7 @@ class Trainer:
         """The batches of an epoch from step `first` on."""
         seed, split = self.experiment.seed, self.dataset.train
         order = split.order(seed, epoch)
-        for step in range(first, len(self.bounds) - 1):
+        for step in range(first, self.progress.steps_per_epoch):
             rows = order[self.bounds[step] : self.bounds[step + 1]]
             yield split.batch(rows, self.options.max_history, epoch, seed)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from aqcl import train as train_module
 from aqcl.config import read_toml, to_toml
-from aqcl.dataset import Dataset, Split
+from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.file_locks import lock_file
-from aqcl.search import alpha_study, work
+from aqcl.search import alpha_search, alpha_study, halving, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.work import read_study, run_search
@@ -41,6 +42,22 @@ def test_no_file_of_the_test_rows_is_opened(data: Path, tmp_path: Path, method: 
     command = [sys.executable, "-c", AUDIT, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "True True 0\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_dataset_is_opened_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    opened: list[Dataset] = []
+
+    def watching(*arguments: Any, **options: Any) -> Dataset:
+        opened.append(open_dataset(*arguments, **options))
+        return opened[-1]
+
+    for module in (work, alpha_search, halving, train_module):
+        monkeypatch.setattr(module, "open_dataset", watching)
+    run_search(values_of(data, method), tmp_path / "study")
+    assert [dataset.closed for dataset in opened] == [("test",)]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aqcl.config import as_values, build
-from aqcl.dataset import open_dataset
+from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
@@ -31,7 +31,11 @@ class AlphaOutcome:
 
 
 def learn_alpha(
-    experiment: Experiment, out: Path, *, listen: Listener | None = None
+    experiment: Experiment,
+    out: Path,
+    *,
+    listen: Listener | None = None,
+    dataset: Dataset | None = None,
 ) -> AlphaOutcome:
     """Learn alpha during one training, from the values that the experiment has.
 
@@ -42,6 +46,7 @@ def learn_alpha(
         experiment: a resolved experiment with the regularizer `aqcl`.
         out: the run directory.
         listen: called after each step.
+        dataset: the experiment's dataset, if it is open already.
 
     Raises:
         ConfigError: the experiment has no alpha, a constant one, or differs from the run in `out`.
@@ -49,7 +54,7 @@ def learn_alpha(
         TrainingError: the loss is no longer finite.
     """
     name, learner = alpha_owner(experiment), with_learning(experiment)
-    dataset = open_dataset(Path(learner.dataset), closed=("test",))
+    dataset = dataset or open_dataset(Path(learner.dataset), closed=("test",))
     run = train(learner, out, resume=True, listen=listen, dataset=dataset)
     content, log = run.manifest.content, run.log()
     value = next(line["valid_logloss"] for line in log if line["step"] == content["best_step"])

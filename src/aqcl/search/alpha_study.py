@@ -11,7 +11,7 @@ from typing import Any, Final
 from aqcl import __version__
 from aqcl.alpha_shapes import LOGIT_LIMIT, W1_RANGE, W2_RANGE
 from aqcl.config import as_values, to_toml
-from aqcl.dataset import Dataset, batch_bounds
+from aqcl.dataset import Dataset, steps_per_epoch
 from aqcl.experiment import Experiment
 from aqcl.runs import CONFIG, LOG, open_run
 from aqcl.search.alpha_figures import draw_alpha_search
@@ -94,7 +94,8 @@ def run_alpha_search(
 def _learned(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> Found:
     """By the gradient of the validation loss, during one training."""
     experiment, folder = plan.experiment, out / TRIALS / RUN
-    n_steps = experiment.train.epochs * _steps_per_epoch(experiment, dataset)
+    options = experiment.train
+    n_steps = options.epochs * steps_per_epoch(len(dataset.train), options.batch_size)
 
     def hear(progress: Progress) -> None:
         if progress.last.get("step") == progress.number:
@@ -104,9 +105,9 @@ def _learned(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) ->
 
     def kept_loglosses() -> list[float | None]:
         text = (folder / LOG).read_text(encoding="utf-8")
-        return kept_values(text, experiment.train.monitor, "logloss")
+        return kept_values(text, options.monitor, "logloss")
 
-    outcome = learn_alpha(experiment, folder, listen=hear)
+    outcome = learn_alpha(experiment, folder, listen=hear, dataset=dataset)
     run = open_run(folder)
     curve = kept_loglosses()
     trial = _trial(0, outcome.value, f"{TRIALS}/{RUN}") | {
@@ -134,7 +135,7 @@ def _halved(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -> 
             running = f"halving {options.n_candidates} candidates, at step {progress.number}"
             listen(SearchProgress(done, steps.steps, {ONLY: None}, running, unit="steps"))
 
-    outcome = halve_alpha(experiment, out / TRIALS, options, listen=hear)
+    outcome = halve_alpha(experiment, out / TRIALS, options, listen=hear, dataset=dataset)
     for line in outcome.history:
         # JSON has no infinity: what was never a number is not known.
         line["valid_logloss"] = _known(line["valid_logloss"])
@@ -319,10 +320,6 @@ def _remarks(parameters: Mapping[str, Any], space: Mapping[str, Range]) -> list[
         for key, value in parameters.items()
         if isinstance(value, float) and touched_side(space[key], value) is not None
     ]
-
-
-def _steps_per_epoch(experiment: Experiment, dataset: Dataset) -> int:
-    return len(batch_bounds(len(dataset.train), experiment.train.batch_size)) - 1
 
 
 def _steps_done(folder: Path, warm: int) -> int:

@@ -16,7 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, HalvingOptions
 from aqcl.config import as_values, to_toml
-from aqcl.dataset import Dataset, batch_bounds, open_dataset
+from aqcl.dataset import Dataset, open_dataset, steps_per_epoch
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.experiment import Experiment
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, check_same_experiment, start_run
@@ -86,8 +86,8 @@ def plan_halving(experiment: Experiment, options: HalvingOptions, dataset: Datas
             f"regularizer.{name}.alpha = '{shape}': halving looks for w1 and w2 of the curve; "
             "learn the values of other shapes during training"
         )
-    n_batches = len(batch_bounds(len(dataset.train), experiment.train.batch_size)) - 1
-    return make_plan(options, experiment.train.epochs, n_batches)
+    n_steps = steps_per_epoch(len(dataset.train), experiment.train.batch_size)
+    return make_plan(options, experiment.train.epochs, n_steps)
 
 
 def candidates(first: tuple[float, float], count: int, seed: int) -> list[tuple[float, float]]:
@@ -109,6 +109,7 @@ def halve_alpha(
     options: HalvingOptions | None = None,
     *,
     listen: Listener | None = None,
+    dataset: Dataset | None = None,
 ) -> AlphaOutcome:
     """Find w1 and w2 of the curve by successive halving.
 
@@ -122,6 +123,7 @@ def halve_alpha(
         out: directory of the search; a search that was killed continues.
         options: of the search.
         listen: called after each step of any candidate.
+        dataset: the experiment's dataset, if it is open already.
 
     Raises:
         ConfigError: the experiment has no curve to look for, the budget is too small, or `out`
@@ -134,7 +136,7 @@ def halve_alpha(
     name = alpha_owner(experiment)
     table = experiment.regularizer[name]
     start = _searching(experiment, name)
-    dataset = open_dataset(Path(start.dataset), closed=("test",))
+    dataset = dataset or open_dataset(Path(start.dataset), closed=("test",))
     plan = plan_halving(start, options, dataset)
     hear = listen or (lambda progress: None)
     own = (table["w1"], table["w2"])
