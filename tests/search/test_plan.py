@@ -103,6 +103,21 @@ def test_whole_numbers_are_searched_where_the_setting_is_one() -> None:
         planned(space={"regularizer.aqcl.top_k": {"low": 1, "high": 4.5}})
 
 
+def test_whole_numbers_are_searched_where_the_setting_has_none_yet() -> None:
+    key, constant = "regularizer.aqcl.block_size", "regularizer.aqcl.constant_alpha"
+    space = {key: {"low": 128, "high": 512}, constant: {"low": 0.6, "high": 1}}
+    searched = planned(space=space).methods[0].space.searched
+    assert searched[key] == Range(low=128, high=512, integer=True)
+    assert searched[constant] == Range(low=0.6, high=1)
+    # Steps are whole as they are: such a study, once begun, goes on as it was.
+    steps = planned(space={key: {"low": 128, "high": 512, "step": 128}}).methods[0].space
+    assert steps.searched[key] == Range(low=128, high=512, step=128)
+    with pytest.raises(ConfigError, match=r"block_size: expected whole numbers"):
+        planned(space={key: {"low": 128, "high": 512, "step": 0.5}})
+    with pytest.raises(ConfigError, match=r"block_sise: unknown key"):
+        planned(space={"regularizer.aqcl.block_sise": {"low": 128, "high": 512}})
+
+
 def test_all_mistakes_come_at_once() -> None:
     values = search_values(DATA, trails=3) | {"train": {"lr": -1}}
     with pytest.raises(ConfigError) as caught:

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import ConfigError
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, METRICS, WEIGHTS, is_finished, open_run
 from aqcl.search import trials
 from aqcl.search.plan import plan_search
@@ -171,6 +172,32 @@ def test_a_killed_trial_continues_from_its_checkpoint(
     assert again.value == whole.value
     assert again.intermediate_values == whole.intermediate_values
     assert again.user_attrs["rows"] == whole.user_attrs["rows"]
+
+
+def test_a_mistake_beside_the_drawn_settings_is_not_the_trials_failure(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = study(tmp_path, dataset)
+
+    def no_device(name: str) -> None:
+        raise ConfigError(f"runtime.device = '{name}': not here")
+
+    def kill(progress: Progress) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "pick_device", no_device)
+        with pytest.raises(ConfigError, match="not here"):
+            run(journal, dataset)
+    with pytest.raises(Killed):
+        run_trial(begin(journal), journal, dataset, kill)
+    config = journal.folder_of("best", 0) / CONFIG
+    text = config.read_text()
+    config.write_text(text.replace("seed = 0", "seed = 1"))
+    with pytest.raises(ConfigError, match="seed: the run was started with 1"):
+        run(journal, dataset)
+    config.write_text(text)
+    assert run(journal, dataset).state == TrialState.COMPLETE
 
 
 def test_a_run_that_was_killed_while_it_was_made_is_made_again(

@@ -303,3 +303,76 @@ def test_a_search_whose_trials_all_fail_says_why(data: Path, tmp_path: Path) -> 
     space = {"train.lr": {"choices": [1e30, 1e31]}}
     with pytest.raises(TrainingError, match=r"all trials have failed; the last: .*not finite"):
         run_search(search_values(data, trials=2, space=space), tmp_path / "study")
+
+
+def autoint(data: Path, **search: Any) -> dict[str, Any]:
+    """A search of a backbone whose heads, two of them, must share the width of an embedding."""
+    values = search_values(data, **{"trials": 4, "widen": 0, **search}) | {"regularizer": {}}
+    return values | {"backbone": {"name": "autoint", "sizes": [4]}}
+
+
+def test_a_trial_whose_settings_form_no_model_fails_alone(data: Path, tmp_path: Path) -> None:
+    space = {"backbone.embedding_dim": {"low": 2, "high": 8}}
+    values = autoint(data, space=space, seed=1)
+    summary = run_search(values, tmp_path / "study")
+    trials = summary["methods"]["best"]["trials"]
+    widths = [trial["parameters"]["backbone.embedding_dim"] for trial in trials]
+    assert {width % 2 for width in widths} == {0, 1}
+    for width, trial in zip(widths, trials, strict=True):
+        if width % 2:
+            assert trial["state"] == "fail"
+            assert f"must divide backbone.embedding_dim = {width}" in trial["error"]
+        else:
+            assert trial["state"] == "complete"
+    assert run_search(values, tmp_path / "study", resume=True) == summary
+
+
+def test_a_search_whose_trials_all_form_no_model_says_why(data: Path, tmp_path: Path) -> None:
+    space = {"backbone.embedding_dim": {"low": 30, "high": 60}}
+    values = autoint(data, space=space, trials=2)
+    values["backbone"]["n_heads"] = 30
+    with pytest.raises(TrainingError, match=r"all trials have failed; the last: .*must divide"):
+        run_search(values, tmp_path / "study")
+
+
+def test_what_forms_no_model_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    ends = {"backbone.embedding_dim": {"choices": [8, 15]}}
+    wrong: list[tuple[dict[str, Any], str]] = [
+        (search_values(data) | {"fields": ["brnad"]}, "^fields: brnad not in"),
+        (search_values(data, method="one-run") | {"fields": ["brnad"]}, "^fields: brnad not in"),
+        (
+            search_values(data, methods={"a": {}, "b": {"fields": ["brnad"]}}),
+            r"^search\.methods\.b: fields: brnad not in",
+        ),
+        (search_values(data) | {"runtime": {"device": "cuda:99x"}}, "expected cpu, cuda"),
+        (search_values(data) | {"regularizer": {"clcrec": {}}}, "needs item attributes"),
+        (
+            autoint(data, space=ends),
+            r"^search\.space\.backbone\.embedding_dim: 15 fits no model: backbone\.n_heads = 2",
+        ),
+    ]
+    for values, message in wrong:
+        with pytest.raises(ConfigError, match=message):
+            run_search(values, out)
+        assert not out.exists()
+
+
+def test_a_value_that_fits_beside_others_of_the_space_may_be_searched(
+    data: Path, tmp_path: Path
+) -> None:
+    # Three heads do not share the 16 of the experiment.
+    space = {
+        "backbone.n_heads": {"choices": [1, 3]},
+        "backbone.embedding_dim": {"choices": [12, 24]},
+    }
+    found = run_search(autoint(data, space=space, trials=2), tmp_path / "study")
+    assert [t["state"] for t in found["methods"]["best"]["trials"]] == ["complete"] * 2
+
+
+def test_models_of_a_study_that_has_begun_are_not_tried_again(data: Path, tmp_path: Path) -> None:
+    space = {"backbone.embedding_dim": {"choices": [4, 5]}}
+    values = autoint(data, space=space)
+    start_study(tmp_path / "study", plan_search(values), resume=False)
+    found = run_search(values, tmp_path / "study", resume=True)
+    assert {t["state"] for t in found["methods"]["best"]["trials"]} == {"complete", "fail"}

@@ -241,9 +241,21 @@ def _checked(method: Method, where: str, problems: list[str]) -> Method:
 
 
 def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
-    """Whether a key takes whole numbers: its value now is one."""
+    """Whether a key takes whole numbers: its value now is one, or it takes no fraction."""
     value = dict(flatten(as_values(experiment))).get(key)
-    return type(value) is int
+    if value is not None:
+        return type(value) is int
+    low, width = dimension.low, dimension.high - dimension.low
+    between = low + (dimension.step or min(0.5, width / 2))
+    return _takes(experiment, key, low) and not _takes(experiment, key, between)
+
+
+def _takes(experiment: Experiment, key: str, value: float) -> bool:
+    try:
+        with_settings(experiment, [(key, value)])
+    except ConfigError:
+        return False
+    return True
 
 
 def _indented(where: str, error: ConfigError) -> str:

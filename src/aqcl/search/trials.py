@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,19 +13,25 @@ import safetensors
 from optuna.trial import TrialState
 
 from aqcl.dataset import Dataset
-from aqcl.errors import TrainingError
+from aqcl.errors import ConfigError, TrainingError
 from aqcl.evaluate import ALL
 from aqcl.experiment import Experiment, Monitor
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
-from aqcl.search.plan import SearchPlan, with_settings, without_auxiliary_losses
+from aqcl.schema import FIRST_ID
+from aqcl.scoring import facts_of, pick_device
+from aqcl.search.plan import ONLY, Method, SearchPlan, with_settings, without_auxiliary_losses
+from aqcl.search.space import Space, end_values
 from aqcl.search.study import Journal, Task
 from aqcl.storage import MANIFEST, atomic_write, read_manifest
-from aqcl.train import Listener, Progress, train
+from aqcl.train import Listener, Progress, build_objective, train
 
 logger = logging.getLogger(__name__)
 
 CONSTRAINED = ("non-active", "highly-active")
 """The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
+
+FEW: Final = FIRST_ID + 2
+"""Users and items of a model that is built only to see whether it can be."""
 
 REPEAT_SEED: Final = 1000
 """Added to the seed of a trial for its repeats: not the next ones, which a study's winner is judged
@@ -34,6 +40,61 @@ by later."""
 
 class PrunedError(Exception):
     """A trial is not worth its time."""
+
+
+def check_models(plan: SearchPlan, dataset: Dataset) -> None:
+    """Build a model of each method at every end of its space, before anything is written.
+
+    Raises:
+        ConfigError: all settings that form no model, one line each.
+    """
+    problems = []
+    for method in plan.methods or [Method(ONLY, plan.experiment, Space({}, {}))]:
+        pick_device(method.experiment.runtime.device)
+        where = f"search.methods.{method.name}" if plan.options.methods else "search"
+        error = _misfit(method, dataset, {})
+        if error is not None:
+            problems.append(error if where == "search" else f"{where}: {error}")
+            continue
+        for key, dimension in method.space.searched.items():
+            for value in end_values(dimension):
+                error = _misfit(method, dataset, {key: value})
+                if error is not None:
+                    problems.append(f"{where}.space.{key}: {value} fits no model: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _misfit(method: Method, dataset: Dataset, settings: Mapping[str, Any]) -> str | None:
+    """Why no model has these settings; None where one has."""
+    ends = {key: end_values(dimension) for key, dimension in method.space.searched.items()}
+    lowest, highest = ({key: values[at] for key, values in ends.items()} for at in (0, -1))
+    # Whether a value fits may depend on what is drawn beside it.
+    errors = []
+    for others in ({}, lowest, highest):
+        try:
+            _build_small(method.experiment, {**others, **settings}.items(), dataset)
+        except ConfigError as error:
+            errors.append(str(error))
+        else:
+            return None
+    return errors[0]
+
+
+def _build_small(
+    experiment: Experiment, settings: Iterable[tuple[str, Any]], dataset: Dataset
+) -> None:
+    """Build a model of few users and items: whether it can be built does not depend on how many.
+
+    Tables of millions of them would be made again for every end of a space.
+    """
+    experiment = with_settings(experiment, settings)
+    facts = facts_of(dataset, experiment)
+    sizes = ("n_users", "n_items", "n_user_entities", "n_item_entities")
+    few = {size: min(getattr(facts.schema, size), FEW) for size in sizes}
+    schema = dataclasses.replace(facts.schema, **few)
+    attributes = {name: table[:FEW] for name, table in facts.attributes.items()}
+    build_objective(experiment, dataclasses.replace(facts, schema=schema, attributes=attributes))
 
 
 def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) -> None:
@@ -46,8 +107,8 @@ def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) 
         listen: called after each step.
 
     Raises:
-        AqclError: the study cannot go on. A training whose loss is no longer finite has failed,
-            and the study goes on without it.
+        AqclError: the study cannot go on. A trial has failed whose loss is no longer finite, or
+            whose settings form no model, and the study goes on without it.
     """
     folder = journal.folder_of(task.method.name, task.slot, task.repeat)
     latest: list[Progress] = []
@@ -76,6 +137,8 @@ def _train(
     if folder.exists() and not (folder / CONFIG).exists():
         shutil.rmtree(folder)  # killed while it was made
     facts: dict[str, Any] = {}
+    # A machine without the device cannot join the study; that is not the trial's failure.
+    pick_device(task.method.experiment.runtime.device)
     try:
         # First what a killed process has trained but not reported.
         _report(task, journal, folder)
@@ -86,7 +149,9 @@ def _train(
         return TrialState.COMPLETE, [_objective(plan, facts["measures"])], facts
     except PrunedError:
         return TrialState.PRUNED, [], facts
-    except TrainingError as error:
+    except (ConfigError, TrainingError) as error:
+        if isinstance(error, ConfigError) and (folder / CONFIG).exists():
+            raise  # the model could be built: it is not the drawn settings that are wrong
         logger.warning("%s has failed: %s", task.title, error)
         return TrialState.FAIL, [], {**facts, "error": str(error)}
 

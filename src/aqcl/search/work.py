@@ -26,7 +26,7 @@ from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task
 from aqcl.search.summary import conclude, write_summary
-from aqcl.search.trials import run_trial
+from aqcl.search.trials import check_models, run_trial
 from aqcl.storage import MANIFEST, atomic_write, is_free
 from aqcl.train import Progress
 
@@ -78,10 +78,12 @@ def run_search(
     if resume and (out / MANIFEST).exists():
         start_study(out, plan, resume=True)
         return read_study(out)
-    # Before anything is written: a dataset that is not there leaves nothing behind.
+    # Before anything is written: settings that cannot work leave nothing behind.
     dataset = open_closed(plan)
     if alone:
         check_alpha_search(plan, dataset)
+    if not (out / STUDY).exists():
+        check_models(plan, dataset)
     start_study(out, plan, resume=resume)
     hear = listen or (lambda progress: None)
     if alone:
