@@ -74,6 +74,24 @@ def test_a_method_may_have_a_space_of_its_own() -> None:
     assert wide.experiment.regularizer["aqcl"]["w1"] == 3
 
 
+def test_a_weight_in_a_methods_own_space_switches_the_shared_options_on() -> None:
+    shared = {
+        L2: {"low": 0.1, "high": 1},
+        "regularizer.aqcl.w1": {"choices": [1, 2]},
+        "regularizer.aqcl.top_k": 1,
+    }
+    own = {"regularizer.aqcl.weight": {"choices": [0.01, 0.05]}}
+    methods = {"din": {}, "aqcl": {"space": own}}
+    values = search_values(DATA, space=shared, methods=methods)
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": 0.0}}
+    din, aqcl = plan_search(values).methods
+    assert list(din.space.searched) == [L2]
+    assert list(aqcl.space.searched) == [L2, "regularizer.aqcl.w1", "regularizer.aqcl.weight"]
+    assert aqcl.experiment.regularizer["aqcl"]["top_k"] == 1
+    din, aqcl = plan_search(values, former=True).methods
+    assert list(aqcl.space.searched) == [L2, "regularizer.aqcl.weight"]
+
+
 def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
     values = search_values(
         DATA,

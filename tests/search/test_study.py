@@ -6,11 +6,11 @@ import pytest
 from optuna.trial import TrialState
 
 from aqcl.errors import ConfigError, TrainingError
-from aqcl.search.plan import ONLY
+from aqcl.search.plan import ONLY, plan_search
 from aqcl.search.space import Range
 from aqcl.search.standing import Standing
-from aqcl.search.study import JOURNAL, Task
-from tests.searches import DIN_AND_AQCL, claimed, end, journal
+from aqcl.search.study import JOURNAL, Journal, Task, plan_study
+from tests.searches import DIN_AND_AQCL, claimed, end, journal, search_values
 
 L2 = "train.embedding_l2"
 
@@ -185,3 +185,23 @@ def test_runs_of_named_methods_have_a_folder_of_their_own(tmp_path: Path) -> Non
     opened = journal(tmp_path)
     assert opened.folder_of(ONLY, 7) == tmp_path / "trials" / "0007"
     assert opened.folder_of("din", 7) == tmp_path / "trials" / "din" / "0007"
+
+
+def test_a_study_goes_on_with_the_keys_that_its_trials_have(tmp_path: Path) -> None:
+    space = {L2: {"low": 0.1, "high": 1}, "regularizer.aqcl.w1": {"low": 1, "high": 2}}
+    own = {"regularizer.aqcl.weight": {"choices": [0.01, 0.05]}}
+    search = {"space": space, "methods": {"aqcl": {"space": own}}, "trials": 3, "widen": 0}
+    values = search_values(Path("nowhere"), **search)
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": 0.0}}
+    now, former = (plan_search(values, former=former) for former in (False, True))
+    assert now != former
+    for name, plan in (("now", now), ("former", former)):
+        assert plan_study(values, tmp_path / name) == now  # there is none yet
+        opened = Journal(tmp_path / name, plan)
+        assert plan_study(values, tmp_path / name) == now  # nor is there a trial
+        first = claimed(opened)
+        assert plan_study(values, tmp_path / name) == plan
+        end(opened, first, 0.5)
+        second = claimed(Journal(tmp_path / name, plan_study(values, tmp_path / name)))
+        assert second.parameters.keys() == first.parameters.keys()
+        second.release()

@@ -81,8 +81,13 @@ class SearchPlan:
         return replace(self, methods=tuple(methods))
 
 
-def plan_search(values: Mapping[str, Any]) -> SearchPlan:
+def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPlan:
     """Check an experiment with its table `[search]` and fill in every default.
+
+    Args:
+        values: the experiment and its table.
+        former: go by the rules of older studies: a weight in a method's own space does not switch
+            on what the shared space has of its regularizer.
 
     Raises:
         ConfigError: all problems, one line each.
@@ -114,7 +119,7 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         options = replace(
             options, space=default_space(n for m in bare for n in alpha_names(m.experiment))
         )
-    methods = _with_spaces(bare, options, problems)
+    methods = _with_spaces(bare, options, problems, former=former)
     if problems:
         raise ConfigError("\n".join(problems))
     return SearchPlan(experiment, options, methods)
@@ -157,7 +162,7 @@ def _bare_methods(
 
 
 def _with_spaces(
-    bare: Iterable[Method], options: SearchOptions, problems: list[str]
+    bare: Iterable[Method], options: SearchOptions, problems: list[str], *, former: bool
 ) -> tuple[Method, ...]:
     made = []
     bare = list(bare)
@@ -176,7 +181,8 @@ def _with_spaces(
         except ConfigError as error:
             problems.append(str(error))
             continue
-        space = _applicable(shared, method.experiment, overridden, known)
+        beside = Space({}, {}) if former else own
+        space = _applicable(shared, beside, method.experiment, overridden, known)
         problem_count = len(problems)
         complete = _checked(replace(method, space=own.on_top_of(space)), where, problems)
         if len(problems) == problem_count:
@@ -185,10 +191,12 @@ def _with_spaces(
 
 
 def _applicable(
-    shared: Space, experiment: Experiment, overridden: Iterable[str], known: set[str]
+    shared: Space, own: Space, experiment: Experiment, overridden: Iterable[str], known: set[str]
 ) -> Space:
     """What of the shared space a method has: not what it sets, nor a regularizer that is off."""
     taken = set(overridden)
+    of_shared = (shared.searched.keys() | shared.fixed.keys()) - taken
+    given = of_shared | own.searched.keys() | own.fixed.keys()
 
     def applies(key: str) -> bool:
         if key in taken:
@@ -200,9 +208,7 @@ def _applicable(
         table = experiment.regularizer.get(name)
         if table is None:
             return name not in known
-        weight = f"{key[: -len(option)]}weight"
-        searched = weight not in taken and weight in shared.searched.keys() | shared.fixed.keys()
-        return bool(table["weight"] > 0) or searched
+        return bool(table["weight"] > 0) or f"{key[: -len(option)]}weight" in given
 
     return Space(
         {key: value for key, value in shared.searched.items() if applies(key)},

@@ -24,7 +24,7 @@ from aqcl.search.bar import Listener, progress_of
 from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.standing import Standing
-from aqcl.search.study import LOCKS, Journal, Task
+from aqcl.search.study import LOCKS, Journal, Task, plan_study
 from aqcl.search.summary import conclude, write_summary
 from aqcl.search.trials import check_models, run_trial
 from aqcl.storage import MANIFEST, atomic_write, is_free
@@ -68,7 +68,7 @@ def run_search(
     """
     if workers < 1:
         raise ConfigError(f"workers: expected 1 or more, got {workers}")
-    plan = plan_search(values)
+    plan = plan_study(values, out)
     alone = plan.options.method != "black-box"
     if alone and workers > 1:
         raise ConfigError(
@@ -273,7 +273,7 @@ def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
 def _worker(out: Path, connection: Connection) -> None:
     """A process of a search; what it needs to know stands in the study directory."""
     settle_threads(1, "passive")
-    plan = plan_search(read_toml(out / STUDY))
+    plan = plan_study(read_toml(out / STUDY), out)
     try:
         work(Journal(out, plan), open_closed(plan), lambda progress: None)
     except AqclError as error:
