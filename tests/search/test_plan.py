@@ -9,6 +9,7 @@ from aqcl.errors import ConfigError
 from aqcl.search.plan import (
     ONLY,
     SearchPlan,
+    check_alpha_keys,
     plan_search,
     widened_plan,
     with_settings,
@@ -39,6 +40,49 @@ def test_without_a_table_the_papers_space_is_searched() -> None:
         "regularizer.aqcl.weight",
     ]
     assert Path(plan.experiment.dataset).is_absolute()
+
+
+OTHER_FORMS: list[dict[str, Any]] = [
+    {"alpha": "groups"},
+    {"alpha": "spline"},
+    {"constant_alpha": 0.3},
+]
+
+
+@pytest.mark.parametrize("options", OTHER_FORMS)
+def test_w1_and_w2_are_not_searched_where_alpha_is_not_the_curve(options: dict[str, Any]) -> None:
+    weight, w1 = "regularizer.aqcl.weight", "regularizer.aqcl.w1"
+    values = search_values(DATA)
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], **options}}
+    plan = plan_search(values)
+    assert list(plan.methods[0].space.searched) == list(plan.options.space) == [L2, weight]
+    check_alpha_keys(plan)
+    # Of several methods, those with the curve have it.
+    methods = {"other": {"regularizer": {"aqcl": options}}, "curve": {}}
+    for search in ({}, {"space": {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}}):
+        plan = planned(methods=methods, **search)
+        other, curve = plan.methods
+        assert w1 not in other.space.searched
+        assert w1 in curve.space.searched
+        check_alpha_keys(plan)
+
+
+def test_a_range_of_w1_that_nothing_reads_is_a_mistake() -> None:
+    w1, alpha = "regularizer.aqcl.w1", "regularizer.aqcl.alpha"
+    groups = {"regularizer": {"aqcl": {"alpha": "groups"}}}
+    given = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
+    message = "aqcl.w1 does nothing where alpha is not the curve; leave it out, or set regularizer."
+    for search in (
+        {"space": given, "methods": {"a": groups}},
+        {"methods": {"a": {**groups, "space": given}}},
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_alpha_keys(planned(**search))
+    # The form of alpha may be searched beside it.
+    forms = {**given, alpha: {"choices": ["curve", "groups"]}}
+    plan = planned(space=forms, methods={"a": groups, "b": {}})
+    assert w1 in plan.methods[1].space.searched
+    check_alpha_keys(plan)
 
 
 def test_without_aqcl_the_penalty_is_searched() -> None:

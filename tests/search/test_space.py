@@ -165,14 +165,16 @@ def test_a_grid_and_zero_stay_as_they_are(dimension: Any) -> None:
 
 
 def test_the_default_space_is_the_papers() -> None:
-    assert parse_space(default_space(["aqcl"]), "s").searched == {
+    assert parse_space(default_space(["aqcl"], ["aqcl"]), "s").searched == {
         "train.embedding_l2": PENALTY,
         "regularizer.aqcl.w1": Range(low=0.05, high=5, log=True),
         "regularizer.aqcl.w2": Range(low=0.2, high=5, log=True),
         "regularizer.aqcl.weight": Choices(choices=(0.01, 0.05, 0.1)),
     }
-    assert list(default_space([])) == ["train.embedding_l2"]
-    assert 'regularizer."m:C".w1' in default_space(["m:C"])
+    assert list(default_space([], [])) == ["train.embedding_l2"]
+    assert 'regularizer."m:C".w1' in default_space(["m:C"], ["m:C"])
+    both = default_space(["aqcl", "m:C"], ["aqcl"])
+    assert list(both)[-2:] == ["regularizer.aqcl.weight", 'regularizer."m:C".weight']
 
 
 @pytest.mark.parametrize(

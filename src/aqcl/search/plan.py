@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from aqcl.search.space import (
     flatten,
     misplaced,
     parse_space,
+    regularizer_key,
     shown,
     taken_keys,
     touched_side,
@@ -87,7 +88,8 @@ def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPla
     Args:
         values: the experiment and its table.
         former: go by the rules of older studies: a weight in a method's own space does not switch
-            on what the shared space has of its regularizer.
+            on what the shared space has of its regularizer, and `w1` and `w2` are searched
+            whatever form alpha has.
 
     Raises:
         ConfigError: all problems, one line each.
@@ -116,9 +118,9 @@ def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPla
         return SearchPlan(experiment, options, ())
     bare = _bare_methods(experiment, options, problems)
     if not options.space and not any(m.get("space") for m in options.methods.values()):
-        options = replace(
-            options, space=default_space(n for m in bare for n in alpha_names(m.experiment))
-        )
+        names = [name for method in bare for name in alpha_names(method.experiment)]
+        curves = [n for m in bare for n in alpha_names(m.experiment) if has_curve(m.experiment, n)]
+        options = replace(options, space=default_space(names, names if former else curves))
     methods = _with_spaces(bare, options, problems, former=former)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -132,6 +134,36 @@ def alpha_names(experiment: Experiment) -> list[str]:
         for name, options in experiment.regularizer.items()
         if options["weight"] > 0 and issubclass(find_regularizer(name), AQCL)
     ]
+
+
+def has_curve(experiment: Experiment, name: str) -> bool:
+    """Whether a regularizer's alpha is the curve, which alone reads `w1` and `w2`."""
+    options = experiment.regularizer[name]
+    return options["alpha"] == "curve" and options.get("constant_alpha") is None
+
+
+def check_alpha_keys(plan: SearchPlan) -> None:
+    """Find ranges of `w1` and `w2` that no method reads.
+
+    Raises:
+        ConfigError: all of them, one line each.
+    """
+    read, unread = set[str](), set[str]()
+    for method in plan.methods:
+        keys = method.space.searched.keys() | method.space.fixed.keys()
+        idle = _idle_keys(method.experiment, keys)
+        read |= keys - idle
+        unread |= idle
+    tables = [plan.options.space, *(m.get("space", {}) for m in plan.options.methods.values())]
+    given = [key for table in tables for key in parse_space(table, "search.space").searched]
+    problems = [
+        f"search.space: {key} does nothing where alpha is not the curve; leave it out, or set "
+        f'{key[:-3]}.alpha = "curve" and no constant_alpha'
+        for key in dict.fromkeys(given)
+        if key in unread - read
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -> Experiment:
@@ -183,6 +215,9 @@ def _with_spaces(
             continue
         beside = Space({}, {}) if former else own
         space = _applicable(shared, beside, method.experiment, overridden, known)
+        if not former:
+            keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
+            space = space.without(_idle_keys(method.experiment, keys))
         problem_count = len(problems)
         complete = _checked(replace(method, space=own.on_top_of(space)), where, problems)
         if len(problems) == problem_count:
@@ -214,6 +249,17 @@ def _applicable(
         {key: value for key, value in shared.searched.items() if applies(key)},
         {key: value for key, value in shared.fixed.items() if applies(key)},
     )
+
+
+def _idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
+    """`w1` and `w2` of each regularizer whose alpha is not the curve, unless its form is given."""
+    prefixes = [
+        regularizer_key(name)
+        for name in experiment.regularizer
+        if issubclass(find_regularizer(name), AQCL) and not has_curve(experiment, name)
+    ]
+    idle = [prefix for prefix in prefixes if f"{prefix}.alpha" not in given]
+    return {f"{prefix}.{key}" for prefix in idle for key in ("w1", "w2")}
 
 
 def _checked(method: Method, where: str, problems: list[str]) -> Method:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -73,7 +73,8 @@ class SearchOptions:
     """Further trainings of each method when the range was widened."""
     space: dict[str, Any] = field(default_factory=dict)
     """A table for each key: `{low, high, log, step}`, `{choices = [...]}`, or a fixed value. By
-    default `train.embedding_l2`, and with AQCL the paper's `w1`, `w2` and `weight`."""
+    default `train.embedding_l2`, with AQCL the paper's `weight`, and `w1` and `w2` if its alpha is
+    the curve."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """A table for each method that is searched: settings on top of the experiment, and a `space` of
     its own on top of the shared one. Without any, the experiment itself is searched."""
@@ -119,6 +120,10 @@ class Space:
         searched = {k: v for k, v in shared.searched.items() if k not in keys} | self.searched
         fixed = {k: v for k, v in shared.fixed.items() if k not in keys} | self.fixed
         return Space(searched, fixed)
+
+    def without(self, keys: Collection[str]) -> "Space":
+        """The same without these keys among those that are searched."""
+        return Space({k: v for k, v in self.searched.items() if k not in keys}, self.fixed)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -286,17 +291,19 @@ def contradictions(options: SearchOptions) -> list[str]:
     return problems
 
 
-def default_space(regularizers: Iterable[str]) -> dict[str, Any]:
+def default_space(regularizers: Iterable[str], curves: Collection[str]) -> dict[str, Any]:
     """What is searched if nothing is said: the penalty, and with AQCL what the paper searches.
 
     Args:
         regularizers: names of those that have an alpha.
+        curves: names of those whose alpha is the curve, which has `w1` and `w2`.
     """
     space: dict[str, Any] = {PENALTY: _log_range(PENALTY_RANGE)}
     for name in dict.fromkeys(regularizers):
         prefix = regularizer_key(name)
-        space[f"{prefix}.w1"] = _log_range(W1_RANGE)
-        space[f"{prefix}.w2"] = _log_range(W2_RANGE)
+        if name in curves:
+            space[f"{prefix}.w1"] = _log_range(W1_RANGE)
+            space[f"{prefix}.w2"] = _log_range(W2_RANGE)
         space[f"{prefix}.weight"] = {"choices": list(WEIGHTS)}
     return space
 

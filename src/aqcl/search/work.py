@@ -22,7 +22,7 @@ from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
 from aqcl.search.files import STUDY, read_findings
-from aqcl.search.plan import SearchPlan, plan_search
+from aqcl.search.plan import SearchPlan, check_alpha_keys, plan_search
 from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task, plan_study
 from aqcl.search.summary import conclude, write_summary
@@ -83,6 +83,7 @@ def run_search(
     if alone:
         check_alpha_search(plan, dataset)
     if not (out / STUDY).exists():
+        check_alpha_keys(plan)
         check_models(plan, dataset)
     start_study(out, plan, resume=resume)
     hear = listen or (lambda progress: None)
