@@ -7,10 +7,10 @@ import pytest
 
 from aqcl.config import read_toml
 from aqcl.console import show
-from aqcl.errors import ConfigError
-from aqcl.experiment import resolve
+from aqcl.errors import ConfigError, TrainingError
+from aqcl.experiment import Experiment, resolve
 from aqcl.report.study_report import report_study
-from aqcl.runs import open_run
+from aqcl.runs import Run, open_run
 from aqcl.search import trials
 from aqcl.search.files import STUDY
 from aqcl.search.plan import ONLY, plan_search
@@ -18,6 +18,7 @@ from aqcl.search.standing import Standing
 from aqcl.search.study import Journal
 from aqcl.search.work import read_study, run_search, start_study
 from aqcl.tables import study_table
+from aqcl.train import train
 from tests.searches import assert_same_study, claimed, end, journal, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
@@ -72,6 +73,49 @@ def test_a_finalist_that_fails_with_another_seed_is_out(tmp_path: Path) -> None:
     assert best is not None
     assert best.slot == 1  # the lower logloss of trial 0 was luck
     assert over.mean(ONLY, over.records[ONLY][0]) is None
+
+
+def test_where_all_finalists_fail_with_another_seed_another_trial_wins(tmp_path: Path) -> None:
+    opened = journal(tmp_path, trials=3, widen=0, confirm=1, confirm_seeds=1)
+    finish(opened, [0.6, 0.5, 0.7, None])
+    over = opened.claim()
+    assert isinstance(over, Standing)
+    assert over.is_over
+    best = over.best(ONLY)
+    assert best is not None
+    assert best.slot == 0
+    # Where every trial was a finalist, none has won.
+    opened = journal(tmp_path / "all", trials=2, widen=0, confirm=2, confirm_seeds=1)
+    finish(opened, [0.6, 0.5, None, None])
+    over = opened.claim()
+    assert isinstance(over, Standing)
+    assert over.is_over
+    assert over.best(ONLY) is None
+
+
+@pytest.mark.parametrize("confirm", [1, 3])
+def test_a_study_tells_that_all_its_finalists_have_failed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirm: int
+) -> None:
+    def fail_with_another_seed(experiment: Experiment, *args: Any, **options: Any) -> Run:
+        if experiment.seed:
+            raise TrainingError("the loss is not finite")
+        return train(experiment, *args, **options)
+
+    monkeypatch.setattr(trials, "train", fail_with_another_seed)
+    values = search_values(data, **{**SETTINGS, "confirm": confirm, "confirm_seeds": 1})
+    if confirm == 3:
+        with pytest.raises(TrainingError, match="the last: the loss is not finite"):
+            run_search(values, tmp_path / "study")
+        return
+    summary = run_search(values, tmp_path / "study")
+    method = summary["methods"][ONLY]
+    ranking = sorted(method["trials"], key=lambda trial: trial["value"])
+    assert method["best"]["number"] == ranking[1]["number"]
+    assert (
+        f"{ONLY}: every finalist failed with another seed; the best of the other trials, one seed, "
+        "has won"
+    ) in summary["notes"]
 
 
 def test_an_abandoned_repeat_goes_to_the_next_process(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Where a study stands: its trials so far, what is left of it, and which trial is the best."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -94,18 +93,18 @@ class Standing:
     def best(self, method: str) -> Record | None:
         """The best trial of a method so far; the earlier of equal ones.
 
-        Once its finalists have been repeated, the one with the best mean of all its seeds; a
-        finalist that fails with another seed is out.
+        Once its finalists have been repeated, the one with the best mean of all its seeds. A
+        finalist that fails with another seed is out; where all are, it is the best of the others.
         """
         ranking = self._ranking(method)
         if not self.repeats[method] or not self.has_ended(method):
             return next(iter(ranking), None)
-        means = {}
-        for record in self.finalists(method):
-            mean = self.mean(method, record)
-            if mean is not None:
-                means[record.slot] = self._sign * mean
-        return min(ranking, key=lambda record: means.get(record.slot, math.inf))
+        finalists = self.finalists(method)
+        means = [(record, self.mean(method, record)) for record in finalists]
+        known = [(self._sign * mean, record) for record, mean in means if mean is not None]
+        if known:
+            return min(known, key=lambda pair: pair[0])[1]
+        return next(iter(ranking[len(finalists) :]), None)
 
     def mean(self, method: str, record: Record) -> float | None:
         """The mean value of a finalist over all its seeds; None unless all have succeeded."""

@@ -184,9 +184,13 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
     """What a reader must know of the winners."""
     notes = []
     for name, method in methods.items():
-        best = method["best"]
+        best, finalists = method["best"], method["finalists"]
+        all_out = bool(finalists) and all(f["mean"] is None for f in finalists)
+        if method["ended"] and all_out:
+            winner = "no other trial" if best is None else "the best of the other trials, one seed,"
+            notes.append(f"{name}: every finalist failed with another seed; {winner} has won")
         if best is None:
-            if method["ended"]:
+            if method["ended"] and not all_out:
                 notes.append(f"{name}: no trial was trained to its end")
             continue
         if best["reference"]:
@@ -235,10 +239,11 @@ def write_summary(journal: Journal, standing: Standing, dataset: Dataset) -> dic
     """Write study.json and the experiment of each winner; the caller holds the lock."""
     summary = summarize(journal, standing, dataset)
     for method in standing.plan.methods:
-        best = standing.best(method.name)
-        if best is not None:
-            text = to_toml(as_values(winner_of(method, best)))
-            atomic_write(journal.folder / f"{method.name}.toml", text)
+        best, file = standing.best(method.name), journal.folder / f"{method.name}.toml"
+        if best is None:
+            file.unlink(missing_ok=True)  # of a finalist that has failed since
+        else:
+            atomic_write(file, to_toml(as_values(winner_of(method, best))))
     write_findings(journal.folder, summary)
     return summary
 
@@ -256,8 +261,10 @@ def conclude(journal: Journal, standing: Standing, dataset: Dataset) -> dict[str
         TrainingError: no trial of any method was trained to its end.
     """
     if all(standing.best(method.name) is None for method in standing.plan.methods):
-        errors = [r.trial.user_attrs.get("error") for rs in standing.records.values() for r in rs]
-        raise TrainingError(f"{journal.folder}: all trials have failed; the last: {errors[-1]}")
+        trials = [record.trial for name in standing.records for record in standing.trainings(name)]
+        errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
+        last = errors[-1] if errors else "no error was told"
+        raise TrainingError(f"{journal.folder}: all trials have failed; the last: {last}")
     summary = write_summary(journal, standing, dataset)
     for method in standing.plan.methods:
         for record in standing.trainings(method.name):
