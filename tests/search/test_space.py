@@ -108,12 +108,16 @@ def test_the_ends_are_what_a_dimension_is_checked_by() -> None:
         (PENALTY, 1e-1, "high"),
         (PENALTY, 1.0, "high"),
         (PENALTY, 0.0, "low"),
-        (Range(low=0, high=1), 0.05, "low"),
+        (Range(low=0, high=1), 0.05, None),
+        (Range(low=0, high=1), 0.0, None),
+        (Range(low=0.1, high=1), 0.15, "low"),
         (Range(low=0, high=1), 0.5, None),
         (Range(low=0, high=1), 0.95, "high"),
         (Choices(choices=(0.1, 0.01, 0.5)), 0.01, "low"),
         (Choices(choices=(0.1, 0.01, 0.5)), 0.1, None),
         (Choices(choices=(0.1, 0.01, 0.5)), 0.5, "high"),
+        (Choices(choices=(0, 1e-3)), 0.0, None),
+        (Choices(choices=(0, 1e-3)), 1e-3, "high"),
     ],
 )
 def test_the_outer_tenth_of_a_range_touches_its_end(

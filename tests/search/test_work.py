@@ -272,6 +272,14 @@ def test_choices_at_their_end_are_told_plainly(data: Path, tmp_path: Path) -> No
     assert not summary["methods"]["best"]["best"]["penalty"]["inside"]
 
 
+def test_a_penalty_of_zero_can_be_no_lower(data: Path, tmp_path: Path) -> None:
+    space = {"train.embedding_l2": {"choices": [0, 1e-3]}}
+    summary = run_search(search_values(data, trials=2, space=space), tmp_path / "study")
+    assert summary["methods"]["best"]["best"]["penalty"]["value"] == 0  # this seed draws it twice
+    assert summary["methods"]["best"]["best"]["penalty"]["inside"]
+    assert summary["notes"] == []
+
+
 def test_a_constrained_search_may_end_with_trial_0(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

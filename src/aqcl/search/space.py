@@ -204,17 +204,24 @@ def shown(dimension: Dimension) -> str:
 
 
 def touched_side(dimension: Dimension, value: float) -> Side | None:
-    """The end of a range that a value touches: it lies in the outer tenth, or beyond."""
+    """The end of a range that a value touches: it lies in the outer tenth, or beyond.
+
+    0 is no such end: a setting can be no lower.
+    """
     if isinstance(dimension, Choices):
         numbers = sorted(choice for choice in dimension.choices if not isinstance(choice, str))
-        return "low" if value <= numbers[0] else "high" if value >= numbers[-1] else None
+        if value <= numbers[0]:
+            return "low" if numbers[0] > 0 else None
+        return "high" if value >= numbers[-1] else None
     low, high = dimension.low, dimension.high
     if dimension.log:
         low, high, value = math.log(low), math.log(high), math.log(max(value, 1e-300))
     share = (value - low) / (high - low)
     # The outer tenth is meant as it is written: 10^-1.5 is 0.1 from the end of [10^-6, 10^-1] but
     # for rounding.
-    return "low" if share < EDGE - 1e-12 else "high" if share > 1 - EDGE + 1e-12 else None
+    if share < EDGE - 1e-12:
+        return "low" if dimension.low > 0 else None
+    return "high" if share > 1 - EDGE + 1e-12 else None
 
 
 def widened(dimension: Dimension, sides: Iterable[Side]) -> Dimension | None:
