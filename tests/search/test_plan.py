@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from aqcl.errors import ConfigError
+from aqcl.search.checks import check_alpha_keys
 from aqcl.search.plan import (
     ONLY,
     SearchPlan,
-    check_alpha_keys,
     plan_search,
     widened_plan,
     with_settings,
@@ -65,24 +65,6 @@ def test_w1_and_w2_are_not_searched_where_alpha_is_not_the_curve(options: dict[s
         assert w1 not in other.space.searched
         assert w1 in curve.space.searched
         check_alpha_keys(plan)
-
-
-def test_a_range_of_w1_that_nothing_reads_is_a_mistake() -> None:
-    w1, alpha = "regularizer.aqcl.w1", "regularizer.aqcl.alpha"
-    groups = {"regularizer": {"aqcl": {"alpha": "groups"}}}
-    given = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
-    message = "aqcl.w1 does nothing where alpha is not the curve; leave it out, or set regularizer."
-    for search in (
-        {"space": given, "methods": {"a": groups}},
-        {"methods": {"a": {**groups, "space": given}}},
-    ):
-        with pytest.raises(ConfigError, match=message):
-            check_alpha_keys(planned(**search))
-    # The form of alpha may be searched beside it.
-    forms = {**given, alpha: {"choices": ["curve", "groups"]}}
-    plan = planned(space=forms, methods={"a": groups, "b": {}})
-    assert w1 in plan.methods[1].space.searched
-    check_alpha_keys(plan)
 
 
 def test_without_aqcl_the_penalty_is_searched() -> None:

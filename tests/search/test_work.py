@@ -366,18 +366,6 @@ def test_what_forms_no_model_leaves_nothing(data: Path, tmp_path: Path) -> None:
         assert not out.exists()
 
 
-def test_a_value_that_fits_beside_others_of_the_space_may_be_searched(
-    data: Path, tmp_path: Path
-) -> None:
-    # Three heads do not share the 16 of the experiment.
-    space = {
-        "backbone.n_heads": {"choices": [1, 3]},
-        "backbone.embedding_dim": {"choices": [12, 24]},
-    }
-    found = run_search(autoint(data, space=space, trials=2), tmp_path / "study")
-    assert [t["state"] for t in found["methods"]["best"]["trials"]] == ["complete"] * 2
-
-
 def test_models_of_a_study_that_has_begun_are_not_tried_again(data: Path, tmp_path: Path) -> None:
     space = {"backbone.embedding_dim": {"choices": [4, 5]}}
     values = autoint(data, space=space)

@@ -142,30 +142,6 @@ def has_curve(experiment: Experiment, name: str) -> bool:
     return options["alpha"] == "curve" and options.get("constant_alpha") is None
 
 
-def check_alpha_keys(plan: SearchPlan) -> None:
-    """Find ranges of `w1` and `w2` that no method reads.
-
-    Raises:
-        ConfigError: all of them, one line each.
-    """
-    read, unread = set[str](), set[str]()
-    for method in plan.methods:
-        keys = method.space.searched.keys() | method.space.fixed.keys()
-        idle = _idle_keys(method.experiment, keys)
-        read |= keys - idle
-        unread |= idle
-    tables = [plan.options.space, *(m.get("space", {}) for m in plan.options.methods.values())]
-    given = [key for table in tables for key in parse_space(table, "search.space").searched]
-    problems = [
-        f"search.space: {key} does nothing where alpha is not the curve; leave it out, or set "
-        f'{key[:-3]}.alpha = "curve" and no constant_alpha'
-        for key in dict.fromkeys(given)
-        if key in unread - read
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
 def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -> Experiment:
     """The experiment with dotted settings replaced.
 
@@ -217,7 +193,7 @@ def _with_spaces(
         space = _applicable(shared, beside, method.experiment, overridden, known)
         if not former:
             keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
-            space = space.without(_idle_keys(method.experiment, keys))
+            space = space.without(idle_keys(method.experiment, keys))
         problem_count = len(problems)
         complete = _checked(replace(method, space=own.on_top_of(space)), where, problems)
         if len(problems) == problem_count:
@@ -251,7 +227,7 @@ def _applicable(
     )
 
 
-def _idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
+def idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
     """`w1` and `w2` of each regularizer whose alpha is not the curve, unless its form is given."""
     prefixes = [
         regularizer_key(name)

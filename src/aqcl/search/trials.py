@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,21 +17,16 @@ from aqcl.errors import ConfigError, TrainingError
 from aqcl.evaluate import ALL
 from aqcl.experiment import Experiment, Monitor
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
-from aqcl.schema import FIRST_ID
-from aqcl.scoring import facts_of, pick_device
-from aqcl.search.plan import ONLY, Method, SearchPlan, with_settings, without_auxiliary_losses
-from aqcl.search.space import Space, end_values
+from aqcl.scoring import pick_device
+from aqcl.search.plan import SearchPlan, with_settings, without_auxiliary_losses
 from aqcl.search.study import Journal, Task
 from aqcl.storage import MANIFEST, atomic_write, read_manifest
-from aqcl.train import Listener, Progress, build_objective, train
+from aqcl.train import Listener, Progress, train
 
 logger = logging.getLogger(__name__)
 
 CONSTRAINED = ("non-active", "highly-active")
 """The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
-
-FEW: Final = FIRST_ID + 2
-"""Users and items of a model that is built only to see whether it can be."""
 
 REPEAT_SEED: Final = 1000
 """Added to the seed of a trial for its repeats: not the next ones, which a study's winner is judged
@@ -40,61 +35,6 @@ by later."""
 
 class PrunedError(Exception):
     """A trial is not worth its time."""
-
-
-def check_models(plan: SearchPlan, dataset: Dataset) -> None:
-    """Build a model of each method at every end of its space, before anything is written.
-
-    Raises:
-        ConfigError: all settings that form no model, one line each.
-    """
-    problems = []
-    for method in plan.methods or [Method(ONLY, plan.experiment, Space({}, {}))]:
-        pick_device(method.experiment.runtime.device)
-        where = f"search.methods.{method.name}" if plan.options.methods else "search"
-        error = _misfit(method, dataset, {})
-        if error is not None:
-            problems.append(error if where == "search" else f"{where}: {error}")
-            continue
-        for key, dimension in method.space.searched.items():
-            for value in end_values(dimension):
-                error = _misfit(method, dataset, {key: value})
-                if error is not None:
-                    problems.append(f"{where}.space.{key}: {value} fits no model: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-def _misfit(method: Method, dataset: Dataset, settings: Mapping[str, Any]) -> str | None:
-    """Why no model has these settings; None where one has."""
-    ends = {key: end_values(dimension) for key, dimension in method.space.searched.items()}
-    lowest, highest = ({key: values[at] for key, values in ends.items()} for at in (0, -1))
-    # Whether a value fits may depend on what is drawn beside it.
-    errors = []
-    for others in ({}, lowest, highest):
-        try:
-            _build_small(method.experiment, {**others, **settings}.items(), dataset)
-        except ConfigError as error:
-            errors.append(str(error))
-        else:
-            return None
-    return errors[0]
-
-
-def _build_small(
-    experiment: Experiment, settings: Iterable[tuple[str, Any]], dataset: Dataset
-) -> None:
-    """Build a model of few users and items: whether it can be built does not depend on how many.
-
-    Tables of millions of them would be made again for every end of a space.
-    """
-    experiment = with_settings(experiment, settings)
-    facts = facts_of(dataset, experiment)
-    sizes = ("n_users", "n_items", "n_user_entities", "n_item_entities")
-    few = {size: min(getattr(facts.schema, size), FEW) for size in sizes}
-    schema = dataclasses.replace(facts.schema, **few)
-    attributes = {name: table[:FEW] for name, table in facts.attributes.items()}
-    build_objective(experiment, dataclasses.replace(facts, schema=schema, attributes=attributes))
 
 
 def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) -> None:

@@ -21,12 +21,13 @@ from aqcl.runs import differences
 from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
+from aqcl.search.checks import check_alpha_keys, check_models
 from aqcl.search.files import STUDY, read_findings
-from aqcl.search.plan import SearchPlan, check_alpha_keys, plan_search
+from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.standing import Standing
 from aqcl.search.study import LOCKS, Journal, Task, plan_study
 from aqcl.search.summary import conclude, write_summary
-from aqcl.search.trials import check_models, run_trial
+from aqcl.search.trials import run_trial
 from aqcl.storage import MANIFEST, atomic_write, is_free
 from aqcl.train import Progress
 

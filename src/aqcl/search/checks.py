@@ -1,0 +1,96 @@
+"""What cannot work in a search, found before anything of the study is written."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from aqcl.dataset import Dataset
+from aqcl.errors import ConfigError
+from aqcl.experiment import Experiment
+from aqcl.schema import FIRST_ID
+from aqcl.scoring import facts_of, pick_device
+from aqcl.search.plan import ONLY, Method, SearchPlan, idle_keys, with_settings
+from aqcl.search.space import Space, end_values, parse_space
+from aqcl.train import build_objective
+
+FEW: Final = FIRST_ID + 2
+"""Users and items of a model that is built only to see whether it can be."""
+
+
+def check_alpha_keys(plan: SearchPlan) -> None:
+    """Find ranges of `w1` and `w2` that no method reads.
+
+    Raises:
+        ConfigError: all of them, one line each.
+    """
+    read, unread = set[str](), set[str]()
+    for method in plan.methods:
+        keys = method.space.searched.keys() | method.space.fixed.keys()
+        idle = idle_keys(method.experiment, keys)
+        read |= keys - idle
+        unread |= idle
+    tables = [plan.options.space, *(m.get("space", {}) for m in plan.options.methods.values())]
+    given = [key for table in tables for key in parse_space(table, "search.space").searched]
+    problems = [
+        f"search.space: {key} does nothing where alpha is not the curve; leave it out, or set "
+        f'{key[:-3]}.alpha = "curve" and no constant_alpha'
+        for key in dict.fromkeys(given)
+        if key in unread - read
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_models(plan: SearchPlan, dataset: Dataset) -> None:
+    """Build a model of each method at every end of its space, before anything is written.
+
+    Raises:
+        ConfigError: all settings that form no model, one line each.
+    """
+    problems = []
+    for method in plan.methods or [Method(ONLY, plan.experiment, Space({}, {}))]:
+        pick_device(method.experiment.runtime.device)
+        where = f"search.methods.{method.name}" if plan.options.methods else "search"
+        error = _misfit(method, dataset, {})
+        if error is not None:
+            problems.append(error if where == "search" else f"{where}: {error}")
+            continue
+        for key, dimension in method.space.searched.items():
+            for value in end_values(dimension):
+                error = _misfit(method, dataset, {key: value})
+                if error is not None:
+                    problems.append(f"{where}.space.{key}: {value} fits no model: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _misfit(method: Method, dataset: Dataset, settings: Mapping[str, Any]) -> str | None:
+    """Why no model has these settings; None where one has."""
+    ends = {key: end_values(dimension) for key, dimension in method.space.searched.items()}
+    lowest, highest = ({key: values[at] for key, values in ends.items()} for at in (0, -1))
+    # Whether a value fits may depend on what is drawn beside it.
+    errors = []
+    for others in ({}, lowest, highest):
+        try:
+            _build_small(method.experiment, {**others, **settings}.items(), dataset)
+        except ConfigError as error:
+            errors.append(str(error))
+        else:
+            return None
+    return errors[0]
+
+
+def _build_small(
+    experiment: Experiment, settings: Iterable[tuple[str, Any]], dataset: Dataset
+) -> None:
+    """Build a model of few users and items: whether it can be built does not depend on how many.
+
+    Tables of millions of them would be made again for every end of a space.
+    """
+    experiment = with_settings(experiment, settings)
+    facts = facts_of(dataset, experiment)
+    sizes = ("n_users", "n_items", "n_user_entities", "n_item_entities")
+    few = {size: min(getattr(facts.schema, size), FEW) for size in sizes}
+    schema = dataclasses.replace(facts.schema, **few)
+    attributes = {name: table[:FEW] for name, table in facts.attributes.items()}
+    build_objective(experiment, dataclasses.replace(facts, schema=schema, attributes=attributes))
