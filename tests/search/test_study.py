@@ -1,6 +1,7 @@
 """Who works on which trial, and where a study stands, from its journal alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -187,12 +188,28 @@ def test_runs_of_named_methods_have_a_folder_of_their_own(tmp_path: Path) -> Non
     assert opened.folder_of("din", 7) == tmp_path / "trials" / "din" / "0007"
 
 
-def test_a_study_goes_on_with_the_keys_that_its_trials_have(tmp_path: Path) -> None:
-    space = {L2: {"low": 0.1, "high": 1}, "regularizer.aqcl.w1": {"low": 1, "high": 2}}
-    own = {"regularizer.aqcl.weight": {"choices": [0.01, 0.05]}}
+W1, BLOCK = "regularizer.aqcl.w1", "regularizer.aqcl.block_size"
+
+
+@pytest.mark.parametrize(
+    ("weight", "own"),
+    [
+        (0.0, {"regularizer.aqcl.weight": {"choices": [0.01, 0.05]}}),
+        (0.1, {BLOCK: {"low": 128, "high": 512}}),
+    ],
+)
+def test_a_study_goes_on_with_the_space_that_its_trials_are_from(
+    tmp_path: Path, weight: float, own: dict[str, Any]
+) -> None:
+    space = {
+        L2: {"low": 1e-3, "high": 0.3, "log": True},
+        W1: {"low": 1, "high": 2, "step": 0.1},
+        "seed": {"low": 0, "high": 7},
+        "backbone.sizes": {"choices": [[4], [8]]},
+    }
     search = {"space": space, "methods": {"aqcl": {"space": own}}, "trials": 3, "widen": 0}
     values = search_values(Path("nowhere"), **search)
-    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": 0.0}}
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": weight}}
     now, former = (plan_search(values, former=former) for former in (False, True))
     assert now != former
     for name, plan in (("now", now), ("former", former)):
@@ -204,4 +221,6 @@ def test_a_study_goes_on_with_the_keys_that_its_trials_have(tmp_path: Path) -> N
         end(opened, first, 0.5)
         second = claimed(Journal(tmp_path / name, plan_study(values, tmp_path / name)))
         assert second.parameters.keys() == first.parameters.keys()
+        if BLOCK in own:
+            assert type(second.parameters[BLOCK]) is (int if name == "now" else float)
         second.release()

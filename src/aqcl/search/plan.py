@@ -88,8 +88,8 @@ def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPla
     Args:
         values: the experiment and its table.
         former: go by the rules of older studies: a weight in a method's own space does not switch
-            on what the shared space has of its regularizer, and `w1` and `w2` are searched
-            whatever form alpha has.
+            on what the shared space has of its regularizer, `w1` and `w2` are searched whatever
+            form alpha has, and only what has a value is known to be a whole number.
 
     Raises:
         ConfigError: all problems, one line each.
@@ -195,7 +195,8 @@ def _with_spaces(
             keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
             space = space.without(idle_keys(method.experiment, keys))
         problem_count = len(problems)
-        complete = _checked(replace(method, space=own.on_top_of(space)), where, problems)
+        whole = replace(method, space=own.on_top_of(space))
+        complete = _checked(whole, where, problems, former=former)
         if len(problems) == problem_count:
             made.append(complete)
     return tuple(made)
@@ -238,7 +239,7 @@ def idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
     return {f"{prefix}.{key}" for prefix in idle for key in ("w1", "w2")}
 
 
-def _checked(method: Method, where: str, problems: list[str]) -> Method:
+def _checked(method: Method, where: str, problems: list[str], *, former: bool) -> Method:
     """The method with its fixed values set, once every end of its space has been tried."""
     experiment, found = method.experiment, len(problems)
     for key, value in method.space.fixed.items():
@@ -248,7 +249,7 @@ def _checked(method: Method, where: str, problems: list[str]) -> Method:
             problems.append(_indented(f"{where}.space.{key}", error))
     searched = dict(method.space.searched)
     for key, dimension in searched.items():
-        if isinstance(dimension, Range) and _is_whole(experiment, key, dimension):
+        if isinstance(dimension, Range) and _is_whole(experiment, key, dimension, former=former):
             whole = all(float(v).is_integer() for v in (dimension.low, dimension.high))
             if not whole or not float(dimension.step or 1).is_integer():
                 problems.append(f"{where}.space.{key}: expected whole numbers")
@@ -268,10 +269,10 @@ def _checked(method: Method, where: str, problems: list[str]) -> Method:
     return Method(method.name, experiment, Space(searched, dict(method.space.fixed)))
 
 
-def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
+def _is_whole(experiment: Experiment, key: str, dimension: Range, *, former: bool) -> bool:
     """Whether a key takes whole numbers: its value now is one, or it takes no fraction."""
     value = dict(flatten(as_values(experiment))).get(key)
-    if value is not None:
+    if value is not None or former:
         return type(value) is int
     low, width = dimension.low, dimension.high - dimension.low
     between = low + (dimension.step or min(0.5, width / 2))

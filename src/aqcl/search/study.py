@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
@@ -281,29 +282,29 @@ class Journal:
 
 
 def plan_study(values: Mapping[str, Any], folder: Path) -> SearchPlan:
-    """The plan of a study that begins, or that goes on with the keys that its trials have.
+    """The plan of a study that begins, or that goes on with the space that its trials are from.
 
     Raises:
         ConfigError: all problems, one line each.
     """
-    plan, begun = plan_search(values), _begun_keys(folder)
-    spaces = {method.name: method.space.searched.keys() for method in plan.methods}
-    same = all(begun.get(name, keys) == keys for name, keys in spaces.items())
+    plan, begun = plan_search(values), _begun_spaces(folder)
+    spaces = {method.name: distributions(method.space) for method in plan.methods}
+    same = all(begun.get(name, space) == space for name, space in spaces.items())
     return plan if same else plan_search(values, former=True)
 
 
-def _begun_keys(folder: Path) -> dict[str, set[str]]:
-    """The searched keys of each method that has trials."""
+def _begun_spaces(folder: Path) -> dict[str, dict[str, BaseDistribution]]:
+    """What the first trial of each method was drawn from, where there is one."""
     if not (folder / JOURNAL).exists():
         return {}
     storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    keys = {}
+    spaces = {}
     for study in storage.get_all_studies():
         method, _, number = study.study_name.rpartition("/")
         for trial in storage.get_all_trials(study._study_id, deepcopy=False)[:1]:
             if number == "0":
-                keys[method] = set(trial.params)
-    return keys
+                spaces[method] = trial.distributions
+    return spaces
 
 
 def _name(slot: int, repeat: int) -> str:
