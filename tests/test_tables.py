@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison, compare_runs
@@ -17,6 +18,7 @@ from aqcl.experiment import resolve
 from aqcl.runs import Run
 from aqcl.storage import Manifest
 from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
+from aqcl.wording import NOT_AFTER_HOLM
 from tests.run_directories import scored_run, small_dataset
 
 YARDSTICKS = ("popularity", "item-CF + popularity", "attribute overlap + popularity")
@@ -142,6 +144,15 @@ def test_near_chance_the_difference_of_auc_stands_for_the_ratio() -> None:
     assert "212" not in text
     assert "AUC +x: difference of AUC, where the base is too near 0.5 for a ratio." in text
     assert "AUC +x" not in shown(comparison_table(full_comparison()))
+
+
+def test_only_a_difference_that_survives_holm_has_a_colour() -> None:
+    found = {"a": ("better", 0.01), "b": ("better", 0.2), "c": ("worse", 0.2), "d": ("worse", 0.01)}
+    rows = [row(n, ALL, verdict=verdict, holm=holm) for n, (verdict, holm) in found.items()]
+    made = comparison_table(comparison(row("DIN", ALL, verdict="base"), *rows))
+    (table,) = (part for part in made.renderables if isinstance(part, Table))
+    assert [line.style for line in table.rows] == ["", "green", "", "", "red"]
+    assert NOT_AFTER_HOLM in " ".join(shown(made).split())
 
 
 def test_what_is_not_defined_is_a_dash() -> None:

@@ -24,6 +24,7 @@ from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten
+from aqcl.wording import NOT_AFTER_HOLM
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -44,7 +45,7 @@ def comparison_table(result: RunComparison) -> Group:
         table.add_column(headings[2], width=widths[2])
         table.add_column(headings[3])
         for k in numbers:
-            style = {"better": "green", "worse": "red"}.get(comparison.rows[k].verdict, "")
+            style = {"better": "green", "worse": "red"}.get(comparison.rows[k].finding, "")
             table.add_row(*map(Text, lines[k]), style=style)
         parts.append(table)
     return Group(*parts, Text(), *_told_apart(result), *map(Text, _reading(result)))
@@ -122,10 +123,7 @@ def _reading(result: RunComparison) -> list[str]:
         "same rows."
     )
     if any(row.finding != row.verdict for row in comparison.rows):
-        lines.append(
-            "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty "
-            "would be by chance; corrected for that, p is above 0.05."
-        )
+        lines.append(NOT_AFTER_HOLM)
     if any(row.group in ITEM_GROUPS for row in comparison.rows):
         lines.append(
             "Groups are of the row's own item, by its training clicks: clicks on such items are "

@@ -13,12 +13,13 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
 from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.page import Cell
-from aqcl.report.run_report import _result_row, report_runs
+from aqcl.report.run_report import _result_row, _results, report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
 from aqcl.search.work import run_search
 from aqcl.train import train
+from aqcl.wording import NOT_AFTER_HOLM
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
 from tests.searches import DIN_AND_AQCL, short_search
@@ -95,6 +96,25 @@ def test_an_improvement_on_chance_is_told_as_a_difference(runs: list[Path]) -> N
     cell = _result_row(near, None, 0.1)[4]
     assert isinstance(cell, Cell)
     assert cell.text == "AUC +0.050 [+0.010, +0.090]"
+
+
+def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(runs: list[Path]) -> None:
+    result = compare_runs(runs, replicates=50)
+    found = {name: [open_run(path) for path in paths] for name, paths in result.runs.items()}
+
+    def results(holm: float) -> str:
+        rows = tuple(
+            row if row.holm is None else replace(row, verdict="better", holm=holm)
+            for row in result.comparison.rows
+        )
+        return _results(replace(result, comparison=replace(result.comparison, rows=rows)), found)
+
+    assert 'class="bar better"' in results(0.01)
+    assert '<td class="better">better</td>' in results(0.01)
+    assert NOT_AFTER_HOLM not in results(0.01)
+    assert 'class="bar better"' not in results(0.2)
+    assert "<td>better, not after Holm</td>" in results(0.2)
+    assert NOT_AFTER_HOLM in results(0.2)
 
 
 def test_a_report_is_small_and_the_same_each_time(runs: list[Path]) -> None:

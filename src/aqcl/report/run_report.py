@@ -30,6 +30,7 @@ from aqcl.report.page import (
 from aqcl.runs import Run, open_run
 from aqcl.search.summary import alpha_pictures
 from aqcl.splits import SplitName
+from aqcl.wording import NOT_AFTER_HOLM
 from aqcl.yardsticks import yardstick_predictions
 
 CODEBOOK = (
@@ -201,6 +202,8 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
             "Verdict",
         ]
         parts.append(table(headings, cells, caption))
+    if any(row.finding != row.verdict for row in comparison.rows):
+        parts.append(paragraph(NOT_AFTER_HOLM))
     return "".join(parts)
 
 
@@ -218,7 +221,7 @@ def _reach(rows: Sequence[ComparisonRow], trained: Container[str]) -> float:
 def _result_row(
     row: ComparisonRow, evaluations: Sequence[Evaluation] | None, reach: float
 ) -> list[Cell | str]:
-    style = row.verdict if row.verdict in ("better", "worse") else ""
+    style = row.finding if row.finding in ("better", "worse") else ""
     name = row.configuration if evaluations else f"{row.configuration} *"
     bar = Cell("", "")
     if row.verdict != "base":

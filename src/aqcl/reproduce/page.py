@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from aqcl.comparison import finding as comparison_finding
 from aqcl.evaluate import ALL
 from aqcl.report.page import (
     Cell,
@@ -23,7 +24,6 @@ from aqcl.reproduce.markdown import (
     counts_beside,
     finding,
     finished_comparisons,
-    holds,
     not_run_lines,
     open_claims,
     restated,
@@ -31,6 +31,7 @@ from aqcl.reproduce.markdown import (
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.states import FINISHED, NOT_RUN, missing_cells
+from aqcl.wording import NOT_AFTER_HOLM
 
 STYLES = {"yes": "better", "no, the opposite": "worse"}
 
@@ -52,13 +53,14 @@ def holds_outcomes(folder: Path) -> bool:
 
 def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
     """The page, from outcomes as `gather` made them."""
-    sections = [Section("Claims of the paper", "claims", _claims(outcomes))]
+    sections = [Section("Claims of the paper", "claims", _explained(_claims(outcomes)))]
     warnings = []
     if any(outcome["quick"] for outcome in outcomes):
         warnings.append("A quick look at small data: nothing may be concluded from it.")
     for outcome in outcomes:
         drawn = figures_of(outcome)
-        sections.append(Section(outcome["title"], outcome["name"], _body(outcome, drawn)))
+        body = _explained(_body(outcome, drawn))
+        sections.append(Section(outcome["title"], outcome["name"], body))
         for facts in outcome["datasets"].values():
             if facts["note"]:
                 warnings.append(f"{facts['title']}: {facts['note']}.")
@@ -66,6 +68,11 @@ def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
     return render_page(
         "The paper's tables and figures", subtitle, sections, dict.fromkeys(warnings)
     )
+
+
+def _explained(body: str) -> str:
+    """A section, and what it means that something is said to be "not after Holm" there."""
+    return body + paragraph(NOT_AFTER_HOLM) if "not after Holm" in body else body
 
 
 def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
@@ -82,7 +89,7 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
                         Cell(title),
                         Cell(comparison["title"]),
                         *_bar_and_relative(claim),
-                        Cell(finding(claim), style=STYLES.get(claim["verdict"], "")),
+                        Cell(finding(claim), style=STYLES.get(finding(claim), "")),
                     ]
                 )
     headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
@@ -93,7 +100,7 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bar_and_relative(claim: Mapping[str, Any]) -> list[Cell]:
-    style = STYLES.get(claim["verdict"], "")
+    style = STYLES.get(finding(claim), "")
     ends = (claim["difference"], claim["difference_low"], claim["difference_high"])
     ours = claim["rela_impr"]
     shown = Cell("", "") if ours is None else Cell(f"{ours:+.2f}", ours)
@@ -146,7 +153,8 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             if state != FINISHED:
                 break
             row = next(r for r in found if (r["configuration"], r["group"]) == (label, group))
-            style = row["verdict"] if row["verdict"] in ("better", "worse") else ""
+            shown = comparison_finding(row["verdict"], row["holm"])
+            style = shown if shown in ("better", "worse") else ""
             paper = comparison["paper"].get(label, [])[k : k + 1]
             rows.append(
                 [
@@ -157,10 +165,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     number(paper[0] if paper else None),
                     _bar(row, style),
                     number(row["rela_impr"] if row["verdict"] != "base" else None, 2),
-                    Cell(
-                        row["verdict"] + ("" if holds(row) or not style else ", not after Holm"),
-                        style=style,
-                    ),
+                    Cell(shown, style=style),
                 ]
             )
     missing = [f"{label}: {state}" for label, state in missing_cells(comparison).items()]
