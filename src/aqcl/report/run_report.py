@@ -14,6 +14,7 @@ from aqcl.config import as_values, to_toml
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity
 from aqcl.experiment import method_settings
+from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
@@ -28,20 +29,9 @@ from aqcl.report.page import (
     text,
 )
 from aqcl.runs import Run, open_run
-from aqcl.search.summary import alpha_pictures
 from aqcl.splits import SplitName
 from aqcl.wording import NOT_AFTER_HOLM
 from aqcl.yardsticks import yardstick_predictions
-
-CODEBOOK = (
-    "nearest_perplexity",
-    "perplexity",
-    "dead_codewords",
-    "view_similarity",
-    "interest_similarity",
-    "uniformity",
-)
-"""What AQCL logs of its codebook and latents."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def report_runs(
         Section("By number of clicks", "clicks", _by_activity(result, runs, figures)),
         Section("Training", "training", _training(runs, figures)),
         Section("Calibration", "calibration", _calibration(runs, split, figures)),
-        Section("Alpha and codebook", "alpha", _alpha(result, runs, figures)),
+        Section("Alpha and codebook", "alpha", alpha_body(result.dataset, runs, figures)),
         Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
         Section("Settings", "settings", _settings(runs)),
     ]
@@ -312,48 +302,6 @@ def _calibration(
         "drawing, not to a live feed."
     )
     return figure(drawn, "calibration", caption, "Predicted against observed share of clicks")
-
-
-def _alpha(
-    result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
-) -> str:
-    parts, rows = [], []
-    for k, (name, found) in enumerate(runs.items()):
-        for n, (owner, drawn) in enumerate(
-            alpha_pictures(found[0].experiment, result.dataset).items()
-        ):
-            key = f"alpha-{k}" if n == 0 else f"alpha-{k}-{n}"
-            figures[key] = drawn
-            caption = f"{name}: alpha of {owner} over the activity of the training users"
-            parts.append(figure(drawn, key, caption, caption))
-        for run in found:
-            line = run.log()[-1]
-            owners = {k.rpartition("/")[0] for k in line if k.endswith("/perplexity")}
-            rows += [
-                [Cell(name), Cell(str(run.experiment.seed), run.experiment.seed)]
-                + [number(line.get(f"{owner}/{key}"), 2) for key in CODEBOOK]
-                for owner in sorted(owners)
-            ]
-    if rows:
-        headings = [
-            "Method",
-            "#Seed",
-            "#Perplexity, nearest",
-            "#Perplexity, balanced",
-            "#Dead codewords",
-            "#Similarity of views",
-            "#Similarity to interests",
-            "#Uniformity",
-        ]
-        caption = (
-            "Health of the codebook at the last evaluation. Perplexity of the nearest: over how "
-            "many codewords the samples of a training batch lie evenly, each at its nearest; few "
-            "of all say that the codebook has collapsed, and more than rows in a batch it cannot "
-            "be. Balanced perplexity and dead codewords are of the assignment that spreads samples "
-            "over all codewords by construction: they tell nothing of a collapse"
-        )
-        parts.append(table(headings, rows, caption))
-    return "".join(parts)
 
 
 def _settings(runs: Mapping[str, Sequence[Run]]) -> str:

@@ -11,12 +11,12 @@ from aqcl.dataset import open_dataset
 from aqcl.errors import AqclError
 from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
+from aqcl.report.alpha_section import drawn_alpha
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
 from aqcl.report.run_report import Report
 from aqcl.search.alpha_figures import alpha_search_figures
 from aqcl.search.files import STUDY
 from aqcl.search.plan import plan_search
-from aqcl.search.summary import alpha_pictures
 from aqcl.search.work import read_study
 
 
@@ -107,11 +107,7 @@ def _alphas(path: Path, summary: Mapping[str, Any], figures: dict[str, Figure]) 
         if not method["best"]:
             continue
         winner = resolve(read_toml(path / method["best"]["experiment"]))
-        for n, (owner, drawn) in enumerate(alpha_pictures(winner, dataset).items()):
-            key = f"alpha-{k}" if n == 0 else f"alpha-{k}-{n}"
-            figures[key] = drawn
-            caption = f"{name}: alpha of {owner} over the activity of the training users"
-            parts.append(figure(drawn, key, caption, caption))
+        parts.append(drawn_alpha(name, f"alpha-{k}", winner, dataset, figures))
     return "".join(parts)
 
 

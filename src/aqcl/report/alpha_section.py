@@ -1,0 +1,110 @@
+"""Alpha and the health of codebooks, as parts of a report."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from aqcl.dataset import Dataset
+from aqcl.experiment import Experiment
+from aqcl.report.page import Cell, figure, number, table
+from aqcl.runs import Run
+from aqcl.search.alpha_search import with_options
+from aqcl.search.plan import alpha_names
+from aqcl.search.summary import alpha_pictures, shapes_of
+
+CODEBOOK = (
+    "nearest_perplexity",
+    "perplexity",
+    "dead_codewords",
+    "view_similarity",
+    "interest_similarity",
+    "uniformity",
+)
+"""What AQCL logs of its codebook and latents."""
+
+
+def alpha_body(
+    dataset: Dataset, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
+) -> str:
+    """Alpha of each method that has one, of each seed where it was learned, and the codebooks.
+
+    Args:
+        dataset: of the runs.
+        runs: by method.
+        figures: the pictures are added.
+    """
+    parts = []
+    for k, (name, found) in enumerate(runs.items()):
+        if "alpha" not in found[0].manifest.content:
+            parts.append(drawn_alpha(name, f"alpha-{k}", found[0].experiment, dataset, figures))
+            continue
+        for run in found:
+            seed = run.experiment.seed
+            title, key = f"{name}, seed {seed}, as learned", f"alpha-{k}-seed-{seed}"
+            parts.append(drawn_alpha(title, key, _with_learned_alpha(run), dataset, figures))
+    return "".join(parts) + _codebooks(runs)
+
+
+def drawn_alpha(
+    title: str, key: str, experiment: Experiment, dataset: Dataset, figures: dict[str, Figure]
+) -> str:
+    """Alpha of each regularizer that has one, over the activity of the training users.
+
+    Args:
+        title: whose alpha it is.
+        key: of the figure; those of further regularizers have a number behind it.
+        experiment: whose options say what alpha is.
+        dataset: of the users.
+        figures: the pictures are added.
+    """
+    parts, shapes = [], shapes_of(experiment)
+    for n, (owner, drawn) in enumerate(alpha_pictures(experiment, dataset).items()):
+        name = key if n == 0 else f"{key}-{n}"
+        figures[name] = drawn
+        values = ", ".join(f"{k} = {value:.3g}" for k, value in shapes[owner].named().items())
+        caption = f"{title}: alpha of {owner} over the activity of the training users; {values}"
+        parts.append(figure(drawn, name, caption, caption))
+    return "".join(parts)
+
+
+def _with_learned_alpha(run: Run) -> Experiment:
+    """The experiment of a run with the alpha of its weights in place of the one it began with."""
+    regularizers = run.experiment.regularizer
+    owner = next(
+        k for k in alpha_names(run.experiment) if regularizers[k]["learn_alpha"]["enabled"]
+    )
+    return with_options(run.experiment, owner, **run.manifest.content["alpha"])
+
+
+def _codebooks(runs: Mapping[str, Sequence[Run]]) -> str:
+    """The health of each codebook at the last evaluation; nothing where there is none."""
+    rows: list[list[Cell]] = []
+    for name, found in runs.items():
+        for run in found:
+            line = run.log()[-1]
+            owners = {k.rpartition("/")[0] for k in line if k.endswith("/perplexity")}
+            rows += [
+                [Cell(name), Cell(str(run.experiment.seed), run.experiment.seed)]
+                + [number(line.get(f"{owner}/{key}"), 2) for key in CODEBOOK]
+                for owner in sorted(owners)
+            ]
+    if not rows:
+        return ""
+    headings = [
+        "Method",
+        "#Seed",
+        "#Perplexity, nearest",
+        "#Perplexity, balanced",
+        "#Dead codewords",
+        "#Similarity of views",
+        "#Similarity to interests",
+        "#Uniformity",
+    ]
+    caption = (
+        "Health of the codebook at the last evaluation. Perplexity of the nearest: over how "
+        "many codewords the samples of a training batch lie evenly, each at its nearest; few "
+        "of all say that the codebook has collapsed, and more than rows in a batch it cannot "
+        "be. Balanced perplexity and dead codewords are of the assignment that spreads samples "
+        "over all codewords by construction: they tell nothing of a collapse"
+    )
+    return table(headings, rows, caption)
