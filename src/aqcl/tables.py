@@ -24,7 +24,7 @@ from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten
-from aqcl.wording import NOT_AFTER_HOLM
+from aqcl.wording import NOT_AFTER_HOLM, resampled
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -117,10 +117,9 @@ def _reading(result: RunComparison) -> list[str]:
     lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")
     if any(_improvement(row).startswith("AUC") for row in comparison.rows):
         lines.append("AUC +x: difference of AUC, where the base is too near 0.5 for a ratio.")
-    resampled = "users and seeds" if any(row.seeds > 1 for row in comparison.rows) else "users"
     lines.append(
-        f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled}, paired on the "
-        "same rows."
+        f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled(comparison)}, "
+        "paired on the same rows."
     )
     if any(row.finding != row.verdict for row in comparison.rows):
         lines.append(NOT_AFTER_HOLM)

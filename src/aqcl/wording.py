@@ -2,8 +2,15 @@
 
 from typing import Final
 
+from aqcl.comparison import Comparison
+
 NOT_AFTER_HOLM: Final = (
     "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty would "
     "be by chance; corrected for that, p is above 0.05."
 )
 """What a finding means that ends so."""
+
+
+def resampled(comparison: Comparison) -> str:
+    """What the intervals of a comparison are over; a single seed has no part in them."""
+    return "users and seeds" if any(row.seeds > 1 for row in comparison.rows) else "users"

@@ -131,6 +131,17 @@ def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> No
     assert "Too few users to tell anything in the group highly-active" in text
 
 
+def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path]) -> None:
+    alone, several = (
+        Outline(report_runs(found, replicates=50).html).text for found in (runs[:1], runs)
+    )
+    assert "95% intervals of 50 resamples of the users; bars" in alone
+    assert "95% intervals of 200 resamples of the users. Dotted" in alone
+    assert "users and seeds" not in alone
+    assert "95% intervals of 50 resamples of the users and seeds; bars" in several
+    assert "95% intervals of 200 resamples of the users and seeds. Dotted" in several
+
+
 def test_a_report_tells_settings_that_differ_and_fingerprints(runs: list[Path]) -> None:
     text = Outline(report_runs(runs, replicates=50).html).text
     assert "regularizer.aqcl.weight" in text

@@ -30,8 +30,11 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import NOT_AFTER_HOLM
+from aqcl.wording import NOT_AFTER_HOLM, resampled
 from aqcl.yardsticks import yardstick_predictions
+
+CURVE_REPLICATES = 200
+"""Resamples of the users behind each curve over the clicks."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +171,9 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     parts = [
         paragraph(
             "Mean over the seeds. Difference and RelaImpr are against "
-            f"{comparison.base}, with 95% intervals of a bootstrap over users"
-            " and seeds; bars reach from "
-            f"{-reach:+.3f} to {reach:+.3f} AUC in all tables. Rows with * were not trained."
-            f"{near_chance}"
+            f"{comparison.base}, with 95% intervals of {comparison.replicates:,} resamples of the "
+            f"{resampled(comparison)}; bars reach from {-reach:+.3f} to {reach:+.3f} AUC in all "
+            f"tables. Rows with * were not trained.{near_chance}"
         )
     ]
     for group in dict.fromkeys(row.group for row in comparison.rows):
@@ -252,7 +254,9 @@ def _by_activity(
 ) -> str:
     predictions = predictions_of(runs, result.split)
     edges = activity_edges(next(iter(predictions.values()))[0])
-    curves = {name: auc_by_activity(found, edges, 200) for name, found in predictions.items()}
+    curves = {
+        name: auc_by_activity(found, edges, CURVE_REPLICATES) for name, found in predictions.items()
+    }
     yardsticks = {
         name: auc_by_activity([found], edges, 2)
         for name, found in yardstick_predictions(result.dataset, result.split).items()
@@ -266,7 +270,8 @@ def _by_activity(
     )
     caption = (
         "AUC of the rows whose user had so many clicks before; mean over the seeds, with 95% "
-        "intervals over users and seeds. Dotted: not trained."
+        f"intervals of {CURVE_REPLICATES} resamples of the {resampled(result.comparison)}. Dotted: "
+        "not trained."
     )
     return figure(drawn, "clicks", caption, alt)
 
