@@ -131,6 +131,11 @@ def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> No
     assert "Too few users to tell anything in the group highly-active" in text
 
 
+def test_a_report_of_one_method_warns_of_groups_that_are_too_small(runs: list[Path]) -> None:
+    text = Outline(report_runs(runs[:1], replicates=50).html).text
+    assert "Too few users to tell anything in the group highly-active" in text
+
+
 def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path]) -> None:
     alone, several = (
         Outline(report_runs(found, replicates=50).html).text for found in (runs[:1], runs)
