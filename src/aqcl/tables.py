@@ -24,7 +24,8 @@ from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten
-from aqcl.wording import NOT_AFTER_HOLM, resampled
+from aqcl.search.trials import objective_name
+from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM, resampled
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -286,7 +287,7 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
     keys = list(method["space"])
     table = _table()
     table.add_column("trial", justify="right")
-    table.add_column("AUC, non-active" if objective == "constrained" else objective)
+    table.add_column(objective_name(objective))
     for key in keys:
         table.add_column(Text(key.rpartition(".")[2]), justify="right")
     winner = (method["best"] or {}).get("number")
@@ -310,7 +311,7 @@ def _setting(value: object) -> str:
 def _findings(method: Mapping[str, Any]) -> list[str]:
     lines = []
     if any(trial["feasible"] is False for trial in method["trials"]):
-        lines.append("* the AUC of highly active users is below that of trial 0")
+        lines.append(INFEASIBLE)
     if method["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
         lines.append(f"Importance: {shares}.")

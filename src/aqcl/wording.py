@@ -9,6 +9,8 @@ NOT_AFTER_HOLM: Final = (
     "be by chance; corrected for that, p is above 0.05."
 )
 """What a finding means that ends so."""
+INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
+"""Why a trial of the objective `constrained` that has this mark cannot win."""
 
 
 def resampled(comparison: Comparison) -> str:

@@ -11,15 +11,17 @@ import pytest
 from aqcl.assessment import compare_runs
 from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
+from aqcl.report import study_report
 from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.page import Cell
 from aqcl.report.run_report import _result_row, _results, report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
+from aqcl.search.files import read_findings
 from aqcl.search.work import run_search
 from aqcl.train import train
-from aqcl.wording import NOT_AFTER_HOLM
+from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
 from tests.searches import DIN_AND_AQCL, short_search
@@ -165,6 +167,30 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
             if trial["value"] is not None:
                 assert f"{trial['value']:.4f}" in text
     assert {"best-so-far", "alpha-1"} <= made.figures.keys()
+
+
+def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, summary = read_findings(study)
+    summary["objective"] = "constrained"
+    _, second, third = summary["methods"]["din+aqcl"]["trials"]
+    second["feasible"] = False
+    third |= {"state": "fail", "value": None, "feasible": None, "error": "the loss is <nan>"}
+    monkeypatch.setattr(study_report, "read_study", lambda path: summary)
+
+    made = report_study(study)
+
+    text = Outline(made.html).text
+    assert "the best validation AUC, non-active" in text
+    assert "constrained" not in text
+    assert made.figures["best-so-far"].axes[0].get_ylabel().endswith("validation AUC, non-active")
+    assert (
+        f'<td class="number" data-value="{second["number"]}">{second["number"]} *</td>' in made.html
+    )
+    assert made.html.count(" *</td>") == 1
+    assert f"{INFEASIBLE}; such a trial cannot win." in text
+    assert "fail: the loss is <nan>" in text
 
 
 def test_reports_are_written_with_their_figures(runs: list[Path], tmp_path: Path) -> None:

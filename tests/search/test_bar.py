@@ -41,7 +41,7 @@ def test_the_best_trials_come_first() -> None:
     assert " 1 0.49000" not in told  # five are enough
     assert "Winner: trial 6; `aqcl train study/din.toml`." in told
     most = text({**summary(), "minimizes": False, "objective": "auc"})
-    assert "trial auc lr flag" in most
+    assert "trial AUC lr flag" in most
     assert "0 0.50000 0.1 True 1 0.49000" in most
 
 

@@ -17,7 +17,9 @@ from aqcl.report.run_report import Report
 from aqcl.search.alpha_figures import alpha_search_figures
 from aqcl.search.files import STUDY
 from aqcl.search.plan import plan_search
+from aqcl.search.trials import objective_name
 from aqcl.search.work import read_study
+from aqcl.wording import INFEASIBLE
 
 
 def report_study(path: Path) -> Report:
@@ -28,7 +30,7 @@ def report_study(path: Path) -> Report:
     """
     summary = read_study(path)
     figures: dict[str, Figure] = {}
-    objective = summary["objective"].replace(":", ", ")
+    objective = objective_name(summary["objective"])
     sections = [
         Section("What was searched", "searched", _searched(summary)),
         Section("Best so far", "best", _best(path, summary, objective, figures)),
@@ -141,11 +143,12 @@ def _trials(summary: Mapping[str, Any]) -> str:
         keys = list(dict.fromkeys(k for trial in method["trials"] for k in trial["parameters"]))
         rows = []
         for trial in method["trials"]:
+            mark = " *" if trial["feasible"] is False else ""
             parameters = [trial["parameters"].get(key) for key in keys]
             rows.append(
                 [
-                    Cell(str(trial["number"]), trial["number"]),
-                    Cell(trial["state"]),
+                    Cell(f"{trial['number']}{mark}", trial["number"]),
+                    Cell(": ".join(filter(None, (trial["state"], trial["error"])))),
                     number(trial["value"]),
                     *(
                         Cell(_shown(p), p if isinstance(p, int | float) else None)
@@ -157,6 +160,8 @@ def _trials(summary: Mapping[str, Any]) -> str:
             )
         headings = ["#Trial", "State", "#Value", *(f"#{key}" for key in keys), "#Rows", "#Seconds"]
         parts.append(f"<h3>{text(name)}</h3>" + table(headings, rows, f"Trials of {name}"))
+        if any(trial["feasible"] is False for trial in method["trials"]):
+            parts.append(paragraph(f"{INFEASIBLE}; such a trial cannot win."))
         if method.get("finalists"):
             parts.append(_finalists(name, method))
     return "".join(parts)

@@ -30,7 +30,7 @@ from aqcl.search.plan import (
 from aqcl.search.space import PENALTY, shown, touched_side
 from aqcl.search.standing import Record, Standing
 from aqcl.search.study import JOURNAL, Journal
-from aqcl.search.trials import clean_up
+from aqcl.search.trials import clean_up, objective_name
 from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
 from aqcl.warm_up import warm_up_notes
 
@@ -296,7 +296,7 @@ def draw_figures(
     """Best values over the trials; of each method its importances and alpha."""
     folder.mkdir(exist_ok=True)
     curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
-    objective = f"validation {summary['objective'].replace(':', ', ')}"
+    objective = f"validation {objective_name(summary['objective'])}"
     save(best_so_far_figure(curves, objective), folder / "best-so-far")
     for method in standing.plan.methods:
         importance = summary["methods"][method.name]["importance"]

@@ -113,6 +113,12 @@ def measures_of(run: Run) -> dict[str, float | None]:
     return measures | {f"auc:{name}": group["auc"] for name, group in groups.items() if name != ALL}
 
 
+def objective_name(objective: str) -> str:
+    """What the value of a trial is, for people."""
+    measure = f"auc:{CONSTRAINED[0]}" if objective == "constrained" else objective
+    return measure.replace("auc", "AUC").replace(":", ", ")
+
+
 def _objective(plan: SearchPlan, measures: Mapping[str, float | None]) -> float:
     name: str = plan.options.objective
     needed = [f"auc:{group}" for group in CONSTRAINED] if name == "constrained" else [name]
