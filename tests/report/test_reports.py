@@ -24,6 +24,7 @@ from aqcl.train import train
 from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
+from tests.run_directories import small_dataset
 from tests.searches import DIN_AND_AQCL, short_search
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
@@ -172,12 +173,12 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
 def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, summary = read_findings(study)
+    manifest, summary = read_findings(study)
     summary["objective"] = "constrained"
     _, second, third = summary["methods"]["din+aqcl"]["trials"]
     second["feasible"] = False
     third |= {"state": "fail", "value": None, "feasible": None, "error": "the loss is <nan>"}
-    monkeypatch.setattr(study_report, "read_study", lambda path: summary)
+    monkeypatch.setattr(study_report, "read_findings", lambda path: (manifest, summary))
 
     made = report_study(study)
 
@@ -191,6 +192,21 @@ def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     assert made.html.count(" *</td>") == 1
     assert f"{INFEASIBLE}; such a trial cannot win." in text
     assert "fail: the loss is <nan>" in text
+
+
+def test_a_study_whose_dataset_was_prepared_anew_has_no_alpha_over_other_users(
+    tmp_path: Path,
+) -> None:
+    data = tiny_dataset(tmp_path)
+    run_search(short_search(data, trials=2, widen=0), tmp_path / "study")
+    assert "alpha-0" in report_study(tmp_path / "study").figures
+
+    shutil.rmtree(data)
+    small_dataset(data)
+
+    made = report_study(tmp_path / "study")
+    assert "alpha-0" not in made.figures
+    assert "another is in its place (its fingerprint differs)" in Outline(made.html).text
 
 
 def test_reports_are_written_with_their_figures(runs: list[Path], tmp_path: Path) -> None:

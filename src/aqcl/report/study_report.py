@@ -15,10 +15,10 @@ from aqcl.report.alpha_section import drawn_alpha
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
 from aqcl.report.run_report import Report
 from aqcl.search.alpha_figures import alpha_search_figures
-from aqcl.search.files import STUDY
+from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import plan_search
 from aqcl.search.trials import objective_name
-from aqcl.search.work import read_study
+from aqcl.storage import Manifest
 from aqcl.wording import INFEASIBLE
 
 
@@ -28,13 +28,13 @@ def report_study(path: Path) -> Report:
     Raises:
         StorageError: it is missing, damaged or not finished.
     """
-    summary = read_study(path)
+    manifest, summary = read_findings(path)
     figures: dict[str, Figure] = {}
     objective = objective_name(summary["objective"])
     sections = [
         Section("What was searched", "searched", _searched(summary)),
         Section("Best so far", "best", _best(path, summary, objective, figures)),
-        Section("Alpha", "alpha", _alphas(path, summary, figures)),
+        Section("Alpha", "alpha", _alphas(path, manifest, summary, figures)),
         Section("Importance", "importance", _importances(summary, figures)),
         Section("Trials", "trials", _trials(summary)),
     ]
@@ -98,12 +98,19 @@ def _best(
     return figure(drawn, "best", caption, caption)
 
 
-def _alphas(path: Path, summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
+def _alphas(
+    path: Path, manifest: Manifest, summary: Mapping[str, Any], figures: dict[str, Figure]
+) -> str:
     """Alpha of each winner that has one, over the activity of the training users."""
     try:
         dataset = open_dataset(Path(summary["dataset"]["path"]), closed=("test",))
     except AqclError as error:
         return paragraph(f"The dataset of the study is not there any more: {error}")
+    if dataset.manifest.fingerprint != manifest.source["dataset"]:
+        return paragraph(
+            "The dataset of the study is not there any more: another is in its place (its "
+            "fingerprint differs), so alpha is not drawn over its users."
+        )
     parts: list[str] = []
     for k, (name, method) in enumerate(summary["methods"].items()):
         if not method["best"]:
