@@ -1,7 +1,7 @@
 """Finished runs scored on a split of their dataset, and compared with each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aqcl.comparison import Comparison, compare
@@ -144,6 +144,10 @@ class RunComparison:
     """Configurations that were not trained."""
     warm_up: tuple[str, ...] = ()
     """What is known of runs whose weights are from before the end of a warm-up."""
+    predictions: Mapping[str, Sequence[Predictions]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Of each configuration, those that were not trained too, what was compared: one a seed."""
 
     def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
         """The configurations that know less than the best yardstick."""
@@ -229,6 +233,7 @@ def compare_runs(
                 label, runs[0].experiment, [run.manifest.content["best_step"] for run in runs]
             )
         ),
+        predictions,
     )
 
 

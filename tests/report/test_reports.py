@@ -4,10 +4,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from aqcl import yardsticks
 from aqcl.assessment import compare_runs
 from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
@@ -118,6 +120,24 @@ def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(runs: lis
     assert 'class="bar better"' not in results(0.2)
     assert "<td>better, not after Holm</td>" in results(0.2)
     assert NOT_AFTER_HOLM in results(0.2)
+
+
+def test_yardsticks_are_computed_once_and_have_one_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = replace(tiny_experiment(data), name="popularity")
+    train(experiment, tmp_path / "run")
+    calls: list[int] = []
+    counted = yardsticks.item_cf
+
+    def counting(*arguments: Any) -> Any:
+        calls.append(1)
+        return counted(*arguments)
+
+    monkeypatch.setattr(yardsticks, "item_cf", counting)
+    figure = report_runs([tmp_path / "run"], replicates=20).figures["auc-by-clicks"]
+    assert len(calls) == 1
+    assert "popularity (not trained)" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_report_is_small_and_the_same_each_time(runs: list[Path]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aqcl.assessment import RunComparison, compare_runs, predictions_of
+from aqcl.assessment import RunComparison, compare_runs
 from aqcl.comparison import ComparisonRow
 from aqcl.config import as_values, to_toml
 from aqcl.dataset import Dataset
@@ -31,7 +31,6 @@ from aqcl.report.page import (
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
 from aqcl.wording import NOT_AFTER_HOLM, resampled
-from aqcl.yardsticks import yardstick_predictions
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -74,7 +73,7 @@ def report_runs(
         Section("Results by activity", "results", _results(result, runs)),
         Section("By number of clicks", "clicks", _by_activity(result, runs, figures)),
         Section("Training", "training", _training(runs, figures)),
-        Section("Calibration", "calibration", _calibration(runs, split, figures)),
+        Section("Calibration", "calibration", _calibration(result, figures)),
         Section("Alpha and codebook", "alpha", alpha_body(result.dataset, runs, figures)),
         Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
         Section("Settings", "settings", _settings(runs)),
@@ -250,15 +249,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _by_activity(
     result: RunComparison, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
 ) -> str:
-    predictions = predictions_of(runs, result.split)
-    edges = activity_edges(next(iter(predictions.values()))[0])
-    curves = {
-        name: auc_by_activity(found, edges, CURVE_REPLICATES) for name, found in predictions.items()
-    }
-    yardsticks = {
-        name: auc_by_activity([found], edges, 2)
-        for name, found in yardstick_predictions(result.dataset, result.split).items()
-    }
+    predictions = result.predictions
+    edges = activity_edges(predictions[result.comparison.base][0])
+    curves = {name: auc_by_activity(predictions[name], edges, CURVE_REPLICATES) for name in runs}
+    # Their intervals are not shown.
+    yardsticks = {name: auc_by_activity(predictions[name], edges, 2) for name in result.yardsticks}
     figures["auc-by-clicks"] = drawn = by_activity_figure(curves, yardsticks)
     ends = {n: (c[0].auc, c[-1].auc) for n, c in curves.items()}
     alt = "; ".join(
@@ -295,10 +290,9 @@ def _training(runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]) -> 
     return "".join(parts)
 
 
-def _calibration(
-    runs: Mapping[str, Sequence[Run]], split: SplitName, figures: dict[str, Figure]
-) -> str:
-    figures["calibration"] = drawn = calibration_figure(predictions_of(runs, split))
+def _calibration(result: RunComparison, figures: dict[str, Figure]) -> str:
+    trained = {name: result.predictions[name] for name in result.runs}
+    figures["calibration"] = drawn = calibration_figure(trained)
     caption = (
         "Ten parts of equally many rows, by prediction; mean over the seeds. On the dotted line "
         "predictions are the share of clicks. Labels with drawn negatives are calibrated to the "
