@@ -25,7 +25,7 @@ from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM, resampled
+from aqcl.wording import INFEASIBLE, below_lines, improvement, legend
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -88,47 +88,13 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
     elif row.seeds > 1:
         name += f" ({row.seeds} seeds)"
     auc = _number(row.auc) + (f" ± {row.auc_sd:.4f}" if row.auc_sd is not None else "")
-    return name, auc, _improvement(row), row.finding
-
-
-def _improvement(row: ComparisonRow) -> str:
-    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
-    if row.verdict == "base":
-        return "-"
-    if row.rela_impr is not None and row.rela_impr_low is not None:
-        interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
-        return f"{row.rela_impr:+.2f}% {interval}"
-    if row.difference is not None and row.difference_low is not None:
-        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
-        return f"AUC {row.difference:+.3f} {interval}"
-    return "-"
+    return name, auc, improvement(row) or "-", row.finding
 
 
 def _reading(result: RunComparison) -> list[str]:
     """What stands below a comparison: where models lose to counting, and what the columns are."""
-    comparison = result.comparison
-    lines = [
-        f"{below.configuration} is below {below.yardstick} (not trained): AUC {below.auc:.4f} "
-        f"against {below.yardstick_auc:.4f}, all users."
-        for below in result.below_yardsticks()
-    ]
-    lines += [f"Warning: {note}." for note in result.warm_up]
-    if result.yardsticks:
-        lines.append("* not trained: made of counts of training clicks.")
-    lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")
-    if any(_improvement(row).startswith("AUC") for row in comparison.rows):
-        lines.append("AUC +x: difference of AUC, where the base is too near 0.5 for a ratio.")
-    lines.append(
-        f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled(comparison)}, "
-        "paired on the same rows."
-    )
-    if any(row.finding != row.verdict for row in comparison.rows):
-        lines.append(NOT_AFTER_HOLM)
-    if any(row.group in ITEM_GROUPS for row in comparison.rows):
-        lines.append(
-            "Groups are of the row's own item, by its training clicks: clicks on such items are "
-            "ranked against other such items."
-        )
+    lines = [*below_lines(result), *(f"Warning: {note}." for note in result.warm_up)]
+    lines += legend(result)
     lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
     return lines + [f"Note: {note}." for note in result.dataset.notes]
 

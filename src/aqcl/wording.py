@@ -1,8 +1,10 @@
-"""Sentences that terminal tables and pages share."""
+"""Words that terminal tables and pages share."""
 
 from typing import Final
 
-from aqcl.comparison import Comparison
+from aqcl.assessment import RunComparison
+from aqcl.comparison import Comparison, ComparisonRow
+from aqcl.item_groups import ITEM_GROUPS
 
 NOT_AFTER_HOLM: Final = (
     "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty would "
@@ -13,6 +15,49 @@ INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
 """Why a trial of the objective `constrained` that has this mark cannot win."""
 
 
+def improvement(row: ComparisonRow) -> str:
+    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
+    if row.verdict == "base":
+        return ""
+    if row.rela_impr is not None and row.rela_impr_low is not None:
+        interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
+        return f"{row.rela_impr:+.2f}% {interval}"
+    if row.difference is not None and row.difference_low is not None:
+        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
+        return f"AUC {row.difference:+.3f} {interval}"
+    return ""
+
+
 def resampled(comparison: Comparison) -> str:
     """What the intervals of a comparison are over; a single seed has no part in them."""
     return "users and seeds" if any(row.seeds > 1 for row in comparison.rows) else "users"
+
+
+def legend(result: RunComparison) -> list[str]:
+    """What the columns and marks of a comparison mean, as far as they occur in it."""
+    comparison = result.comparison
+    lines = ["* not trained: made of counts of training clicks."] if result.yardsticks else []
+    lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")
+    if any(improvement(row).startswith("AUC") for row in comparison.rows):
+        lines.append("AUC +x: difference of AUC, where the base is too near 0.5 for a ratio.")
+    lines.append(
+        f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled(comparison)}, "
+        "paired on the same rows."
+    )
+    if any(row.finding != row.verdict for row in comparison.rows):
+        lines.append(NOT_AFTER_HOLM)
+    if any(row.group in ITEM_GROUPS for row in comparison.rows):
+        lines.append(
+            "Groups are of the row's own item, by its training clicks: clicks on such items are "
+            "ranked against other such items."
+        )
+    return lines
+
+
+def below_lines(result: RunComparison) -> list[str]:
+    """The methods that know less than counting tells."""
+    return [
+        f"{below.configuration} is below {below.yardstick} (not trained): AUC {below.auc:.4f} "
+        f"against {below.yardstick_auc:.4f}, all users."
+        for below in result.below_yardsticks()
+    ]

@@ -23,7 +23,7 @@ from aqcl.runs import open_run
 from aqcl.search.files import read_findings
 from aqcl.search.work import run_search
 from aqcl.train import train
-from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM
+from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM, below_lines, improvement, legend
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
 from tests.run_directories import small_dataset
@@ -103,6 +103,15 @@ def test_an_improvement_on_chance_is_told_as_a_difference(runs: list[Path]) -> N
     assert cell.text == "AUC +0.050 [+0.010, +0.090]"
 
 
+def test_a_page_and_a_terminal_say_the_same_of_a_comparison(runs: list[Path]) -> None:
+    page = Outline(report_runs(runs, replicates=50).html).text
+    result = compare_runs(runs, replicates=50)
+    assert result.below_yardsticks()
+    for line in (*legend(result), *below_lines(result)):
+        assert line in page
+    assert all(improvement(row) in page for row in result.comparison.rows)
+
+
 def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(runs: list[Path]) -> None:
     result = compare_runs(runs, replicates=50)
     found = {name: [open_run(path) for path in paths] for name, paths in result.runs.items()}
@@ -163,10 +172,10 @@ def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path]) -> Non
     alone, several = (
         Outline(report_runs(found, replicates=50).html).text for found in (runs[:1], runs)
     )
-    assert "95% intervals of 50 resamples of the users; bars" in alone
+    assert "Interval: 95% of 50 resamples of the users, paired on the same rows." in alone
     assert "95% intervals of 200 resamples of the users. Dotted" in alone
     assert "users and seeds" not in alone
-    assert "95% intervals of 50 resamples of the users and seeds; bars" in several
+    assert "Interval: 95% of 50 resamples of the users and seeds, paired on the same" in several
     assert "95% intervals of 200 resamples of the users and seeds. Dotted" in several
 
 

@@ -30,7 +30,7 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import NOT_AFTER_HOLM, resampled
+from aqcl.wording import below_lines, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -90,11 +90,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     if result.dataset.simulated:
         lines.append("The data is simulated: it says nothing about real users.")
     lines += [f"{note}." for note in result.warm_up]
-    for below in result.below_yardsticks():
-        lines.append(
-            f"{below.configuration} (AUC {below.auc:.4f}) is below {below.yardstick}, which is not "
-            f"trained ({below.yardstick_auc:.4f}): it has learned less than counting tells."
-        )
+    lines += below_lines(result)
     seeds = {name: len(found) for name, found in runs.items()}
     if min(seeds.values()) < 3:
         few = ", ".join(f"{name}: {count}" for name, count in seeds.items())
@@ -162,17 +158,11 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
         name: [Evaluation.from_json(run.metrics()[result.split]) for run in found]
         for name, found in runs.items()
     }
-    near_chance = ""
-    if any(_improvement(row).text.startswith("AUC") for row in comparison.rows):
-        near_chance = " AUC +x: difference of AUC, where the base is too near 0.5 for a ratio."
-    parts = [
-        paragraph(
-            "Mean over the seeds. Difference and RelaImpr are against "
-            f"{comparison.base}, with 95% intervals of {comparison.replicates:,} resamples of the "
-            f"{resampled(comparison)}; bars reach from {-reach:+.3f} to {reach:+.3f} AUC in all "
-            f"tables. Rows with * were not trained.{near_chance}"
-        )
-    ]
+    facts = (
+        f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
+        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables."
+    )
+    parts = [paragraph(" ".join([facts, *legend(result)]))]
     for group in dict.fromkeys(row.group for row in comparison.rows):
         rows = [row for row in comparison.rows if row.group == group]
         title = "All users" if group == ALL else f"{group} users"
@@ -185,14 +175,12 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
             "#AUC",
             "#± sd",
             "Difference",
-            "#RelaImpr %",
+            "#RelaImpr",
             "#GAUC",
             "#Logloss",
             "Verdict",
         ]
         parts.append(table(headings, cells, caption))
-    if any(row.finding != row.verdict for row in comparison.rows):
-        parts.append(paragraph(NOT_AFTER_HOLM))
     return "".join(parts)
 
 
@@ -216,29 +204,18 @@ def _result_row(
     if row.verdict != "base":
         bar = interval_bar(row.difference, row.difference_low, row.difference_high, reach, style)
     found = [e[row.group] for e in evaluations or ()]
+    shown = improvement(row)
     return [
         Cell(name),
         number(row.auc),
         number(row.auc_sd),
         bar,
-        _improvement(row),
+        # By the difference, so that rows sort alike in percent and in AUC.
+        Cell(shown, row.difference if shown else ""),
         number(_mean([group.gauc for group in found])),
         number(_mean([group.logloss for group in found])),
         Cell(row.finding, style=style),
     ]
-
-
-def _improvement(row: ComparisonRow) -> Cell:
-    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
-    if row.verdict == "base":
-        return Cell("", "")
-    if row.rela_impr is not None and row.rela_impr_low is not None:
-        interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
-        return Cell(f"{row.rela_impr:+.2f} {interval}", row.rela_impr)
-    if row.difference is not None and row.difference_low is not None:
-        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
-        return Cell(f"AUC {row.difference:+.3f} {interval}", row.difference)
-    return Cell("", "")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
