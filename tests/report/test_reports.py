@@ -220,7 +220,7 @@ def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     )
     assert made.html.count(" *</td>") == 1
     assert f"{INFEASIBLE}; such a trial cannot win." in text
-    assert "fail: the loss is <nan>" in text
+    assert f"Why trial {third['number']} failed: the loss is <nan>" in text
 
 
 def test_a_study_whose_dataset_was_prepared_anew_has_no_alpha_over_other_users(

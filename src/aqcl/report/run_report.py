@@ -162,7 +162,8 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
         f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
         f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables."
     )
-    parts = [paragraph(" ".join([facts, *legend(result)]))]
+    meanings = "".join(f"<li>{text(line)}</li>" for line in legend(result))
+    parts = [paragraph(facts), f"<ul>{meanings}</ul>"]
     for group in dict.fromkeys(row.group for row in comparison.rows):
         rows = [row for row in comparison.rows if row.group == group]
         title = "All users" if group == ALL else f"{group} users"

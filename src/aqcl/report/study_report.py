@@ -155,7 +155,7 @@ def _trials(summary: Mapping[str, Any]) -> str:
             rows.append(
                 [
                     Cell(f"{trial['number']}{mark}", trial["number"]),
-                    Cell(": ".join(filter(None, (trial["state"], trial["error"])))),
+                    Cell(trial["state"]),
                     number(trial["value"]),
                     *(
                         Cell(_shown(p), p if isinstance(p, int | float) else None)
@@ -169,6 +169,9 @@ def _trials(summary: Mapping[str, Any]) -> str:
         parts.append(f"<h3>{text(name)}</h3>" + table(headings, rows, f"Trials of {name}"))
         if any(trial["feasible"] is False for trial in method["trials"]):
             parts.append(paragraph(f"{INFEASIBLE}; such a trial cannot win."))
+        for error in dict.fromkeys(t["error"] for t in method["trials"] if t["error"]):
+            failed = [str(t["number"]) for t in method["trials"] if t["error"] == error]
+            parts.append(paragraph(f"Why trial {', '.join(failed)} failed: {error}"))
         if method.get("finalists"):
             parts.append(_finalists(name, method))
     return "".join(parts)

@@ -59,8 +59,7 @@ def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
         warnings.append("A quick look at small data: nothing may be concluded from it.")
     for outcome in outcomes:
         drawn = figures_of(outcome)
-        body = _explained(_body(outcome, drawn))
-        sections.append(Section(outcome["title"], outcome["name"], body))
+        sections.append(Section(outcome["title"], outcome["name"], _body(outcome, drawn)))
         for facts in outcome["datasets"].values():
             if facts["note"]:
                 warnings.append(f"{facts['title']}: {facts['note']}.")
@@ -71,7 +70,7 @@ def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _explained(body: str) -> str:
-    """A section, and what it means that something is said to be "not after Holm" there."""
+    """Tables, and what it means that something is said to be "not after Holm" there."""
     return body + paragraph(NOT_AFTER_HOLM) if "not after Holm" in body else body
 
 
@@ -129,6 +128,7 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
         if name in drawn:
             caption = "AUC with 95% intervals; the line is the base"
             parts.append(figure(drawn[name], name, caption, caption))
+    parts = [_explained("".join(parts))]
     not_run = "".join(f"<li>{text(line)}</li>" for line in not_run_lines(outcome))
     parts += [f"<h3>Not run</h3><ul>{not_run}</ul>"] if not_run else []
     missing = [f for f in outcome["datasets"].values() if "missing" in f]
