@@ -114,8 +114,6 @@ def test_a_weight_in_a_methods_own_space_switches_the_shared_options_on() -> Non
     assert list(din.space.searched) == [L2]
     assert list(aqcl.space.searched) == [L2, "regularizer.aqcl.w1", "regularizer.aqcl.weight"]
     assert aqcl.experiment.regularizer["aqcl"]["top_k"] == 1
-    din, aqcl = plan_search(values, former=True).methods
-    assert list(aqcl.space.searched) == [L2, "regularizer.aqcl.weight"]
 
 
 def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:

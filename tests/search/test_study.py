@@ -1,17 +1,16 @@
 """Who works on which trial, and where a study stands, from its journal alone."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from aqcl.errors import ConfigError, TrainingError
-from aqcl.search.plan import ONLY, plan_search
+from aqcl.search.plan import ONLY
 from aqcl.search.space import Range
 from aqcl.search.standing import Standing
-from aqcl.search.study import JOURNAL, Journal, Task, plan_study
-from tests.searches import DIN_AND_AQCL, claimed, end, journal, search_values
+from aqcl.search.study import JOURNAL, Task
+from tests.searches import DIN_AND_AQCL, claimed, end, journal
 
 L2 = "train.embedding_l2"
 
@@ -186,41 +185,3 @@ def test_runs_of_named_methods_have_a_folder_of_their_own(tmp_path: Path) -> Non
     opened = journal(tmp_path)
     assert opened.folder_of(ONLY, 7) == tmp_path / "trials" / "0007"
     assert opened.folder_of("din", 7) == tmp_path / "trials" / "din" / "0007"
-
-
-W1, BLOCK = "regularizer.aqcl.w1", "regularizer.aqcl.block_size"
-
-
-@pytest.mark.parametrize(
-    ("weight", "own"),
-    [
-        (0.0, {"regularizer.aqcl.weight": {"choices": [0.01, 0.05]}}),
-        (0.1, {BLOCK: {"low": 128, "high": 512}}),
-    ],
-)
-def test_a_study_goes_on_with_the_space_that_its_trials_are_from(
-    tmp_path: Path, weight: float, own: dict[str, Any]
-) -> None:
-    space = {
-        L2: {"low": 1e-3, "high": 0.3, "log": True},
-        W1: {"low": 1, "high": 2, "step": 0.1},
-        "seed": {"low": 0, "high": 7},
-        "backbone.sizes": {"choices": [[4], [8]]},
-    }
-    search = {"space": space, "methods": {"aqcl": {"space": own}}, "trials": 3, "widen": 0}
-    values = search_values(Path("nowhere"), **search)
-    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": weight}}
-    now, former = (plan_search(values, former=former) for former in (False, True))
-    assert now != former
-    for name, plan in (("now", now), ("former", former)):
-        assert plan_study(values, tmp_path / name) == now  # there is none yet
-        opened = Journal(tmp_path / name, plan)
-        assert plan_study(values, tmp_path / name) == now  # nor is there a trial
-        first = claimed(opened)
-        assert plan_study(values, tmp_path / name) == plan
-        end(opened, first, 0.5)
-        second = claimed(Journal(tmp_path / name, plan_study(values, tmp_path / name)))
-        assert second.parameters.keys() == first.parameters.keys()
-        if BLOCK in own:
-            assert type(second.parameters[BLOCK]) is (int if name == "now" else float)
-        second.release()

@@ -19,7 +19,7 @@ from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.work import open_closed, read_study, run_search, start_study
 from aqcl.train import train
-from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, claimed, end, killed_at
+from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
@@ -372,21 +372,3 @@ def test_models_of_a_study_that_has_begun_are_not_tried_again(data: Path, tmp_pa
     start_study(tmp_path / "study", plan_search(values), resume=False)
     found = run_search(values, tmp_path / "study", resume=True)
     assert {t["state"] for t in found["methods"]["best"]["trials"]} == {"complete", "fail"}
-
-
-def test_a_study_of_former_rules_goes_on_as_it_began(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    values = search_values(data, trials=3, widen=0)
-    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "alpha": "groups"}}
-    former = plan_search(values, former=True)
-    start_study(out, former, resume=False)
-    end(Journal(out, former), claimed(Journal(out, former)), 9.0)
-    with pytest.raises(StorageError, match="continue a study with --resume"):
-        run_search(values, out)
-    found = run_search(values, out, resume=True, workers=2)["methods"]["best"]
-    for trial in found["trials"]:
-        assert trial["parameters"].keys() == former.methods[0].space.searched.keys()
-    assert run_search(values, out, resume=True)["methods"]["best"] == found
-    with pytest.raises(ConfigError, match=r"aqcl\.w1 does nothing where alpha is not the curve"):
-        run_search(former.to_values(), tmp_path / "other")
-    assert not (tmp_path / "other").exists()

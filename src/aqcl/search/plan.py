@@ -82,14 +82,8 @@ class SearchPlan:
         return replace(self, methods=tuple(methods))
 
 
-def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPlan:
+def plan_search(values: Mapping[str, Any]) -> SearchPlan:
     """Check an experiment with its table `[search]` and fill in every default.
-
-    Args:
-        values: the experiment and its table.
-        former: go by the rules of older studies: a weight in a method's own space does not switch
-            on what the shared space has of its regularizer, `w1` and `w2` are searched whatever
-            form alpha has, and only what has a value is known to be a whole number.
 
     Raises:
         ConfigError: all problems, one line each.
@@ -120,8 +114,8 @@ def plan_search(values: Mapping[str, Any], *, former: bool = False) -> SearchPla
     if not options.space and not any(m.get("space") for m in options.methods.values()):
         names = [name for method in bare for name in alpha_names(method.experiment)]
         curves = [n for m in bare for n in alpha_names(m.experiment) if has_curve(m.experiment, n)]
-        options = replace(options, space=default_space(names, names if former else curves))
-    methods = _with_spaces(bare, options, problems, former=former)
+        options = replace(options, space=default_space(names, curves))
+    methods = _with_spaces(bare, options, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     return SearchPlan(experiment, options, methods)
@@ -170,7 +164,7 @@ def _bare_methods(
 
 
 def _with_spaces(
-    bare: Iterable[Method], options: SearchOptions, problems: list[str], *, former: bool
+    bare: Iterable[Method], options: SearchOptions, problems: list[str]
 ) -> tuple[Method, ...]:
     made = []
     bare = list(bare)
@@ -189,14 +183,12 @@ def _with_spaces(
         except ConfigError as error:
             problems.append(str(error))
             continue
-        beside = Space({}, {}) if former else own
-        space = _applicable(shared, beside, method.experiment, overridden, known)
-        if not former:
-            keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
-            space = space.without(idle_keys(method.experiment, keys))
+        space = _applicable(shared, own, method.experiment, overridden, known)
+        keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
+        space = space.without(idle_keys(method.experiment, keys))
         problem_count = len(problems)
         whole = replace(method, space=own.on_top_of(space))
-        complete = _checked(whole, where, problems, former=former)
+        complete = _checked(whole, where, problems)
         if len(problems) == problem_count:
             made.append(complete)
     return tuple(made)
@@ -239,7 +231,7 @@ def idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
     return {f"{prefix}.{key}" for prefix in idle for key in ("w1", "w2")}
 
 
-def _checked(method: Method, where: str, problems: list[str], *, former: bool) -> Method:
+def _checked(method: Method, where: str, problems: list[str]) -> Method:
     """The method with its fixed values set, once every end of its space has been tried."""
     experiment, found = method.experiment, len(problems)
     for key, value in method.space.fixed.items():
@@ -249,7 +241,7 @@ def _checked(method: Method, where: str, problems: list[str], *, former: bool) -
             problems.append(_indented(f"{where}.space.{key}", error))
     searched = dict(method.space.searched)
     for key, dimension in searched.items():
-        if isinstance(dimension, Range) and _is_whole(experiment, key, dimension, former=former):
+        if isinstance(dimension, Range) and _is_whole(experiment, key, dimension):
             whole = all(float(v).is_integer() for v in (dimension.low, dimension.high))
             if not whole or not float(dimension.step or 1).is_integer():
                 problems.append(f"{where}.space.{key}: expected whole numbers")
@@ -269,10 +261,10 @@ def _checked(method: Method, where: str, problems: list[str], *, former: bool) -
     return Method(method.name, experiment, Space(searched, dict(method.space.fixed)))
 
 
-def _is_whole(experiment: Experiment, key: str, dimension: Range, *, former: bool) -> bool:
+def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
     """Whether a key takes whole numbers: its value now is one, or it takes no fraction."""
     value = dict(flatten(as_values(experiment))).get(key)
-    if value is not None or former:
+    if value is not None:
         return type(value) is int
     low, width = dimension.low, dimension.high - dimension.low
     between = low + (dimension.step or min(0.5, width / 2))

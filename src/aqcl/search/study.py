@@ -7,13 +7,12 @@ parameters. Locks hold among machines where their shared disk has them, as NFS f
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
@@ -22,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.file_locks import complete_lines, lock_file
-from aqcl.search.plan import ONLY, Method, SearchPlan, plan_search, widened_plan
+from aqcl.search.plan import ONLY, Method, SearchPlan, widened_plan
 from aqcl.search.sampling import copied, distributions, draw, make_pruner, plain
 from aqcl.search.standing import Record, Standing, winning_settings
 
@@ -279,32 +278,6 @@ class Journal:
 
     def _lock_file(self, method: Method, slot: int, repeat: int = 0) -> Path:
         return self.folder / LOCKS / f"{method.name}-{_name(slot, repeat)}"
-
-
-def plan_study(values: Mapping[str, Any], folder: Path) -> SearchPlan:
-    """The plan of a study that begins, or that goes on with the space that its trials are from.
-
-    Raises:
-        ConfigError: all problems, one line each.
-    """
-    plan, begun = plan_search(values), _begun_spaces(folder)
-    spaces = {method.name: distributions(method.space) for method in plan.methods}
-    same = all(begun.get(name, space) == space for name, space in spaces.items())
-    return plan if same else plan_search(values, former=True)
-
-
-def _begun_spaces(folder: Path) -> dict[str, dict[str, BaseDistribution]]:
-    """What the first trial of each method was drawn from, where there is one."""
-    if not (folder / JOURNAL).exists():
-        return {}
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    spaces = {}
-    for study in storage.get_all_studies():
-        method, _, number = study.study_name.rpartition("/")
-        for trial in storage.get_all_trials(study._study_id, deepcopy=False)[:1]:
-            if number == "0":
-                spaces[method] = trial.distributions
-    return spaces
 
 
 def _name(slot: int, repeat: int) -> str:

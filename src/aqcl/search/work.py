@@ -25,7 +25,7 @@ from aqcl.search.checks import check_alpha_keys, check_models
 from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.standing import Standing
-from aqcl.search.study import LOCKS, Journal, Task, plan_study
+from aqcl.search.study import LOCKS, Journal, Task
 from aqcl.search.summary import conclude, write_summary
 from aqcl.search.trials import run_trial
 from aqcl.storage import MANIFEST, atomic_write, is_free
@@ -69,7 +69,7 @@ def run_search(
     """
     if workers < 1:
         raise ConfigError(f"workers: expected 1 or more, got {workers}")
-    plan = plan_study(values, out)
+    plan = plan_search(values)
     alone = plan.options.method != "black-box"
     if alone and workers > 1:
         raise ConfigError(
@@ -275,7 +275,7 @@ def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
 def _worker(out: Path, connection: Connection) -> None:
     """A process of a search; what it needs to know stands in the study directory."""
     settle_threads(1, "passive")
-    plan = plan_study(read_toml(out / STUDY), out)
+    plan = plan_search(read_toml(out / STUDY))
     try:
         work(Journal(out, plan), open_closed(plan), lambda progress: None)
     except AqclError as error:
