@@ -26,6 +26,7 @@ from aqcl.reproduce.cells import (
 )
 from aqcl.reproduce.gather import finished_runs
 from aqcl.reproduce.markdown import finding, latents_parts, restated, tuning_lines
+from aqcl.reproduce.pictures import figure_title
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
@@ -343,6 +344,32 @@ def test_a_winner_is_told_by_its_own_mean_whether_high_or_low_is_good(
     assert "DIN 0.8000" in tuning_lines(
         {**outcome, "studies": {"d/din": study | {"methods": {"DIN": method | {"finalists": []}}}}}
     )
+
+
+def test_a_penalty_at_the_edge_is_told_beside_it() -> None:
+    method = {
+        "valid": 0.8,
+        "parameters": {"train.embedding_l2": 0.001, "regularizer.aqcl.w2": 3.3},
+        "penalty": {"inside": False},
+        "finalists": [],
+    }
+    study = {"trials": 2, "objective": "auc", "methods": {"AQCL": method}}
+    text = tuning_lines({"datasets": {"d": {"title": "D"}}, "studies": {"d/din": study}})
+    assert "AQCL 0.8000 (embedding_l2 0.001 AT THE EDGE of its range, w2 3.3)" in text
+    assert "best validation auc:" in text
+
+
+def test_figures_are_named_for_those_who_read_of_them() -> None:
+    outcome = {
+        "name": "figure5",
+        "title": "Figure 5: alpha",
+        "datasets": {"ta-feng": {"title": "Ta Feng"}},
+        "comparisons": [{"dataset": "ta-feng", "id": "constant", "title": "a constant alpha"}],
+    }
+    assert figure_title("figure5-alpha", outcome) == "Figure 5: alpha"
+    assert figure_title("figure5-ta-feng", outcome) == "Figure 5: alpha, Ta Feng"
+    compared = figure_title("figure5-ta-feng-constant", outcome)
+    assert compared == "AUC with 95% intervals on Ta Feng: a constant alpha"
 
 
 def test_intervals_that_were_widened_afterwards_say_so() -> None:

@@ -28,7 +28,7 @@ from aqcl.reproduce.markdown import (
     open_claims,
     restated,
 )
-from aqcl.reproduce.pictures import figures_of
+from aqcl.reproduce.pictures import figure_title, figures_of
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.states import FINISHED, NOT_RUN, missing_cells
 from aqcl.wording import NOT_AFTER_HOLM
@@ -120,7 +120,9 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     if outcome["kind"] == "counts":
         parts.append(_counts(outcome["datasets"]))
     ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in finished_comparisons(outcome)}
-    parts += [figure(drawn[n], n, n.replace("-", " "), n) for n in drawn if n not in ids]
+    for name in (name for name in drawn if name not in ids):
+        title = figure_title(name, outcome)
+        parts.append(figure(drawn[name], name, title, title))
     for name, comparison in ids.items():
         title = outcome["datasets"][comparison["dataset"]]["title"]
         parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
