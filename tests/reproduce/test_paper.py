@@ -96,7 +96,7 @@ def test_everything_is_written_as_data_text_and_pictures(
         assert outcome["title"] in text
         for line in text.splitlines():
             if line.startswith("!["):
-                picture = folder / line.partition("(")[2].rstrip(")")
+                picture = folder / line.rpartition("](")[2].rstrip(")")
                 assert picture.stat().st_size > 1000
     pictures = {path.name for path in (folder / "figures").iterdir()}
     assert {"figure2-oncold.svg", "figure4-alpha.svg", "figure5-oncold-constant.png"} <= pictures
