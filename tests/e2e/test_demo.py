@@ -87,6 +87,10 @@ def test_measures_of_simulated_data_say_so_wherever_the_dataset_is_known(
 def test_the_tuned_demo_has_the_settings_that_its_study_chose() -> None:
     """Rounded to two digits; what is in a table of the results is what a user sees at work."""
     table = json.loads((ROOT / "results" / "paper" / "table2.json").read_text())
+    compared = {(c["id"], c["dataset"]): c for c in table["comparisons"]}["tuned", "ta-feng"]
+    above = next(c for c in compared["claims"] if (c["method"], c["base"]) == ("AQCL", "DIN"))
+    assert above["verdict"] == "not shown"
+    assert "five seeds show none better" in demo.DEMOS["ta-feng"].settings
     studied = table["studies"]["ta-feng/din"]["methods"]
     for name, method in {"DIN": "DIN", "DIN+AQCL": "AQCL"}.items():
         values = demo.DEMOS["ta-feng"].methods[name]
