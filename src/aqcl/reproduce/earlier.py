@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aqcl.config import build, to_toml
+from aqcl.config import to_toml
 from aqcl.errors import ConfigError
 from aqcl.reproduce.cells import Needs, Place, Scope, Study, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.states import finished_cells
-from aqcl.search.space import SearchOptions
 from aqcl.storage import atomic_write, read_manifest
 
 KINDS = ("activity", "alpha", "latents")
@@ -93,7 +92,7 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
             continue
         for outcome in earlier.values():
             _check_same_rows(study.place, outcome)
-        if study.folder.exists() or study.kept.exists():
+        if study.folder.exists() or study.findings() or study.kept.exists():
             continue
         for outcome in earlier.values():
             known = outcome["studies"].get(f"{study.place.dataset}/{study.backbone}")
@@ -113,18 +112,17 @@ def check_budgets(specs: Specs, scope: Scope, studies: Iterable[Study]) -> None:
     Raises:
         ConfigError: one had another budget.
     """
-    options = search_options(specs, scope)
-    wanted = build(SearchOptions, options, "search")
+    wanted = _budget(search_options(specs, scope))
     for study in studies:
         found = study.findings()
-        differing = [
-            f"{key} {found[1][key]}, now {getattr(wanted, key)}"
-            for key in BUDGET
-            if found is not None and found[1][key] != getattr(wanted, key)
-        ]
-        if differing and found is not None:
+        if found is None:
+            continue
+        folder, summary = found
+        pairs = zip(BUDGET, _budget(summary), wanted, strict=True)
+        differing = [f"{key} {had}, now {now}" for key, had, now in pairs if had != now]
+        if differing:
             raise ConfigError(
-                f"{found[0]}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
+                f"{folder}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
                 "table must have equal budgets; choose another --out, or name the former number"
             )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from aqcl.comparison import SIGNIFICANCE
 from aqcl.evaluate import ALL
-from aqcl.reproduce.pictures import figure_title
+from aqcl.reproduce.pictures import comparison_key, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.search.space import PENALTY
 
@@ -31,12 +31,12 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         parts.append(f"The paper: {outcome['paper_says']}")
     if outcome["kind"] == "counts":
         parts.append(counts_table(outcome["datasets"]))
-    compared = {f"{outcome['name']}-{c['dataset']}-{c['id']}" for c in outcome["comparisons"]}
+    compared = {comparison_key(comparison, outcome) for comparison in outcome["comparisons"]}
     parts += [_image(name, outcome, folder) for name in names if name not in compared]
     parts += latents_parts(outcome)
     for comparison in finished_comparisons(outcome):
         parts += comparison_parts(comparison, outcome)
-        name = f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
+        name = comparison_key(comparison, outcome)
         parts += [_image(name, outcome, folder)] if name in names else []
     missing = not_run_lines(outcome)
     if missing:

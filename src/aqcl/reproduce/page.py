@@ -28,7 +28,7 @@ from aqcl.reproduce.markdown import (
     open_claims,
     restated,
 )
-from aqcl.reproduce.pictures import figure_title, figures_of
+from aqcl.reproduce.pictures import comparison_key, figure_title, figures_of
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.states import FINISHED, NOT_RUN, missing_cells
 from aqcl.wording import NOT_AFTER_HOLM
@@ -119,7 +119,7 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     parts = [paragraph(f"The paper: {outcome['paper_says']}")] if outcome["paper_says"] else []
     if outcome["kind"] == "counts":
         parts.append(_counts(outcome["datasets"]))
-    ids = {f"{outcome['name']}-{c['dataset']}-{c['id']}": c for c in finished_comparisons(outcome)}
+    ids = {comparison_key(c, outcome): c for c in finished_comparisons(outcome)}
     for name in (name for name in drawn if name not in ids):
         title = figure_title(name, outcome)
         parts.append(figure(drawn[name], name, title, title))

@@ -31,10 +31,13 @@ def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
             made[f"{name}-{key}"] = latents_figure(*titled_points(found))
     for comparison in outcome["comparisons"]:
         if comparison["comparison"] is not None:
-            made[f"{name}-{comparison['dataset']}-{comparison['id']}"] = comparison_figure(
-                comparison
-            )
+            made[comparison_key(comparison, outcome)] = comparison_figure(comparison)
     return made
+
+
+def comparison_key(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+    """The name of a comparison's figure in `figures_of`."""
+    return f"{outcome['name']}-{comparison['dataset']}-{comparison['id']}"
 
 
 def figure_title(name: str, outcome: Mapping[str, Any]) -> str:
@@ -46,11 +49,11 @@ def figure_title(name: str, outcome: Mapping[str, Any]) -> str:
     """
     titles = {key: facts["title"] for key, facts in outcome["datasets"].items()}
     for comparison in outcome["comparisons"]:
-        key = comparison["dataset"]
-        if name == f"{outcome['name']}-{key}-{comparison['id']}":
-            return f"AUC with 95% intervals on {titles[key]}: {comparison['title']}"
-    of = titles.get(name.removeprefix(f"{outcome['name']}-"))
-    return f"{outcome['title']}, {of}" if of else outcome["title"]
+        if name == comparison_key(comparison, outcome):
+            of = titles[comparison["dataset"]]
+            return f"AUC with 95% intervals on {of}: {comparison['title']}"
+    title = titles.get(name.removeprefix(f"{outcome['name']}-"))
+    return f"{outcome['title']}, {title}" if title else outcome["title"]
 
 
 def titled_points(found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -174,17 +174,17 @@ class _Work:
         """Train cells whose settings are known."""
         jobs = jobs_of(cells)
         if jobs:
-            self._tell(f"training {len(jobs)} runs", self._left())
             self._run(jobs)
         for cell in cells:
             del self.cells[cell]
 
     def _run(self, jobs: list[Job]) -> None:
         left = self._left()
+        self._tell(f"training {len(jobs)} runs", left)
         # Only as long as it trains: an idle process costs memory while a study has its own.
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
             try:
-                futures = {pool.submit(_train, job): job for job in jobs}
+                futures = {pool.submit(_train_job, job): job for job in jobs}
                 for future in as_completed(futures):
                     future.result()
                     self.done += 1
@@ -218,6 +218,6 @@ def jobs_of(cells: Mapping[Cell, int]) -> list[Job]:
     return [job for job in jobs.values() if not is_finished(job.out)]
 
 
-def _train(job: Job) -> None:
+def _train_job(job: Job) -> None:
     settle_threads(job.experiment.runtime.threads or 1, "passive")
     train(job.experiment, job.out, resume=True)
