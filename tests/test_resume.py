@@ -1,9 +1,13 @@
 """A run that was interrupted or killed, wherever it was, ends as if it had not been."""
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +31,7 @@ from aqcl.runs import (
     load_tensors,
     open_run,
     save_tensors,
+    sole_trainer,
 )
 from aqcl.train import Progress, Trainer, train
 from tests.searches import Killed
@@ -346,3 +351,38 @@ def test_the_optimizer_is_restored_as_torch_would(
                 assert value.device == other[key].device
                 assert value.dtype == other[key].dtype
                 assert torch.equal(value, other[key])
+
+
+def test_two_processes_do_not_train_one_run(experiment: Experiment, tmp_path: Path) -> None:
+    def begin_again(_: Progress) -> None:
+        train(experiment, tmp_path / "run", resume=True)
+
+    with pytest.raises(StorageError, match="another process trains this run; wait for its end"):
+        train(experiment, tmp_path / "run", listen=begin_again)
+
+    train(experiment, tmp_path / "run", resume=True)
+
+
+def test_a_run_that_another_process_has_just_ended_is_returned(
+    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(path: Path) -> contextlib.AbstractContextManager[None]:
+        shutil.copytree(whole.path, path, dirs_exist_ok=True)
+        return sole_trainer(path)
+
+    monkeypatch.setattr(train_module, "sole_trainer", end)
+    steps: list[Progress] = []
+
+    assert_same_run(train(experiment, tmp_path / "run", listen=steps.append), whole)
+    assert not steps
+
+
+def test_a_disk_without_locks_is_trained_on(
+    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    assert_same_run(train(experiment, tmp_path / "run"), whole)

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from aqcl.config import as_values, read_toml, to_toml
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment, resolve
+from aqcl.file_locks import lock_file
 from aqcl.predictions import Predictions, read_predictions
 from aqcl.storage import (
     Manifest,
@@ -121,6 +123,28 @@ def start_run(path: Path, experiment: Experiment) -> None:
         raise StorageError(f"{path}: holds files and no run: choose another --out")
     path.mkdir(parents=True, exist_ok=True)
     atomic_write(path / CONFIG, to_toml(as_values(experiment)))
+
+
+@contextmanager
+def sole_trainer(path: Path) -> Iterator[None]:
+    """Keep other processes from training into a run directory; a disk without locks cannot.
+
+    Raises:
+        StorageError: one does so already.
+    """
+    try:
+        lock = lock_file(path / CONFIG, wait=False)
+    except StorageError:
+        yield
+        return
+    if lock is None:
+        raise StorageError(
+            f"{path}: another process trains this run; wait for its end or choose another --out"
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def check_same_experiment(path: Path, experiment: Experiment) -> None:

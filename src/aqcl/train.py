@@ -34,6 +34,7 @@ from aqcl.runs import (
     open_run,
     run_fingerprint,
     save_tensors,
+    sole_trainer,
     start_run,
 )
 from aqcl.scoring import (
@@ -105,7 +106,7 @@ def train(
 
     Raises:
         ConfigError: settings that cannot work, or that differ from the run to be resumed.
-        StorageError: a directory is damaged or in the way.
+        StorageError: a directory is damaged or in the way, or another process trains the run.
         TrainingError: the loss is no longer finite.
     """
     # Absolute, so that the run's own configuration repeats it from any directory.
@@ -116,12 +117,14 @@ def train(
             return open_run(out)
     dataset = dataset or open_dataset(Path(experiment.dataset))
     trainer = Trainer(experiment, dataset, out)
-    if resume and (out / CONFIG).exists():
-        trainer.restore()
-    else:
+    if not (resume and (out / CONFIG).exists()):
         start_run(out, experiment)
-    trainer.fit(listen or (lambda progress: None))
-    return finish(experiment, dataset, out, trainer)
+    with sole_trainer(out):
+        if is_finished(out):  # by a process that has just ended
+            return open_run(out)
+        trainer.restore()
+        trainer.fit(listen or (lambda progress: None))
+        return finish(experiment, dataset, out, trainer)
 
 
 class Trainer:

@@ -35,7 +35,7 @@ from aqcl.runs import is_finished
 from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
-from aqcl.search.work import run_search
+from aqcl.search.work import end_with_parent, run_search
 from aqcl.train import train
 
 
@@ -220,4 +220,4 @@ def jobs_of(cells: Mapping[Cell, int]) -> list[Job]:
 
 def _train_job(job: Job) -> None:
     settle_threads(job.experiment.runtime.threads or 1, "passive")
-    train(job.experiment, job.out, resume=True)
+    train(job.experiment, job.out, resume=True, listen=end_with_parent)

@@ -193,16 +193,22 @@ def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
 
 def _hear(task: Task, standing: Standing, listen: Listener) -> Callable[[Progress], None]:
     """Tells at each evaluation; a worker whose search was killed ends then."""
-    parent = multiprocessing.parent_process()
     listen(progress_of(standing, task.title))
 
     def hear(progress: Progress) -> None:
+        end_with_parent(progress)
         if progress.last.get("step") == progress.number:
-            if parent is not None and not parent.is_alive():
-                raise SystemExit(1)
             listen(progress_of(standing, f"{task.title}, epoch {progress.epoch + 1}"))
 
     return hear
+
+
+def end_with_parent(progress: Progress) -> None:
+    """End a worker at its next evaluation if the process that started it was killed."""
+    parent = multiprocessing.parent_process()
+    evaluated = progress.last.get("step") == progress.number
+    if evaluated and parent is not None and not parent.is_alive():
+        raise SystemExit(1)
 
 
 def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
