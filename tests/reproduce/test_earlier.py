@@ -149,6 +149,14 @@ def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> N
         paper.reproduce(("table2",), replace(later, trials=3), datasets=DATASETS)
 
 
+def test_settings_once_taken_keep_their_budget(first: Scope, later: Scope) -> None:
+    paper.reproduce(("figure4",), later, datasets=DATASETS)
+    alone = replace(later, earlier=None)
+    with pytest.raises(ConfigError, match=r"AQCL\.toml: AQCL was tuned with trials 2, now 3: .*eq"):
+        paper.reproduce(("figure4",), replace(alone, trials=3), datasets=DATASETS, train=False)
+    assert paper.reproduce(("figure4",), alone, datasets=DATASETS, train=False)
+
+
 def test_a_study_that_has_begun_here_goes_on(first: Scope, later: Scope) -> None:
     study = study_of(one_seed_specs(), place_of(later, "oncold", TUNED), "AQCL")
     alone = replace(later, earlier=None)

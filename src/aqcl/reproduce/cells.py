@@ -68,7 +68,7 @@ class Study:
 
     @property
     def kept(self) -> Path:
-        """Where the settings lie that an earlier study chose."""
+        """Where the settings lie that an earlier study chose, and its budget as `search`."""
         return self.place.folder / f"settings-{self.backbone}" / f"{self.method}.toml"
 
     def findings(self) -> tuple[Path, dict[str, Any]] | None:
@@ -83,10 +83,17 @@ class Study:
                     return folder, found
         return None
 
+    def budget(self) -> tuple[Path, dict[str, Any]] | None:
+        """How its winner was looked for, and where that stands; None where nothing says it."""
+        if self.kept.exists():
+            known = read_toml(self.kept).get("search")
+            return None if known is None else (self.kept, known)
+        return self.findings()
+
     def winner(self) -> Experiment | None:
         """The settings that an earlier study chose or this one; None before its trials end."""
         if self.kept.exists():
-            return resolve(read_toml(self.kept))
+            return resolve({k: v for k, v in read_toml(self.kept).items() if k != "search"})
         found = self.findings()
         if found is None:
             return None

@@ -101,28 +101,30 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
             if study.method in known["methods"]:
                 settings = known["methods"][study.method]["experiment"]
                 study.kept.parent.mkdir(parents=True, exist_ok=True)
-                values = {**settings, "dataset": str(study.place.prepared)}
+                budget = {key: known[key] for key in BUDGET if known.get(key) is not None}
+                dataset = str(study.place.prepared)
+                values = {**settings, "dataset": dataset, "search": budget}
                 atomic_write(study.kept, to_toml(values))
                 break
 
 
 def check_budgets(specs: Specs, scope: Scope, studies: Iterable[Study]) -> None:
-    """Make sure that studies which have ended here looked for their winners as this command would.
+    """Make sure that winners known here were looked for as this command would.
 
     Raises:
         ConfigError: one had another budget.
     """
     wanted = _budget(search_options(specs, scope))
     for study in studies:
-        found = study.findings()
+        found = study.budget()
         if found is None:
             continue
-        folder, summary = found
-        pairs = zip(BUDGET, _budget(summary), wanted, strict=True)
+        place, budget = found
+        pairs = zip(BUDGET, _budget(budget), wanted, strict=True)
         differing = [f"{key} {had}, now {now}" for key, had, now in pairs if had != now]
         if differing:
             raise ConfigError(
-                f"{folder}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
+                f"{place}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
                 "table must have equal budgets; choose another --out, or name the former number"
             )
 
