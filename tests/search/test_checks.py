@@ -74,11 +74,13 @@ def test_no_model_of_all_users_and_items_is_built(
 def test_a_range_of_w1_that_nothing_reads_is_a_mistake() -> None:
     w1, alpha = "regularizer.aqcl.w1", "regularizer.aqcl.alpha"
     groups = {"regularizer": {"aqcl": {"alpha": "groups"}}}
+    constant = {"regularizer.aqcl.constant_alpha": {"choices": [0.2, 0.8]}}
     given = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
     message = "aqcl.w1 does nothing where alpha is not the curve; leave it out, or set regularizer."
     for search in (
         {"space": given, "methods": {"a": groups}},
         {"methods": {"a": {**groups, "space": given}}},
+        {"space": {**given, **constant}},
     ):
         with pytest.raises(ConfigError, match=message):
             check_alpha_keys(plan_search(search_values(DATA, **search)))

@@ -116,6 +116,17 @@ def test_a_weight_in_a_methods_own_space_switches_the_shared_options_on() -> Non
     assert aqcl.experiment.regularizer["aqcl"]["top_k"] == 1
 
 
+def test_a_nested_option_is_searched_with_its_regularizer_alone() -> None:
+    key, weight = "regularizer.aqcl.view.mask_rate", "regularizer.aqcl.weight"
+    shared = {L2: {"low": 0.1, "high": 1}, key: {"choices": [0.1, 0.2]}}
+    methods = {"din": {}, "aqcl": {"space": {weight: {"choices": [0.01, 0.05]}}}}
+    values = search_values(DATA, space=shared, methods=methods)
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": 0.0}}
+    din, aqcl = plan_search(values).methods
+    assert list(din.space.searched) == [L2]
+    assert list(aqcl.space.searched) == [L2, key, weight]
+
+
 def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
     values = search_values(
         DATA,
@@ -151,9 +162,8 @@ def test_whole_numbers_are_searched_where_the_setting_has_none_yet() -> None:
     searched = planned(space=space).methods[0].space.searched
     assert searched[key] == Range(low=128, high=512, integer=True)
     assert searched[constant] == Range(low=0.6, high=1)
-    # Steps are whole as they are: such a study, once begun, goes on as it was.
     steps = planned(space={key: {"low": 128, "high": 512, "step": 128}}).methods[0].space
-    assert steps.searched[key] == Range(low=128, high=512, step=128)
+    assert steps.searched[key] == Range(low=128, high=512, step=128, integer=True)
     with pytest.raises(ConfigError, match=r"block_size: expected whole numbers"):
         planned(space={key: {"low": 128, "high": 512, "step": 0.5}})
     with pytest.raises(ConfigError, match=r"block_sise: unknown key"):

@@ -207,12 +207,12 @@ def _applicable(
             return False
         if not key.startswith("regularizer."):
             return True
-        name, _, option = key.removeprefix("regularizer.").rpartition(".")
-        name = name.strip('"').partition(".")[0] if '"' not in name else name.strip('"')
+        rest = key.removeprefix("regularizer.")
+        name = rest.split('"')[1] if rest.startswith('"') else rest.partition(".")[0]
         table = experiment.regularizer.get(name)
         if table is None:
             return name not in known
-        return bool(table["weight"] > 0) or f"{key[: -len(option)]}weight" in given
+        return bool(table["weight"] > 0) or f"{regularizer_key(name)}.weight" in given
 
     return Space(
         {key: value for key, value in shared.searched.items() if applies(key)},
@@ -221,14 +221,22 @@ def _applicable(
 
 
 def idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
-    """`w1` and `w2` of each regularizer whose alpha is not the curve, unless its form is given."""
-    prefixes = [
-        regularizer_key(name)
-        for name in experiment.regularizer
-        if issubclass(find_regularizer(name), AQCL) and not has_curve(experiment, name)
-    ]
-    idle = [prefix for prefix in prefixes if f"{prefix}.alpha" not in given]
-    return {f"{prefix}.{key}" for prefix in idle for key in ("w1", "w2")}
+    """`w1` and `w2` of each regularizer whose alpha is not the curve in any trial.
+
+    Args:
+        experiment: before its settings are drawn.
+        given: keys that a space sets or searches.
+    """
+    idle = set[str]()
+    for name, options in experiment.regularizer.items():
+        if not issubclass(find_regularizer(name), AQCL):
+            continue
+        prefix = regularizer_key(name)
+        constant = options.get("constant_alpha") is not None or f"{prefix}.constant_alpha" in given
+        may_be_curve = options["alpha"] == "curve" or f"{prefix}.alpha" in given
+        if constant or not may_be_curve:
+            idle |= {f"{prefix}.w1", f"{prefix}.w2"}
+    return idle
 
 
 def _checked(method: Method, where: str, problems: list[str]) -> Method:
@@ -267,7 +275,7 @@ def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
     if value is not None:
         return type(value) is int
     low, width = dimension.low, dimension.high - dimension.low
-    between = low + (dimension.step or min(0.5, width / 2))
+    between = low + min(0.5, width / 2)
     return _takes(experiment, key, low) and not _takes(experiment, key, between)
 
 
