@@ -25,7 +25,7 @@ from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, below_lines, improvement, legend
+from aqcl.wording import INFEASIBLE, below_lines, few_seeds, improvement, legend
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -94,6 +94,7 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
 def _reading(result: RunComparison) -> list[str]:
     """What stands below a comparison: where models lose to counting, and what the columns are."""
     lines = [*below_lines(result), *(f"Warning: {note}." for note in result.warm_up)]
+    lines += few_seeds({name: len(paths) for name, paths in result.runs.items()})
     lines += legend(result)
     lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
     return lines + [f"Note: {note}." for note in result.dataset.notes]

@@ -1,5 +1,6 @@
 """Words that terminal tables and pages share."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from aqcl.assessment import RunComparison
@@ -7,10 +8,12 @@ from aqcl.comparison import Comparison, ComparisonRow
 from aqcl.item_groups import ITEM_GROUPS
 
 NOT_AFTER_HOLM: Final = (
-    "Not after Holm: the interval is beside zero, but of so many comparisons one in twenty would "
-    "be by chance; corrected for that, p is above 0.05."
+    "Not after Holm: the interval excludes zero, but of so many comparisons one in twenty does so "
+    "by chance alone; corrected for that, p is above 0.05."
 )
 """What a finding means that ends so."""
+ENOUGH_SEEDS: Final = 3
+"""Trainings of a method that tell a little of how much it varies."""
 INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
 """Why a trial of the objective `constrained` that has this mark cannot win."""
 
@@ -26,6 +29,21 @@ def improvement(row: ComparisonRow) -> str:
         interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
         return f"AUC {row.difference:+.3f} {interval}"
     return ""
+
+
+def few_seeds(seeds: Mapping[str, int]) -> list[str]:
+    """What a comparison of methods trained once or twice cannot tell; nothing from three seeds on.
+
+    Args:
+        seeds: of each trained method.
+    """
+    if min(seeds.values()) >= ENOUGH_SEEDS:
+        return []
+    few = ", ".join(f"{name}: {count}" for name, count in seeds.items())
+    return [
+        f"Few seeds ({few}): how much a method varies from training to training is not known, and "
+        "another seed may turn a verdict round; five are usual."
+    ]
 
 
 def resampled(comparison: Comparison) -> str:

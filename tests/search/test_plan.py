@@ -138,6 +138,26 @@ def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
     assert list(icl.space.searched) == [L2, "regularizer.icl.weight"]
 
 
+def test_an_empty_table_switches_a_regularizer_on_for_its_method_alone() -> None:
+    weight = "regularizer.icl.weight"
+    values = search_values(
+        DATA,
+        space={L2: {"low": 0.1, "high": 1}, weight: {"choices": [0.1, 0.2]}},
+        methods={"din": {}, "icl": {"regularizer": {"icl": {}}}},
+    ) | {"regularizer": {}}
+    din, icl = plan_search(values).methods
+    assert (din.experiment.regularizer, list(din.space.searched)) == ({}, [L2])
+    assert list(icl.experiment.regularizer) == ["icl"]
+    assert list(icl.space.searched) == [L2, weight]
+    # Of one that the experiment has it changes nothing.
+    plain, same = planned(methods={"plain": {}, "same": {"regularizer": {"aqcl": {}}}}).methods
+    assert same.experiment.regularizer == plain.experiment.regularizer
+    with pytest.raises(
+        ConfigError, match=r"plain\.regularizer: an empty table leaves.*aqcl\.weight"
+    ):
+        planned(methods={"plain": {"regularizer": {}}})
+
+
 def test_a_weight_of_zero_may_be_searched() -> None:
     space = {"regularizer.aqcl.weight": {"choices": [0, 0.1]}}
     (method,) = planned(space=space).methods

@@ -30,7 +30,7 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import below_lines, improvement, legend, resampled
+from aqcl.wording import below_lines, few_seeds, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -92,12 +92,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     lines += [f"{note}." for note in result.warm_up]
     lines += below_lines(result)
     seeds = {name: len(found) for name, found in runs.items()}
-    if min(seeds.values()) < 3:
-        few = ", ".join(f"{name}: {count}" for name, count in seeds.items())
-        lines.append(
-            f"Few seeds ({few}): how much a method varies from training to training is not known; "
-            "five are usual."
-        )
+    lines += few_seeds(seeds)
     if len(set(seeds.values())) > 1:
         lines.append("The methods have different numbers of seeds.")
     rows = result.comparison.rows

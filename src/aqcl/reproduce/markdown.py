@@ -170,7 +170,7 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
-        "paired 95% interval over users and seeds, bold where it is beside zero, † where that does "
+        "paired 95% interval over users and seeds, bold where it excludes zero, † where that does "
         f"not survive Holm's correction; the paper's AUC in brackets.{restated(comparison)}",
         "",
         f"| method | {' | '.join(heads)} |",

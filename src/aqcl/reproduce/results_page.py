@@ -18,7 +18,7 @@ whether one method is above another can. How to make this page:
 [reproduce](how-to/reproduce.md); what a number means: [protocol](protocol.md).
 
 A claim is *yes* where the 95% interval of the difference lies above zero, *no, the opposite* where
-it lies below, and *not shown* where it holds zero."""
+it lies below, and *not shown* where it includes zero."""
 
 
 def read_outcomes(folder: Path) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from aqcl.search.space import (
     misplaced,
     parse_space,
     regularizer_key,
+    regularizer_name,
     shown,
     taken_keys,
     touched_side,
@@ -155,7 +156,21 @@ def _bare_methods(
         return [Method(ONLY, experiment, Space({}, {}))]
     made = []
     for name, table in options.methods.items():
-        changes = [("name", name), *flatten({k: v for k, v in table.items() if k != "space"})]
+        given = flatten({k: v for k, v in table.items() if k != "space"})
+        if ("regularizer", {}) in given and experiment.regularizer:
+            problems.append(
+                f"search.methods.{name}.regularizer: an empty table leaves the experiment's "
+                f"regularizers on; set the weight of each to 0, such as "
+                f"{regularizer_key(next(iter(experiment.regularizer)))}.weight = 0"
+            )
+            continue
+        # An empty table switches a regularizer on and takes nothing back of one that is there.
+        changes = [("name", name)]
+        changes += [
+            (key, value)
+            for key, value in given
+            if value != {} or regularizer_name(key) not in (None, *experiment.regularizer)
+        ]
         try:
             made.append(Method(name, with_settings(experiment, changes), Space({}, {})))
         except ConfigError as error:
@@ -205,10 +220,9 @@ def _applicable(
     def applies(key: str) -> bool:
         if key in taken:
             return False
-        if not key.startswith("regularizer."):
+        name = regularizer_name(key)
+        if name is None:
             return True
-        rest = key.removeprefix("regularizer.")
-        name = rest.split('"')[1] if rest.startswith('"') else rest.partition(".")[0]
         table = experiment.regularizer.get(name)
         if table is None:
             return name not in known

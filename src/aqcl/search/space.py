@@ -127,11 +127,15 @@ class Space:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested tables as dotted keys, as `override` reads them; a range or choices stay one value."""
+    """Nested tables as dotted keys, as `override` reads them.
+
+    A range, choices and an empty table stay one value: an empty one may be all that is said of a
+    regularizer.
+    """
     flat: list[tuple[str, Any]] = []
     for name, value in values.items():
         key = prefix + (f'"{name}"' if ":" in name and '"' not in name else name)
-        nested = isinstance(value, Mapping) and not SPECIFICATION & value.keys()
+        nested = isinstance(value, Mapping) and value and not SPECIFICATION & value.keys()
         flat += flatten(value, f"{key}.") if nested else [(key, value)]
     return flat
 
@@ -318,6 +322,14 @@ def default_space(regularizers: Iterable[str], curves: Collection[str]) -> dict[
 def regularizer_key(name: str) -> str:
     """The dotted key of a regularizer's table; an import path stands in quotes."""
     return f'regularizer."{name}"' if ":" in name else f"regularizer.{name}"
+
+
+def regularizer_name(key: str) -> str | None:
+    """The regularizer below whose table a dotted key lies; None for other keys."""
+    if not key.startswith("regularizer."):
+        return None
+    rest = key.removeprefix("regularizer.")
+    return rest.split('"')[1] if rest.startswith('"') else rest.partition(".")[0]
 
 
 def _log_range(bounds: tuple[float, float]) -> dict[str, Any]:
