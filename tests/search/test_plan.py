@@ -67,6 +67,14 @@ def test_w1_and_w2_are_not_searched_where_alpha_is_not_the_curve(options: dict[s
         check_alpha_keys(plan)
 
 
+def test_icl_has_the_weights_of_aqcl() -> None:
+    methods = {"icl": {"regularizer.aqcl.weight": 0, "regularizer.icl.dim": 8}, "aqcl": {}}
+    icl, aqcl = planned(methods=methods).methods
+    assert list(icl.space.searched) == [L2, "regularizer.icl.weight"]
+    grid = aqcl.space.searched["regularizer.aqcl.weight"]
+    assert icl.space.searched["regularizer.icl.weight"] == grid
+
+
 def test_without_aqcl_the_penalty_is_searched() -> None:
     values = search_values(DATA) | {"regularizer": {}}
     assert list(plan_search(values).methods[0].space.searched) == [L2]

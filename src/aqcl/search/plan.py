@@ -11,6 +11,7 @@ from aqcl.config import as_values, build, override
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL
+from aqcl.regularizers.icl import ICL
 from aqcl.search.space import (
     FACTOR,
     PENALTY,
@@ -113,7 +114,7 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         return SearchPlan(experiment, options, ())
     bare = _bare_methods(experiment, options, problems)
     if not options.space and not any(m.get("space") for m in options.methods.values()):
-        names = [name for method in bare for name in alpha_names(method.experiment)]
+        names = [name for method in bare for name in _weighed(method.experiment)]
         curves = [n for m in bare for n in alpha_names(m.experiment) if has_curve(m.experiment, n)]
         options = replace(options, space=default_space(names, curves))
     methods = _with_spaces(bare, options, problems)
@@ -128,6 +129,15 @@ def alpha_names(experiment: Experiment) -> list[str]:
         name
         for name, options in experiment.regularizer.items()
         if options["weight"] > 0 and issubclass(find_regularizer(name), AQCL)
+    ]
+
+
+def _weighed(experiment: Experiment) -> list[str]:
+    """The active regularizers whose weight the paper searches: one grid for AQCL and ICL."""
+    return [
+        name
+        for name, options in experiment.regularizer.items()
+        if options["weight"] > 0 and issubclass(find_regularizer(name), (AQCL, ICL))
     ]
 
 

@@ -73,8 +73,8 @@ class SearchOptions:
     """Further trainings of each method when the range was widened."""
     space: dict[str, Any] = field(default_factory=dict)
     """A table for each key: `{low, high, log, step}`, `{choices = [...]}`, or a fixed value. By
-    default `train.embedding_l2`, with AQCL the paper's `weight`, and `w1` and `w2` if its alpha is
-    the curve."""
+    default `train.embedding_l2`, with AQCL and ICL the paper's `weight`, and `w1` and `w2` where
+    alpha is the curve. Other regularizers need a space of their own."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """A table for each method that is searched: settings on top of the experiment, and a `space` of
     its own on top of the shared one. Without any, the experiment itself is searched."""
@@ -306,7 +306,7 @@ def default_space(regularizers: Iterable[str], curves: Collection[str]) -> dict[
     """What is searched if nothing is said: the penalty, and with AQCL what the paper searches.
 
     Args:
-        regularizers: names of those that have an alpha.
+        regularizers: names of those whose weight the paper searches.
         curves: names of those whose alpha is the curve, which has `w1` and `w2`.
     """
     space: dict[str, Any] = {PENALTY: _log_range(PENALTY_RANGE)}
