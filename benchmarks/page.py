@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from experiments.render import tuning_lines
 
-from aqcl.comparison import finding
+from aqcl.comparison import finding, restated
 from benchmarks.extrapolation import extrapolation, limits
 from benchmarks.part import PARTS, RESULTS, ROOT
 from benchmarks.plots import PLOTS, draw
@@ -257,8 +257,9 @@ def quality(name: str) -> Callable[[Records], str]:
         if name not in records:
             return NOT_RUN
         record = records[name]
+        comparison = record["comparisons"]["best"]
         rows = []
-        for row in record["comparisons"]["best"]["rows"]:
+        for row in comparison["rows"]:
             if row["group"] not in ("all", "non-active"):
                 continue
             low, high = row["difference_low"], row["difference_high"]
@@ -268,8 +269,8 @@ def quality(name: str) -> Callable[[Records], str]:
             spread = f"{row['auc']:.4f} ± {row['auc_sd']:.4f}"
             rows.append([row["configuration"], row["group"], spread, difference, interval, found])
         head = ["method", "users", "test AUC", "difference", "95% interval", "verdict"]
-        about = [f"`{record['command']}`, {row['seeds']} seeds.", *tuning_lines(record)]
-        return f"{table(head, rows)}\n\n{' '.join(about).strip()}"
+        about = f"`{record['command']}`, {row['seeds']} seeds.{restated(comparison)}"
+        return f"{table(head, rows)}\n\n{' '.join([about, *tuning_lines(record)]).strip()}"
 
     return block
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aqcl.comparison import finding
+from aqcl.comparison import finding, restated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
     base, seeds = spec["base"], len(spec["final_seeds"])
     lines = [
         f"`{results['command']}`: test AUC, mean of {seeds} seed{'s' if seeds > 1 else ''}; "
-        f"difference with `{base}` and its paired 95% interval.",
+        f"difference with `{base}` and its paired 95% interval."
+        f"{restated(results['comparisons']['test'])}",
         "",
         f"![AUC of constants and of the searched curve; AUC over training rows]({figure})",
         "",

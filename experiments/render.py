@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import alpha_page
 
-from aqcl.comparison import finding
+from aqcl.comparison import finding, restated
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -83,9 +83,10 @@ def render(text: str) -> str:
 def comparison(results: dict[str, Any]) -> str:
     """DIN against DIN + AQCL at each method's best penalty and at the fixed ones."""
     seeds = len(results["specification"]["final_seeds"])
+    note = restated(results["comparisons"]["best"])
     lines = [
         f"`{results['command']}`: test AUC, mean of {seeds} seeds; difference with its paired "
-        "95% interval over users and seeds.",
+        f"95% interval over users and seeds.{note}",
         "",
         "| embedding penalty | users | DIN | DIN + AQCL | difference | RelaImpr | verdict |",
         "|---|---|---|---|---|---|---|",
@@ -139,30 +140,6 @@ def tuning_lines(results: dict[str, Any]) -> list[str]:
     return [" ".join(lines)]
 
 
-def steps(results: dict[str, Any]) -> str:
-    """The cost of a step in each thread setting."""
-    outcome, machine = results["outcome"], results["machine"]
-    data = outcome["dataset"]
-    lines = [
-        f"`{results['command']}` on {data['name']} ({data['rows']:,} rows, mean history "
-        f"{data['mean_history']}); {machine['processor']}, torch {results['versions']['torch']}. "
-        "Milliseconds of a step of 1024 rows: medians, and the ratio to DIN beside it in the same "
-        "round. *Literal*: the view computes its attention anew.",
-        "",
-        "| threads | DIN | DIN + AQCL | added | times DIN | literal | rows/s, DIN | with AQCL |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for setting, found in outcome["settings"].items():
-        step, speed = found["step_ms"], found["rows_per_second"]
-        lines.append(
-            f"| {setting} | {step['DIN']:.1f} | {step['DIN+AQCL']:.1f} "
-            f"| {found['added_ms']['DIN+AQCL']:.1f} | {found['ratio']['DIN+AQCL']:.2f} "
-            f"| {found['ratio']['DIN+AQCL literal']:.2f} | {speed['DIN']:,} "
-            f"| {speed['DIN+AQCL']:,} |"
-        )
-    return "\n".join(lines)
-
-
 def alpha(results: dict[str, Any]) -> str:
     """Constant alpha against the searched curve, and what each search cost."""
     return alpha_page.block(results, f"figures/{alpha_name(results)}.svg")
@@ -188,7 +165,6 @@ def draw_alphas() -> None:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "beauty-ids": comparison,
-    "benchmarks/steps": steps,
     "beauty-alpha": alpha,
     "ta-feng-alpha": alpha,
 }

@@ -90,10 +90,10 @@ def prepare(
         user: Column of user ids of a table.
         item: Column of item ids of a table.
         timestamp: Column of times of a table.
-        label: Column of labels of a table; without it every row is a click.
+        label: Column of labels of a table. A log of clicks alone has none.
         overrides: Override a setting, such as negatives.beta=0.75 or
             source.user_columns.age=categorical; repeat it for each setting.
-        overwrite: Replace another dataset that lies at `out`.
+        overwrite: Replace another dataset that lies at --out.
         as_json: Print what was made as JSON.
     """
     from aqcl.config import override
@@ -130,7 +130,7 @@ def train(
         out: Run directory; by default runs/LABEL-seedN.
         overrides: Override a setting, such as backbone.dropout=0.1 or seed=3; repeat it for each
             setting.
-        resume: Continue the run in `out` from its latest evaluation.
+        resume: Continue the run in --out from its latest evaluation.
         as_json: Print the outcome as JSON.
     """
     from aqcl.config import override, read_toml
@@ -191,7 +191,7 @@ def search(
         workers: Processes on this machine; several have one thread each.
         overrides: Override a setting, such as search.objective=auc or train.epochs=20; repeat it
             for each setting.
-        resume: Continue the study in `out`, or join it from another machine.
+        resume: Continue the study in --out, or join it from another machine.
         as_json: Print what was found as JSON.
     """
     from aqcl.config import override, read_toml

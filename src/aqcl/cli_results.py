@@ -143,11 +143,11 @@ def report(
     figures: Path | None = None,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page on runs, on a study, or on what `reproduce` made.
+    """Write one self-contained HTML page on runs, on a study, or on the paper's tables.
 
     Args:
-        paths: Run directories on one dataset, or one study directory, or the `outcome` directory of
-            `aqcl reproduce`.
+        paths: Run directories on one dataset, or one study directory, or the directory of outcomes
+            that `aqcl reproduce` has written.
         out: The page.
         base: Label of the method to compare with; the first run's by default. For runs alone.
         split: Which rows of the runs. For runs alone.
@@ -179,13 +179,15 @@ def report(
 
 def reproduce(
     *names: str,
-    dataset: tuple[str, ...] = (),
+    dataset: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     seeds: int | None = None,
     trials: int | None = None,
     quick: Annotated[bool, Parameter(negative=())] = False,
     workers: int | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-    beauty: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    beauty: Annotated[
+        tuple[Path, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+    ] = (),
     earlier: Path | None = None,
     gather: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
@@ -196,7 +198,7 @@ def reproduce(
 
     Args:
         names: table1, table2, table3, figure2, figure4, figure5, figure6, figure7 or all.
-        dataset: Only these data sets: beauty, ta-feng, oncold.
+        dataset: Only this data set of the paper: beauty, ta-feng or oncold; repeat it for several.
         seeds: Runs of each method; 5 by default, 2 with --quick.
         trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
         quick: Small data, few trials and epochs: shows that it works, in minutes.
@@ -205,8 +207,8 @@ def reproduce(
             with --quick.
         beauty: File of Amazon Beauty: sequences (.txt) or reviews (.json.gz); a file of attributes
             may follow. The other data sets need none.
-        earlier: An `outcome` made before, here or on another machine: settings found there are not
-            searched again, and comparisons finished there are kept.
+        earlier: Directory of outcomes made before, here or on another machine: settings found there
+            are not searched again, and comparisons finished there are kept.
         gather: Train nothing; write the outcomes of what has finished.
         as_json: Print the outcomes as JSON.
     """

@@ -104,6 +104,17 @@ def finding(verdict: str, holm: float | None) -> str:
     return f"{verdict}, not after Holm" if weak else verdict
 
 
+def restated(comparison: Mapping[str, Any]) -> str:
+    """A sentence on intervals that were made before few seeds were made up for; else nothing.
+
+    Args:
+        comparison: its rows, and how its intervals were made where that was not with them.
+    """
+    if comparison.get("intervals") != "restated":
+        return ""
+    return " Intervals were widened afterwards, from the AUC of each seed."
+
+
 def compare(
     configurations: Mapping[str, Sequence[Predictions]],
     base: str,

@@ -50,7 +50,7 @@ DEMOS = {
                 "regularizer": {"aqcl": {"weight": 0.1, "w1": 0.125, "w2": 3.3}},
             },
         },
-        settings="tuned alike on a quarter of this log's users, where five seeds show none better",
+        settings="tuned alike on a quarter of the users, where five seeds show no difference",
     ),
     "oncold": Demo(
         prepare={"source": {"name": "oncold", "users": 20_000, "items": 2_000, "samples": 400_000}},
@@ -97,8 +97,8 @@ def run_demo(data: Literal["ta-feng", "oncold"], out: Path, path: Path | None, s
     say(Text(verdict(result.comparison.rows, *demo.methods)))
     say(
         Text(
-            f"Settings: {demo.settings}. One seed shows how it works, not which method is better; "
-            "docs/results.md has tuned comparisons over several seeds."
+            f"Settings: {demo.settings}. One seed of each shows how it works and not which is "
+            "better; docs/results.md has tuned comparisons over several seeds."
         )
     )
     say("Run directories:")
@@ -119,13 +119,9 @@ def summary(dataset: Dataset) -> str:
 
 
 def verdict(rows: Sequence[ComparisonRow], base: str, target: str) -> str:
-    """One sentence on the comparison over all users."""
+    """What two trainings say of all users, and what they do not."""
     everyone = {row.configuration: row for row in rows if row.group == ALL}
     row = everyone[target]
-    words = {
-        "better": "better: the interval lies above zero",
-        "worse": "worse: the interval lies below zero",
-    }
     found = (
         f"RelaImpr {row.rela_impr:+.2f}%"
         if row.rela_impr is not None
@@ -133,4 +129,9 @@ def verdict(rows: Sequence[ComparisonRow], base: str, target: str) -> str:
     )
     if row.rela_impr_low is not None and row.rela_impr_high is not None:
         found += f" [{row.rela_impr_low:+.2f}%, {row.rela_impr_high:+.2f}%]"
-    return f"{target} against {base}, all users: {found}, {words.get(row.verdict, row.verdict)}."
+    judged = row.verdict in ("better", "worse")
+    limit = (
+        ". The interval covers chance in users and not in training: another seed may turn it round."
+    )
+    end = limit if judged else f", {row.verdict}."
+    return f"{target} against {base}, all users, in this pair of trainings: {found}{end}"

@@ -35,7 +35,8 @@ class SplitSettings:
 
     kind: Literal["last-interaction", "last-day", "last-days", "time"] = "last-interaction"
     """`last-interaction`, `last-day`: each user's last row or day tests, the one before it
-    validates, and a user with two has no validation; `last-days`, `time`: one cut for all."""
+    validates, and a user with two has no validation; `last-days`, `time`: one cut for all. Each
+    source has its own default (docs/protocol.md)."""
     ties: Literal["exclude", "order"] = "exclude"
     """Whether rows of one user at one time are hidden from each other or ordered as in the
     file."""

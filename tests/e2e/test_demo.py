@@ -45,9 +45,9 @@ def test_the_demo_prepares_trains_and_compares(
     groups = ("all users:", "non-active,", "slightly-active,", "highly-active,")
     assert all(sum(line.startswith(group) for line in lines) == 1 for group in groups)
     assert sum(line.startswith("DIN+AQCL 0.") for line in lines) == 4
-    said = " ".join(first.out.split()).partition("DIN+AQCL against DIN, all users: ")[2]
-    assert re.match(r"[^:]*(better|worse|no difference shown|too few users)", said)
-    assert "Settings: not tuned. One seed shows how it works" in said
+    said = " ".join(first.out.split()).partition("DIN+AQCL against DIN, all users, ")[2]
+    assert re.match(r"in this pair of .*?(chance in users|no difference shown|too few users)", said)
+    assert "Settings: not tuned. One seed of each shows how it works" in said
     runs = [Path("demo/runs/oncold-din"), Path("demo/runs/oncold-din+aqcl")]
     for run in runs:
         assert str(run) in lines
@@ -90,7 +90,7 @@ def test_the_tuned_demo_has_the_settings_that_its_study_chose() -> None:
     compared = {(c["id"], c["dataset"]): c for c in table["comparisons"]}["tuned", "ta-feng"]
     above = next(c for c in compared["claims"] if (c["method"], c["base"]) == ("AQCL", "DIN"))
     assert above["verdict"] == "not shown"
-    assert "five seeds show none better" in demo.DEMOS["ta-feng"].settings
+    assert "five seeds show no difference" in demo.DEMOS["ta-feng"].settings
     studied = table["studies"]["ta-feng/din"]["methods"]
     for name, method in {"DIN": "DIN", "DIN+AQCL": "AQCL"}.items():
         values = demo.DEMOS["ta-feng"].methods[name]
@@ -113,8 +113,8 @@ def test_a_file_of_the_users_own_is_for_real_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("impr", "low", "high", "given", "words"),
     [
-        (2.5, 1.0, 4.0, "better", "RelaImpr +2.50% [+1.00%, +4.00%], better: the interval lies"),
-        (-2.5, -4.0, -1.0, "worse", "RelaImpr -2.50% [-4.00%, -1.00%], worse: the interval lies"),
+        (2.5, 1.0, 4.0, "better", "RelaImpr +2.50% [+1.00%, +4.00%]. The interval covers"),
+        (-2.5, -4.0, -1.0, "worse", "RelaImpr -2.50% [-4.00%, -1.00%]. The interval covers"),
         (2.5, -1.0, 4.0, "no difference shown", "+2.50% [-1.00%, +4.00%], no difference shown."),
         (None, None, None, "no difference shown", "DIN is at or below chance (AUC 0.4900)"),
         (2.5, None, None, "too few users to tell", "+2.50%, too few users to tell."),

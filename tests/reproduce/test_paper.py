@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aqcl.comparison import restated
 from aqcl.config import as_values, build
 from aqcl.datasets import SOURCES
 from aqcl.errors import ConfigError, StorageError, TrainingError
@@ -25,7 +26,7 @@ from aqcl.reproduce.cells import (
     tuned_cell,
 )
 from aqcl.reproduce.gather import finished_runs
-from aqcl.reproduce.markdown import finding, latents_parts, restated, tuning_lines
+from aqcl.reproduce.markdown import finding, latents_parts, tuning_lines
 from aqcl.reproduce.pictures import figure_title
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
@@ -373,10 +374,9 @@ def test_figures_are_named_for_those_who_read_of_them() -> None:
 
 
 def test_intervals_that_were_widened_afterwards_say_so() -> None:
-    old: dict[str, Any] = {"comparison": {"rows": []}}
-    assert restated(old) == ""
-    assert restated({"comparison": old["comparison"] | {"intervals": "widened"}}) == ""
-    assert "afterwards" in restated({"comparison": old["comparison"] | {"intervals": "restated"}})
+    assert restated({"rows": []}) == ""
+    assert restated({"rows": [], "intervals": "widened"}) == ""
+    assert "afterwards" in restated({"rows": [], "intervals": "restated"})
 
 
 def test_a_data_set_without_interests_leaves_the_numbers_of_the_others() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aqcl.comparison import SIGNIFICANCE
+from aqcl.comparison import SIGNIFICANCE, restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN
@@ -171,7 +171,8 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
         "paired 95% interval over users and seeds, bold where it excludes zero, † where that does "
-        f"not survive Holm's correction; the paper's AUC in brackets.{restated(comparison)}",
+        "not survive Holm's correction; the paper's AUC in brackets."
+        f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
@@ -184,13 +185,6 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
         cells = [_cell(rows[label, group], paper[k : k + 1]) for k, group in enumerate(GROUPS)]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def restated(comparison: Mapping[str, Any]) -> str:
-    """A sentence on intervals that were made before few seeds were made up for; else nothing."""
-    if comparison["comparison"].get("intervals") != "restated":
-        return ""
-    return " Intervals were widened afterwards, from the AUC of each seed."
 
 
 def _cell(row: Mapping[str, Any], paper: list[float]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from aqcl.comparison import finding as comparison_finding
+from aqcl.comparison import restated
 from aqcl.evaluate import ALL
 from aqcl.report.page import (
     Cell,
@@ -26,7 +27,6 @@ from aqcl.reproduce.markdown import (
     finished_comparisons,
     not_run_lines,
     open_claims,
-    restated,
 )
 from aqcl.reproduce.pictures import comparison_key, figure_title, figures_of
 from aqcl.reproduce.results_page import read_outcomes
@@ -183,6 +183,6 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     ]
     caption = (
         f"Mean of {seeds} seeds, against {comparison['base']}; bars reach from -0.03 to +0.03."
-        f"{restated(comparison)}"
+        f"{restated(comparison['comparison'])}"
     )
     return table(headings, rows, caption) + (paragraph("; ".join(missing)) if missing else "")
