@@ -89,9 +89,14 @@ class Embeddings(nn.Module):
     The candidate and the clicks share the item tables. In training a random `id_dropout` of
     user, item and click ids are looked up as the unknown id, so that its row is trained. An
     unseen id is looked up as unknown too and keeps its attributes.
+
+    Args:
+        facts: of the training data.
+        options: all other settings.
+        outputs: whether there is a second table of items, which `output_vectors` looks up.
     """
 
-    def __init__(self, facts: Facts, options: EmbeddingOptions) -> None:
+    def __init__(self, facts: Facts, options: EmbeddingOptions, *, outputs: bool = False) -> None:
         super().__init__()
         schema, attributes, dim = facts.schema, facts.attributes, options.embedding_dim
         self.schema = schema
@@ -102,10 +107,13 @@ class Embeddings(nn.Module):
         self.user_attributes = Attributes(schema.on("user"), dim, attributes)
         self.item_attributes = Attributes(schema.on("item"), dim, attributes)
         self.context_attributes = Attributes(schema.on("context"), dim, attributes)
+        self.output_table: nn.Parameter | None = None
+        if outputs:
+            self.output_table = nn.Parameter(torch.empty(schema.n_items, dim))
         for table in self.parameters():
             nn.init.normal_(table, std=options.embedding_std)
         with torch.no_grad():
-            for table in (self.user_table, self.item_table):
+            for table in self.id_tables():
                 table[0] = 0.0
 
     def forward(self, batch: Batch) -> Embedded:
@@ -132,6 +140,12 @@ class Embeddings(nn.Module):
         if not self.item_attributes.fields:
             return id_vector
         return torch.cat([id_vector, self.item_attributes(ids)], dim=1)
+
+    def output_vectors(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N d"]:
+        """Rows of the second table of items; an unseen id is the zero vector."""
+        assert self.output_table is not None
+        known = torch.where(ids < self.schema.n_items, ids, UNKNOWN)
+        return self._rows(self.output_table, known) * (known > UNKNOWN)[:, None]
 
     def user_vector(self, embedded: Embedded) -> Float[Tensor, "B width"]:
         """The fields of the user side by side, without the id where `user_id` is off."""
@@ -173,12 +187,20 @@ class Embeddings(nn.Module):
         """What the embedding penalty acts on: id and attribute tables."""
         return list(self.parameters())
 
+    def id_tables(self) -> list[nn.Parameter]:
+        """The tables of users and items alone."""
+        tables = (self.user_table, self.item_table, self.output_table)
+        return [table for table in tables if table is not None]
+
     def _look_up(self, table: nn.Parameter, ids: Tensor) -> Float[Tensor, "N d"]:
         known = torch.where(ids < table.shape[0], ids, UNKNOWN)
         rate = self.options.id_dropout
         if self.training and rate > 0:
             dropped = torch.rand(ids.shape, device=ids.device) < rate
             known = torch.where(dropped, UNKNOWN, known)
+        return self._rows(table, known)
+
+    def _rows(self, table: nn.Parameter, known: Tensor) -> Float[Tensor, "N d"]:
         if self.sparse:
             return F.embedding(known, table, sparse=True)
         return table.index_select(0, known)
@@ -194,7 +216,7 @@ def use_sparse_gradients(model: nn.Module) -> list[nn.Parameter]:
     for module in model.modules():
         if isinstance(module, Embeddings):
             module.sparse = True
-            tables += [module.user_table, module.item_table]
+            tables += module.id_tables()
         if isinstance(module, Attributes):
             module.sparse = True
             columns = zip(module.fields, module.weights, strict=True)

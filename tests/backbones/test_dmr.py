@@ -89,7 +89,9 @@ def slow_logit(dmr: DMR, facts: Facts, batch: Batch, row: int) -> float:
 
     alone = slow_scores(dmr.without_candidate, clicks, [])
     of_user = slow_prelu(dmr.project, slow_attended(alone, clicks, len(candidate)))
-    relevance = float(of_user @ array(dmr.outputs)[int(batch.item[row])])
+    table = embeddings.output_table
+    assert table is not None
+    relevance = float(of_user @ array(table)[int(batch.item[row])])
     scores = slow_scores(dmr.with_candidate, clicks, [candidate])
     history = slow_attended(scores, clicks, len(candidate))
     numbers = np.array([relevance, sum(scores)])

@@ -184,16 +184,18 @@ def test_items_are_embedded_as_candidates_are(make: Make, schema: Schema) -> Non
     assert torch.equal(backbone.embed_items(batch.item), backbone.embed(batch).item)
 
 
-def test_the_penalised_tables_are_parameters_of_the_embedding_layer(
-    make: Make, schema: Schema
-) -> None:
+def test_every_table_of_ids_and_attributes_is_penalised_once(make: Make, schema: Schema) -> None:
     module, backbone = make()
-    known = {id(parameter) for parameter in module.parameters()}
+    vectors = [p for p in module.parameters() if p.dim() == 2 and p.shape[1] > 1]
+    of_items = {id(p) for p in vectors if len(p) == schema.n_items}
 
     tables = backbone.embedding_tables()
 
-    assert {id(table) for table in tables} <= known
-    assert len({id(table) for table in tables}) == len(tables) == 2 + len(schema.fields)
+    found = {id(table) for table in tables}
+    assert found <= {id(parameter) for parameter in module.parameters()}
+    assert of_items
+    assert of_items <= found
+    assert len(found) == len(tables) == 1 + len(of_items) + len(schema.fields)
     sizes = {schema.n_users, schema.n_items} | {f.size or 2 for f in schema.fields}
     assert {table.shape[0] for table in tables} == sizes
 

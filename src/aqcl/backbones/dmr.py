@@ -16,7 +16,6 @@ from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
 from aqcl.jagged import positions, segment_softmax, segment_sum, weighted_sum
 from aqcl.layers import Activation, Sizes, activation
-from aqcl.schema import UNKNOWN
 from aqcl.tower import Tower, TowerOptions
 
 
@@ -92,14 +91,12 @@ class DMR(nn.Module):
 
     def __init__(self, facts: Facts, options: DMROptions) -> None:
         super().__init__()
-        self.embeddings = Embeddings(facts, options)
+        self.embeddings = Embeddings(facts, options, outputs=True)
         width, length, dim = self.embeddings.item_width, facts.max_history, options.embedding_dim
         self.without_candidate = QueriedAttention(width, 0, length, options)
         # Only a softmax follows, which no constant changes.
         self.without_candidate.unit.last = nn.Linear(options.attention_sizes[-1], 1, bias=False)
         self.project = nn.Sequential(nn.Linear(width, dim), activation("prelu", dim))
-        self.outputs = nn.Parameter(torch.empty(facts.schema.n_items, dim))
-        nn.init.normal_(self.outputs, std=options.embedding_std)
         self.with_candidate = QueriedAttention(width, width, length, options)
         # The paper's inputs; the official code adds the sum of the clicks, and sum * candidate.
         n_inputs = self.embeddings.user_width + 2 * width + self.embeddings.context_width + 2
@@ -114,12 +111,10 @@ class DMR(nn.Module):
 
     def embed(self, batch: Batch) -> Embedded:
         embedded = self.embeddings(batch)
-        known = torch.where(batch.item < len(self.outputs), batch.item, UNKNOWN)
         values = {f.name: getattr(embedded, f.name) for f in dataclasses.fields(embedded)}
         # A new candidate is neither near to a user nor far. In training the unknown ones are drawn
         # negatives alone, and a vector of theirs would learn nothing but that.
-        output = self.outputs.index_select(0, known) * (known > UNKNOWN)[:, None]
-        return Matched(**values, output=output)
+        return Matched(**values, output=self.embeddings.output_vectors(batch.item))
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
         embedded = embedded.without_masked()

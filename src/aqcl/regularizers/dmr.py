@@ -62,6 +62,8 @@ class DMR(nn.Module):
         # A softmax follows, which no constant changes.
         self.attention.last = nn.Linear(sizes[-1], 1, bias=False)
         self.project = nn.Sequential(nn.Linear(width, dim), activation("prelu", dim))
+        # NOTE[DIFF]: the embedding penalty acts on the tables of the backbone alone, so not on
+        # these output vectors, which Adam updates whole whatever optimizer the tables have.
         self.outputs = nn.Parameter(torch.empty(n_items, dim))
         for parameter in (self.query, self.outputs):
             nn.init.normal_(parameter, std=INITIAL_STD)
