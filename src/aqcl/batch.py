@@ -1,5 +1,6 @@
 """What flows through a model: `Batch` (ids), `Embedded` (vectors), `LossTerm` (losses)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -61,6 +62,15 @@ class Embedded:
     """First-order and wide logit; made in `embed`, never perturbed."""
     scores: Float[Tensor, " S"] | None = None
     """Attention score of each click for its candidate, once a backbone has computed it."""
+    item_output: Float[Tensor, "B d"] | None = None
+    """The candidate's row of a second table of items, where a backbone has one; no view changes
+    it."""
+
+    def with_item_id(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same samples with `change` applied to each vector (B, d) of the candidate's id."""
+        item = torch.cat([change(self.item[:, 0])[:, None], self.item[:, 1:]], dim=1)
+        output = None if self.item_output is None else change(self.item_output)
+        return replace(self, item=item, item_output=output)
 
     def without_masked(self) -> Self:
         """The same samples with the masked clicks taken out of the histories."""

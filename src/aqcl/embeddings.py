@@ -93,7 +93,7 @@ class Embeddings(nn.Module):
     Args:
         facts: of the training data.
         options: all other settings.
-        outputs: whether there is a second table of items, which `output_vectors` looks up.
+        outputs: whether there is a second table of items, for `Embedded.item_output`.
     """
 
     def __init__(self, facts: Facts, options: EmbeddingOptions, *, outputs: bool = False) -> None:
@@ -119,9 +119,10 @@ class Embeddings(nn.Module):
     def forward(self, batch: Batch) -> Embedded:
         """Look all ids of a batch up."""
         # One look-up serves the candidates and the clicks, so there is one dense gradient.
-        n_rows = len(batch)
-        items = self.items(torch.cat([batch.item, batch.history]))
-        user_id = self._look_up(self.user_table, batch.user)
+        n_rows, ids = len(batch), torch.cat([batch.item, batch.history])
+        known = self._known(ids, self.item_table)
+        items = self._items(ids, known)
+        user_id = self._rows(self.user_table, self._known(batch.user, self.user_table))
         return Embedded(
             user=torch.cat([user_id[:, None], self.user_attributes(batch.user)], dim=1),
             item=items[:n_rows],
@@ -132,19 +133,24 @@ class Embeddings(nn.Module):
             keep=None,
             activity=batch.activity,
             linear=items.new_zeros(n_rows),
+            item_output=self._outputs(known[:n_rows]),
         )
 
     def items(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N Fi d"]:
         """Vectors of items: the id first, then the attributes."""
-        id_vector = self._look_up(self.item_table, ids)[:, None]
+        return self._items(ids, self._known(ids, self.item_table))
+
+    def _items(self, ids: Tensor, known: Tensor) -> Float[Tensor, "N Fi d"]:
+        id_vector = self._rows(self.item_table, known)[:, None]
         if not self.item_attributes.fields:
             return id_vector
         return torch.cat([id_vector, self.item_attributes(ids)], dim=1)
 
-    def output_vectors(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N d"]:
-        """Rows of the second table of items; an unseen id is the zero vector."""
-        assert self.output_table is not None
-        known = torch.where(ids < self.schema.n_items, ids, UNKNOWN)
+    def _outputs(self, known: Tensor) -> Float[Tensor, "N d"] | None:
+        if self.output_table is None:
+            return None
+        # An unknown candidate is the zero vector. Besides those that id dropout hides, the unknown
+        # ones in training are drawn negatives alone: a vector of theirs would learn that.
         return self._rows(self.output_table, known) * (known > UNKNOWN)[:, None]
 
     def user_vector(self, embedded: Embedded) -> Float[Tensor, "B width"]:
@@ -192,13 +198,14 @@ class Embeddings(nn.Module):
         tables = (self.user_table, self.item_table, self.output_table)
         return [table for table in tables if table is not None]
 
-    def _look_up(self, table: nn.Parameter, ids: Tensor) -> Float[Tensor, "N d"]:
+    def _known(self, ids: Tensor, table: nn.Parameter) -> Int[Tensor, " N"]:
+        """The rows of a table that ids are looked up in."""
         known = torch.where(ids < table.shape[0], ids, UNKNOWN)
         rate = self.options.id_dropout
         if self.training and rate > 0:
             dropped = torch.rand(ids.shape, device=ids.device) < rate
             known = torch.where(dropped, UNKNOWN, known)
-        return self._rows(table, known)
+        return known
 
     def _rows(self, table: nn.Parameter, known: Tensor) -> Float[Tensor, "N d"]:
         if self.sparse:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aqcl.backbones.dmr import DMR, QueriedAttention
 from aqcl.batch import Batch
 from aqcl.contracts import Attentive, Facts
-from aqcl.schema import Schema
+from aqcl.schema import UNKNOWN, Schema
 from aqcl.views import ViewOptions, augment
 from tests.backbones.slow_models import (
     assert_logits,
@@ -135,6 +135,20 @@ def test_a_candidate_unknown_to_training_has_no_relevance(schema: Schema) -> Non
 
     assert not unseen.any()
     assert known[torch.tensor([1, 2, 4, 5])].all()
+
+
+def test_id_dropout_hides_the_output_vector_of_the_candidate_too() -> None:
+    _, dmr = make_backbone(DMR, make_facts(), id_dropout=0.5)
+    assert isinstance(dmr, DMR)
+    batch = make_batch(lengths=[1] * 50)
+
+    embedded = dmr.embed(batch)
+
+    unknown = (embedded.item[:, 0] == dmr.embeddings.item_table[UNKNOWN]).all(1)
+    hidden = dmr.relevance(embedded) == 0
+    assert torch.equal(hidden, unknown)
+    assert hidden.any()
+    assert not hidden.all()
 
 
 def test_a_view_has_the_output_vectors_of_the_sample(schema: Schema) -> None:

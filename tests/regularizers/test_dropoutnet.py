@@ -1,12 +1,13 @@
 """DropoutNet: which ids are hidden, how often, and what stays."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from aqcl.backbones import BACKBONES
 from aqcl.backbones.din import DIN
 from aqcl.batch import Embedded
 from aqcl.config import build
@@ -95,21 +96,49 @@ def test_a_hidden_id_has_no_gradient() -> None:
         assert item.grad[:, 1:].all()
 
 
-def test_the_whole_model_sees_the_hidden_candidate() -> None:
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_whole_model_sees_the_hidden_candidate(
+    name: str, mode: Literal["zero", "mean"]
+) -> None:
     """No way through the model leads from the loss to an id that only a candidate has."""
-    module, _ = make_backbone(DIN, make_facts(WITH_FIELDS), id_dropout=0.0, dropout=0.0)
-    objective = Objective(module, {"dropoutnet": DropoutNet(DropoutNetOptions(item_rate=1.0))})
+    module, backbone = make_backbone(BACKBONES[name], make_facts(WITH_FIELDS), id_dropout=0.0)
+    options = DropoutNetOptions(item_rate=1.0, mode=mode)
+    objective = Objective(module, {"dropoutnet": DropoutNet(options)})
     batch = make_batch(WITH_FIELDS)
-    table = module.get_parameter("embeddings.item_table")
-
-    objective(batch, Moment(0, 0, 0, 0)).total.backward()
-
     clicked = set(batch.history.tolist())
     only_candidates = [item for item in set(batch.item.tolist()) if item not in clicked]
     assert only_candidates
-    assert table.grad is not None
-    assert not table.grad[only_candidates].any()
-    assert table.grad[sorted(clicked)].any()
+
+    objective(batch, Moment(0, 0, 0, 0)).total.backward()
+
+    of_items = [t for t in backbone.embedding_tables() if len(t) == WITH_FIELDS.n_items]
+    assert of_items
+    for table in of_items:
+        assert table.grad is not None
+        assert not table.grad[only_candidates].any()
+    of_clicks = module.get_parameter("embeddings.item_table").grad
+    assert of_clicks is not None
+    assert of_clicks[sorted(clicked)].any()
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_hidden_candidates_may_be_exchanged(name: str, mode: str) -> None:
+    module, backbone = make_backbone(BACKBONES[name], make_facts())
+    module.eval()
+    batch = make_batch()
+    latents = []
+
+    for hide in (True, False):
+        for item in (batch.item, batch.item.roll(1)):
+            embedded = backbone.embed(dataclasses.replace(batch, item=item))
+            if hide:
+                embedded = perturbed(embedded, user_rate=0.0, item_rate=1.0, mode=mode)
+            latents.append(backbone.encode(embedded))
+
+    torch.testing.assert_close(latents[1], latents[0])
+    assert not torch.allclose(latents[3], latents[2])
 
 
 def test_there_is_no_loss() -> None:

@@ -1,7 +1,6 @@
 """Deep Match to Rank: how relevant a candidate is to a user, as two numbers among the inputs."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -31,13 +30,6 @@ class DMROptions(TowerOptions):
     """Activation inside both attention units."""
     position_dim: Annotated[int, Bounds(ge=1)] = 8
     """Width of the vectors of positions."""
-
-
-@dataclass(frozen=True)
-class Matched(Embedded):
-    """Samples with the output vector v' of each candidate, which no augmentation changes."""
-
-    output: Tensor | None = None
 
 
 class QueriedAttention(nn.Module):
@@ -110,11 +102,8 @@ class DMR(nn.Module):
         return cls(facts, options)
 
     def embed(self, batch: Batch) -> Embedded:
-        embedded = self.embeddings(batch)
-        values = {f.name: getattr(embedded, f.name) for f in dataclasses.fields(embedded)}
-        # A new candidate is neither near to a user nor far. In training the unknown ones are drawn
-        # negatives alone, and a vector of theirs would learn nothing but that.
-        return Matched(**values, output=self.embeddings.output_vectors(batch.item))
+        embedded: Embedded = self.embeddings(batch)
+        return embedded
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
         embedded = embedded.without_masked()
@@ -138,11 +127,10 @@ class DMR(nn.Module):
         return dataclasses.replace(embedded, scores=scores)
 
     def relevance(self, embedded: Embedded) -> Float[Tensor, " B"]:
-        """The product u . v' of each row; nothing may be masked."""
-        assert isinstance(embedded, Matched)
-        assert embedded.output is not None
+        """The product u . v' of each row, 0 for an unknown candidate; nothing may be masked."""
+        assert embedded.item_output is not None
         interest = attended(self.without_candidate(embedded, None), embedded)
-        relevance: Tensor = (self.project(interest) * embedded.output).sum(1)
+        relevance: Tensor = (self.project(interest) * embedded.item_output).sum(1)
         return relevance
 
     def predict(self, latent: Tensor, embedded: Embedded) -> Float[Tensor, " B"]:

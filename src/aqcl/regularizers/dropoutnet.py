@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
@@ -53,36 +53,34 @@ class DropoutNet(nn.Module):
         # the first-order weights of ids in a wide part stay.
         options = self.options
         if options.mode == "mean":
-            item = mean_id(embedded.item, options.item_rate, generator)
-            return dataclasses.replace(embedded, item=item)
-        return dataclasses.replace(
-            embedded,
-            user=drop_id(embedded.user, options.user_rate, generator),
-            item=drop_id(embedded.item, options.item_rate, generator),
-        )
+            return mean_item_ids(embedded, options.item_rate, generator)
+        return drop_ids(embedded, options.user_rate, options.item_rate, generator)
 
     def loss(self, step: Step) -> None:
         return None
 
 
-def drop_id(
-    vectors: Float[Tensor, "B F d"], rate: float, generator: Generator
-) -> Float[Tensor, "B F d"]:
-    """The id, field 0, of each row becomes zero with probability `rate`."""
-    draw = torch.rand(len(vectors), generator=generator, device=vectors.device)
-    return _with_id(vectors, vectors[:, 0] * (draw >= rate)[:, None])
+def drop_ids(
+    embedded: Embedded, user_rate: float, item_rate: float, generator: Generator
+) -> Embedded:
+    """The id of each user and of each candidate becomes zero with its probability."""
+    kept_users = _kept(embedded.user, user_rate, generator)
+    kept_items = _kept(embedded.item, item_rate, generator)
+    user_id = embedded.user[:, 0] * kept_users
+    user = torch.cat([user_id[:, None], embedded.user[:, 1:]], dim=1)
+    return dataclasses.replace(embedded, user=user).with_item_id(lambda own: own * kept_items)
 
 
-def mean_id(
-    vectors: Float[Tensor, "B F d"], rate: float, generator: Generator
-) -> Float[Tensor, "B F d"]:
-    """The ids, field 0, of all rows become their mean at once with probability `rate`."""
+def mean_item_ids(embedded: Embedded, rate: float, generator: Generator) -> Embedded:
+    """The ids of all candidates become their mean at once with probability `rate`."""
     # NOTE[DIFF]: the mean is that of the batch's candidates, as no table is in sight here; like
     # the mean of the table that it stands for, it has no gradient.
-    draw = torch.rand((), generator=generator, device=vectors.device)
-    own = vectors[:, 0]
-    return _with_id(vectors, torch.where(draw < rate, own.detach().mean(0), own))
+    draw = torch.rand((), generator=generator, device=embedded.item.device)
+    return embedded.with_item_id(lambda own: torch.where(draw < rate, own.detach().mean(0), own))
 
 
-def _with_id(vectors: Tensor, id_vectors: Tensor) -> Tensor:
-    return torch.cat([id_vectors[:, None], vectors[:, 1:]], dim=1)
+def _kept(
+    vectors: Float[Tensor, "B F d"], rate: float, generator: Generator
+) -> Bool[Tensor, "B 1"]:
+    draw = torch.rand(len(vectors), generator=generator, device=vectors.device)
+    return (draw >= rate)[:, None]
