@@ -50,7 +50,9 @@ class DropoutNet(nn.Module):
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         # NOTE[DIFF]: the loss stays that of the clicks, where DropoutNet regresses the scores of a
         # trained factorisation; each sample is drawn by itself, not a fixed share of the batch;
-        # the first-order weights of ids in a wide part stay.
+        # the first-order weights of ids in a wide part stay. A new id is not asked in the way that
+        # was trained: hidden ids are zero vectors here, and in evaluation a new id is the unknown
+        # id, whose vector id dropout trains.
         options = self.options
         if options.mode == "mean":
             return mean_item_ids(embedded, options.item_rate, generator)
