@@ -89,7 +89,7 @@ def diagnostics(
     its nearest: 1 if all lie at one, and at most the smaller of B and T. Dropout in the latents
     spreads them. `perplexity`, `batch_perplexity` and `dead_codewords` are of the balanced
     assignment, which spreads samples over all codewords wherever they lie, and so tell nothing of
-    a collapse.
+    a collapse. `uniformity` is of pairs of samples, and left out where there is one sample alone.
 
     Args:
         z: projected latents of the samples.
@@ -104,12 +104,14 @@ def diagnostics(
     batch_share = torch.bincount(codes, minlength=len(share)) / len(codes)
     nearest = (z @ codebook.T).topk(min(top_k, len(codebook)), dim=1)
     nearest_share = torch.bincount(nearest.indices[:, 0], minlength=len(share)) / len(codes)
-    return {
+    found = {
         "view_similarity": (z * view).sum(1).mean(),
         "interest_similarity": nearest.values.mean(),
-        "uniformity": uniformity(z[:DIAGNOSED_SAMPLES]),
         "nearest_perplexity": torch.special.entr(nearest_share).sum().exp(),
         "perplexity": torch.special.entr(share).sum().exp(),
         "batch_perplexity": torch.special.entr(batch_share).sum().exp(),
         "dead_codewords": (share < DEAD_SHARE / len(share)).float().mean(),
     }
+    if len(z) > 1:
+        found["uniformity"] = uniformity(z[:DIAGNOSED_SAMPLES])
+    return found
