@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from aqcl.attention import SelfAttentionBlock, TargetAttention
+from aqcl.attention import SelfAttentionBlock, TargetAttention, check_heads
 from aqcl.errors import ConfigError
 from aqcl.layers import Activation
 from tests.model_inputs import make_batch
@@ -125,5 +125,7 @@ def test_self_attention_over_no_clicks_is_finite() -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ConfigError, match="n_heads = 4 must divide the width 6"):
-        SelfAttentionBlock(6, 4, 5, 0.0)
+    check_heads("backbone.n_heads", 3, 6)
+    message = r"backbone.n_heads = 4 must divide the width 6 of a click.*backbone.embedding_dim"
+    with pytest.raises(ConfigError, match=message):
+        check_heads("backbone.n_heads", 4, 6)

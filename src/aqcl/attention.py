@@ -123,6 +123,24 @@ class _SigmoidUnit(torch.autograd.Function):
         return None, to_candidate, to_clicks, d_first, per_row.sum(0), *grads
 
 
+def check_heads(key: str, n_heads: int, width: int) -> None:
+    """Refuse heads of self-attention that cannot share the width of a click equally.
+
+    Args:
+        key: of the setting that says how many heads there are.
+        n_heads: its value.
+        width: of a click, its fields side by side.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
+    if width % n_heads:
+        raise ConfigError(
+            f"{key} = {n_heads} must divide the width {width} of a click, which is "
+            "backbone.embedding_dim for each of its fields; change one of the two"
+        )
+
+
 class SelfAttentionBlock(nn.Module):
     """A transformer layer over padded histories: normalise, attend, add; normalise, MLP, add.
 
@@ -133,8 +151,7 @@ class SelfAttentionBlock(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
-        if dim % n_heads:
-            raise ConfigError(f"n_heads = {n_heads} must divide the width {dim} of a click")
+        assert dim % n_heads == 0
         self.n_heads = n_heads
         self.attention_norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)

@@ -10,6 +10,7 @@ from torch import nn
 from aqcl.attention import SelfAttentionBlock
 from aqcl.backbones.sasrec import SASRec
 from aqcl.contracts import Sequential
+from aqcl.errors import ConfigError
 from aqcl.schema import Schema
 from tests.backbones.slow_models import (
     assert_logits,
@@ -153,6 +154,12 @@ def test_a_state_does_not_know_later_clicks() -> None:
 
     torch.testing.assert_close(changed[:3], model.states(embedded)[:3])
     assert not torch.allclose(changed[3], model.states(embedded)[3])
+
+
+def test_heads_that_do_not_divide_the_width_are_named_by_their_key() -> None:
+    message = r"backbone.n_heads = 3 must divide the width 4.*backbone.embedding_dim"
+    with pytest.raises(ConfigError, match=message):
+        make_backbone(SASRec, make_facts(), n_heads=3)
 
 
 def test_the_longest_history_fits() -> None:

@@ -189,6 +189,10 @@ def test_small_and_empty_batches_are_legal(lengths: tuple[int, ...]) -> None:
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
-def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ConfigError, match=r"n_heads = 3 must divide the width 8"):
-        S3Rec(8, 10, 6, S3RecOptions(n_heads=3))
+def test_heads_that_do_not_divide_the_width_are_named_by_their_key() -> None:
+    facts = make_facts()
+    _, backbone = make_backbone(DIN, facts, embedding_dim=5)
+
+    message = r"regularizer.s3rec.n_heads = 2 must divide the width 5.*backbone.embedding_dim"
+    with pytest.raises(ConfigError, match=message):
+        S3Rec.create(facts, backbone, S3RecOptions())

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import Field as Bounds
 from torch import Tensor, nn
 
-from aqcl.attention import SelfAttentionBlock
+from aqcl.attention import SelfAttentionBlock, check_heads
 from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
@@ -43,6 +43,7 @@ class SASRec(nn.Module):
         self.max_history = facts.max_history
         self.embeddings = Embeddings(facts, options)
         width = self.embeddings.item_width
+        check_heads("backbone.n_heads", options.n_heads, width)
         # NOTE[DIFF]: SASRec counts positions from the oldest click of a fixed window; here the
         # latest click is number 0, so that no position depends on the length of the window.
         self.positions = nn.Parameter(torch.empty(facts.max_history, width))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
-from aqcl.attention import SelfAttentionBlock
+from aqcl.attention import SelfAttentionBlock, check_heads
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
@@ -57,6 +57,7 @@ class S3Rec(nn.Module):
     ) -> None:
         super().__init__()
         self.options = options or S3RecOptions()
+        check_heads("regularizer.s3rec.n_heads", self.options.n_heads, item_width)
         self.weight = self.options.weight
         self.n_items = n_items
         self.max_history = max_history
