@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from aqcl.jagged import (
     pad,
     padded_length,
+    positions,
     present,
+    recency,
     segment_mean,
     segment_softmax,
     segment_sum,
@@ -78,6 +80,13 @@ def test_jagged_sums_are_differentiated_right(lengths: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(
         lambda w, v: weighted_sum(w, v, batch.segment, n_rows), (weights, values)
     )
+
+
+def test_places_count_from_the_oldest_click_and_recency_from_the_latest() -> None:
+    batch = make_batch(lengths=(0, 3, 1, 0, 2))
+
+    assert positions(batch.segment, batch.offsets).tolist() == [0, 1, 2, 0, 0, 1]
+    assert recency(batch.segment, batch.offsets).tolist() == [2, 1, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("more", [0, 3])

@@ -116,6 +116,11 @@ def positions(segment: Int[Tensor, " S"], offsets: Int[Tensor, " bounds"]) -> In
     return torch.arange(len(segment), device=segment.device) - offsets[segment]
 
 
+def recency(segment: Int[Tensor, " S"], offsets: Int[Tensor, " bounds"]) -> Int[Tensor, " S"]:
+    """Place of each click within its row, from 0, the latest."""
+    return offsets.diff()[segment] - 1 - positions(segment, offsets)
+
+
 def padded_length(offsets: Int[Tensor, " bounds"], limit: int) -> int:
     """How long padded histories must be: the longest row, or `limit` in an exported graph.
 

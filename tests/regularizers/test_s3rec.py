@@ -103,7 +103,7 @@ def test_the_whole_loss_is_that_of_its_transformer() -> None:
         for row in range(4):
             mine = step.embedded.segment == row
             cells = torch.where(hidden[mine, None], regularizer.mask, clicks[mine])
-            cells = cells + regularizer.positions[: len(cells)]
+            cells = cells + regularizer.positions[: len(cells)].flip(0)
             for layer in regularizer.layers:
                 cells = layer(cells[None], torch.ones(1, len(cells)).bool(), causal=False)[0]
             states = cells[hidden[mine]]

@@ -13,7 +13,7 @@ from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
-from aqcl.jagged import positions, segment_softmax, segment_sum, weighted_sum
+from aqcl.jagged import recency, segment_softmax, segment_sum, weighted_sum
 from aqcl.layers import Activation, Sizes, activation
 from aqcl.tower import Tower, TowerOptions
 
@@ -53,9 +53,8 @@ class QueriedAttention(nn.Module):
     def forward(
         self, embedded: Embedded, candidate: Float[Tensor, "B C"] | None
     ) -> Float[Tensor, " S"]:
-        segment, offsets = embedded.segment, embedded.offsets
-        recency = offsets.diff()[segment] - 1 - positions(segment, offsets)
-        about = self.table.index_select(0, recency)
+        segment = embedded.segment
+        about = self.table.index_select(0, recency(segment, embedded.offsets))
         if candidate is not None:
             about = torch.cat([candidate.index_select(0, segment), about], dim=1)
         each = torch.arange(len(segment), device=segment.device)

@@ -12,7 +12,7 @@ from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
 from aqcl.embeddings import Embeddings
-from aqcl.jagged import pad, padded_length, positions, present, unpad
+from aqcl.jagged import pad, padded_length, present, recency, unpad
 from aqcl.layers import Dropout, look_up
 from aqcl.tower import Tower, TowerOptions
 
@@ -85,9 +85,8 @@ class SASRec(nn.Module):
         """The state after each click that no view masked."""
         embedded = embedded.without_masked()
         segment, offsets = embedded.segment, embedded.offsets
-        recency = offsets.diff()[segment] - 1 - positions(segment, offsets)
-        place = look_up(self.positions, recency.clamp(max=self.max_history - 1))
-        clicks = self.dropout(embedded.history_vectors + place)
+        number = recency(segment, offsets).clamp(max=self.max_history - 1)
+        clicks = self.dropout(embedded.history_vectors + look_up(self.positions, number))
         length = padded_length(offsets, self.max_history)
         padded, mask = pad(clicks, segment, offsets, length), present(offsets, length)
         for block in self.blocks:

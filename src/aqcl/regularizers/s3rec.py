@@ -11,7 +11,7 @@ from aqcl.attention import SelfAttentionBlock, check_heads
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, item_width
-from aqcl.jagged import pad, padded_length, positions, present, unpad
+from aqcl.jagged import pad, padded_length, present, recency, unpad
 from aqcl.layers import look_up
 from aqcl.schema import FIRST_ID
 
@@ -41,6 +41,8 @@ class S3RecOptions:
 
 class S3Rec(nn.Module):
     """Masked item prediction with a bidirectional transformer of its own over the clicks.
+
+    The latest click has position 0, whatever the length of its history.
 
     Reference: arXiv 2008.07873, section 4 (masked item prediction);
     github.com/RUCAIBox/CIKM2020-S3Rec, `pretrain` in models.py.
@@ -98,7 +100,7 @@ class S3Rec(nn.Module):
         """What each hidden click is expected to be, from the others and its place."""
         segment, offsets = embedded.segment, embedded.offsets
         seen = torch.where(hidden[:, None], self.mask, embedded.history_vectors)
-        placed = seen + look_up(self.positions, positions(segment, offsets))
+        placed = seen + look_up(self.positions, recency(segment, offsets))
         length = padded_length(offsets, self.max_history)
         cells, mask = pad(placed, segment, offsets, length), present(offsets, length)
         for layer in self.layers:
@@ -116,8 +118,7 @@ def hide(
     Reference: github.com/RUCAIBox/CIKM2020-S3Rec, `PretrainDataset` in datasets.py.
     """
     draw = torch.rand(segment.shape, generator=generator, device=segment.device)
-    last = positions(segment, offsets) == offsets.diff()[segment] - 1
-    return (draw < rate) | last
+    return (draw < rate) | (recency(segment, offsets) == 0)
 
 
 def masked_item_loss(
