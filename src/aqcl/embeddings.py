@@ -149,8 +149,9 @@ class Embeddings(nn.Module):
     def _outputs(self, known: Tensor) -> Float[Tensor, "N d"] | None:
         if self.output_table is None:
             return None
-        # An unknown candidate is the zero vector. Besides those that id dropout hides, the unknown
-        # ones in training are drawn negatives alone: a vector of theirs would learn that.
+        # NOTE[DIFF]: the output vector v' of an unknown candidate, in the backbone `dmr`, is zero.
+        # Besides those that id dropout hides, the unknown ones in training are drawn negatives
+        # alone: a vector of theirs would learn that.
         return self._rows(self.output_table, known) * (known > UNKNOWN)[:, None]
 
     def user_vector(self, embedded: Embedded) -> Float[Tensor, "B width"]:
@@ -201,6 +202,9 @@ class Embeddings(nn.Module):
     def _known(self, ids: Tensor, table: nn.Parameter) -> Int[Tensor, " N"]:
         """The rows of a table that ids are looked up in."""
         known = torch.where(ids < table.shape[0], ids, UNKNOWN)
+        # NOTE[DIFF]: the paper does not say what an id unknown from training is looked up as; here
+        # there is an unknown id, and in training a random `id_dropout` of user, item and click ids,
+        # 0.01 for all methods alike, are looked up as it, so that its vector is trained.
         rate = self.options.id_dropout
         if self.training and rate > 0:
             dropped = torch.rand(ids.shape, device=ids.device) < rate

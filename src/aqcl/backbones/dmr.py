@@ -76,7 +76,7 @@ class DMR(nn.Module):
 
     # NOTE[DIFF]: DMR's auxiliary loss trains the user-to-item network and its output vectors; here
     # the regularizer `dmr` has a network and a table of its own, so that these learn from the
-    # logloss alone.
+    # logloss alone. There are no types of behaviour, and so no embeddings of them.
 
     Options: ClassVar[type] = DMROptions
 
@@ -89,7 +89,8 @@ class DMR(nn.Module):
         self.without_candidate.unit.last = nn.Linear(options.attention_sizes[-1], 1, bias=False)
         self.project = nn.Sequential(nn.Linear(width, dim), activation("prelu", dim))
         self.with_candidate = QueriedAttention(width, width, length, options)
-        # The paper's inputs; the official code adds the sum of the clicks, and sum * candidate.
+        # NOTE[DIFF]: the inputs are the paper's; the top network of the official code also sees the
+        # sum of the clicks, and sum * candidate, and normalises its inputs by the batch.
         n_inputs = self.embeddings.user_width + 2 * width + self.embeddings.context_width + 2
         self.top = Tower(n_inputs, options)
         self.head = nn.Linear(options.sizes[-1], 1)

@@ -36,6 +36,10 @@ class SASRec(nn.Module):
     Reference: arXiv 1808.09781, section 3.
     """
 
+    # NOTE[DIFF]: SASRec is trained to tell the next click after each click from a drawn item; here
+    # the states learn from the logloss of the candidate alone. The regularizer `dien` asks them for
+    # the next click.
+
     Options: ClassVar[type] = SASRecOptions
 
     def __init__(self, facts: Facts, options: SASRecOptions) -> None:

@@ -63,7 +63,8 @@ class CL4SRec(nn.Module):
     ) -> LossTerm:
         """The loss of the latents of both views; needs no other part of aqcl."""
         # NOTE[DIFF]: CL4SRec compares user vectors by dot products; here latents, which know the
-        # candidate too, are projected and compared by cosines with a temperature.
+        # candidate too, are projected and compared by cosines with a temperature. There a user has
+        # one sequence; here samples of one user are no negatives of each other.
         z_first, z_second = self.projector(torch.cat([first, second])).chunk(2)
         losses = info_nce(
             z_first,

@@ -50,7 +50,9 @@ class S3Rec(nn.Module):
 
     # NOTE[DIFF]: S3-Rec pre-trains with four tasks; here masked item prediction alone is an
     # auxiliary loss beside the clicks, averaged over the hidden clicks and not summed, and a drawn
-    # item may stand in the history.
+    # item may stand in the history. The transformer's input has no normalisation and no dropout,
+    # its attention weights have no dropout, and its layers, which have ReLU for GELU, normalise
+    # before and not behind.
 
     Options: ClassVar[type] = S3RecOptions
 

@@ -61,6 +61,8 @@ class SSL4Rec(nn.Module):
         self.options = options or SSL4RecOptions()
         self.weight = self.options.weight
         self.n_items = n_items
+        # NOTE[DIFF]: the tower serves this loss alone, and the model shares with it the embeddings
+        # of items; in the paper and in the code of SELFRec the main task has the same item tower.
         n_fields, sizes = len(patterns), self.options.sizes
         widths = [n_fields * dim, *sizes]
         self.tower = nn.Sequential(
