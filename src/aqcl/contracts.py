@@ -69,7 +69,16 @@ class Backbone(Predictor, Protocol):
 
 def item_width(backbone: Backbone) -> int:
     """Width of an item's fields side by side, as `Embedded.item_vector` has them."""
-    return backbone.embed_items(torch.zeros(0, dtype=torch.int64)).flatten(1).shape[1]
+    return _no_items(backbone).flatten(1).shape[1]
+
+
+def field_width(backbone: Backbone) -> int:
+    """Width d of the vector of one field, the same for all fields."""
+    return _no_items(backbone).shape[2]
+
+
+def _no_items(backbone: Backbone) -> Float[Tensor, "0 Fi d"]:
+    return backbone.embed_items(torch.zeros(0, dtype=torch.int64))
 
 
 @runtime_checkable

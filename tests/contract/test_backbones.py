@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from aqcl.backbones import BACKBONES
 from aqcl.backbones.din import DIN
-from aqcl.contracts import Attentive, Backbone, Facts
+from aqcl.contracts import Attentive, Backbone, Facts, field_width, item_width
 from aqcl.schema import Schema
 from aqcl.views import mask_history
 from tests.model_inputs import (
     LENGTHS,
     SCHEMAS,
+    SMALL_OPTIONS,
     WITH_FIELDS,
     make_backbone,
     make_batch,
@@ -182,6 +183,13 @@ def test_items_are_embedded_as_candidates_are(make: Make, schema: Schema) -> Non
     batch = make_batch(schema)
 
     assert torch.equal(backbone.embed_items(batch.item), backbone.embed(batch).item)
+
+
+def test_widths_are_read_off_a_backbone(make: Make, schema: Schema) -> None:
+    _, backbone = make()
+
+    assert field_width(backbone) == SMALL_OPTIONS["embedding_dim"]
+    assert item_width(backbone) == (1 + len(schema.on("item"))) * SMALL_OPTIONS["embedding_dim"]
 
 
 def test_every_table_of_ids_and_attributes_is_penalised_once(make: Make, schema: Schema) -> None:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
-from aqcl.contracts import Backbone, Facts, Step, item_width
+from aqcl.contracts import Backbone, Facts, Step, field_width
 from aqcl.embeddings import field_vectors
 from aqcl.layers import dropout_mask
 
@@ -68,7 +68,7 @@ class CL4CTR(nn.Module):
         assert isinstance(options, CL4CTROptions)
         n_user, n_item, n_context = (len(facts.schema.on(s)) for s in ("user", "item", "context"))
         n_fields = (1 + n_user) + 2 * (1 + n_item) + n_context
-        return cls(n_fields, item_width(backbone) // (1 + n_item), options)
+        return cls(n_fields, field_width(backbone), options)
 
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         return embedded

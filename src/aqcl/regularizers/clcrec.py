@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
-from aqcl.contracts import Backbone, Facts, Step, item_width
+from aqcl.contracts import Backbone, Facts, Step, field_width
 from aqcl.contrastive import unit
 from aqcl.errors import ConfigError
 from aqcl.schema import FIRST_ID
@@ -65,8 +65,7 @@ class CLCRec(nn.Module):
                 "regularizer.clcrec: needs item attributes, and the model sees none; use a dataset "
                 "with item columns and name one in fields, or leave clcrec out"
             )
-        dim = item_width(backbone) // (1 + n_attributes)
-        return cls(dim, n_attributes, facts.schema.n_items, options)
+        return cls(field_width(backbone), n_attributes, facts.schema.n_items, options)
 
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         return embedded

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
-from aqcl.contracts import Backbone, Facts, Step, item_width
+from aqcl.contracts import Backbone, Facts, Step, field_width, item_width
 from aqcl.jagged import segment_mean
 from aqcl.layers import MLP, Sizes
 from aqcl.schema import FIRST_ID
@@ -58,9 +58,9 @@ class DeepMCP(nn.Module):
     @classmethod
     def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
         assert isinstance(options, DeepMCPOptions)
-        schema, width = facts.schema, item_width(backbone)
-        dim = width // (1 + len(schema.on("item")))
-        return cls((1 + len(schema.on("user"))) * dim, width, schema.n_items, options)
+        schema = facts.schema
+        user_width = (1 + len(schema.on("user"))) * field_width(backbone)
+        return cls(user_width, item_width(backbone), schema.n_items, options)
 
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         return embedded

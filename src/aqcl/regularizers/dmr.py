@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from aqcl.attention import TargetAttention
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
-from aqcl.contracts import Backbone, Facts, Step, item_width
+from aqcl.contracts import Backbone, Facts, Step, field_width, item_width
 from aqcl.jagged import segment_softmax, weighted_sum
 from aqcl.layers import Sizes, activation, look_up
 from aqcl.schema import FIRST_ID
@@ -71,9 +71,7 @@ class DMR(nn.Module):
     @classmethod
     def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
         assert isinstance(options, DMROptions)
-        width, schema = item_width(backbone), facts.schema
-        dim = width // (1 + len(schema.on("item")))
-        return cls(width, dim, schema.n_items, options)
+        return cls(item_width(backbone), field_width(backbone), facts.schema.n_items, options)
 
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         return embedded

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
-from aqcl.contracts import Backbone, Facts, Step, item_width
+from aqcl.contracts import Backbone, Facts, Step, field_width
 from aqcl.contrastive import info_nce
 from aqcl.layers import MLP, Sizes, dropout_mask
 from aqcl.schema import FIRST_ID
@@ -75,10 +75,8 @@ class SSL4Rec(nn.Module):
     @classmethod
     def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
         assert isinstance(options, SSL4RecOptions)
-        columns = item_columns(facts)
-        patterns = hiding_patterns(information_matrix(columns))
-        dim = item_width(backbone) // len(columns)
-        return cls(dim, patterns, facts.schema.n_items, options)
+        patterns = hiding_patterns(information_matrix(item_columns(facts)))
+        return cls(field_width(backbone), patterns, facts.schema.n_items, options)
 
     def perturb(self, embedded: Embedded, generator: Generator) -> Embedded:
         return embedded
