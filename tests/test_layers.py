@@ -21,6 +21,7 @@ from aqcl.layers import (
     dropout_mask,
     seed_dropout,
     statistics_held,
+    tanh_mlp,
 )
 from aqcl.regularizers import REGULARIZERS
 
@@ -162,6 +163,18 @@ def test_activations_take_any_number_of_rows(name: Activation, n_rows: int) -> N
     layer = activation(name, 3)
 
     assert layer(torch.ones(n_rows, 3)).shape == (n_rows, 3)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (5, 3)])
+def test_a_tanh_mlp_ends_with_tanh(sizes: tuple[int, ...]) -> None:
+    network, x = tanh_mlp(4, sizes), torch.randn(6, 4)
+
+    expected = x
+    *hidden, last = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
+    for layer in hidden:
+        expected = torch.relu(layer(expected))
+    assert torch.equal(network(x), torch.tanh(last(expected)))
+    assert network(x).shape == (6, 3)
 
 
 def test_an_mlp_ends_with_an_activation() -> None:

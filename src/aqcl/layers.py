@@ -142,3 +142,10 @@ class MLP(nn.Sequential):
                 layers.append(Dropout(dropout))
             n_inputs = size
         super().__init__(*layers)
+
+
+def tanh_mlp(n_inputs: int, sizes: Sequence[int]) -> nn.Sequential:
+    """ReLU between the layers and tanh after the last, so that dot products stay bounded."""
+    widths = [n_inputs, *sizes]
+    hidden = MLP(n_inputs, sizes[:-1], "relu")
+    return nn.Sequential(hidden, nn.Linear(widths[-2], widths[-1]), nn.Tanh())

@@ -1,6 +1,5 @@
 """DeepMCP: users must match what they click, and clicks that follow each other must correlate."""
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -13,7 +12,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, field_width, item_width
 from aqcl.jagged import segment_mean
-from aqcl.layers import MLP, Sizes
+from aqcl.layers import Sizes, tanh_mlp
 from aqcl.schema import FIRST_ID
 
 
@@ -51,9 +50,9 @@ class DeepMCP(nn.Module):
         self.weight = self.options.weight
         self.n_items = n_items
         sizes = self.options.sizes
-        self.user_tower = tower(user_width + item_width, sizes)
-        self.item_tower = tower(item_width, sizes)
-        self.correlation_tower = tower(item_width, sizes)
+        self.user_tower = tanh_mlp(user_width + item_width, sizes)
+        self.item_tower = tanh_mlp(item_width, sizes)
+        self.correlation_tower = tanh_mlp(item_width, sizes)
 
     @classmethod
     def create(cls, facts: Facts, backbone: Backbone, options: object) -> Self:
@@ -95,13 +94,6 @@ class DeepMCP(nn.Module):
         drawn = self.correlation_tower(step.backbone.embed_items(ids.flatten()).flatten(1))
         negatives = drawn.view(*shape, clicks.shape[1])
         return correlation_loss(clicks, negatives, embedded.segment, window=self.options.window)
-
-
-def tower(n_inputs: int, sizes: Sequence[int]) -> nn.Sequential:
-    """ReLU between the layers and tanh after the last, so that dot products stay bounded."""
-    widths = [n_inputs, *sizes]
-    hidden = MLP(n_inputs, sizes[:-1], "relu")
-    return nn.Sequential(hidden, nn.Linear(widths[-2], widths[-1]), nn.Tanh())
 
 
 def matching_loss(

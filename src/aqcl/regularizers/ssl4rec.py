@@ -14,7 +14,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, field_width
 from aqcl.contrastive import info_nce
-from aqcl.layers import MLP, Sizes, dropout_mask
+from aqcl.layers import Sizes, dropout_mask, tanh_mlp
 from aqcl.schema import FIRST_ID
 
 N_BINS = 10
@@ -63,11 +63,8 @@ class SSL4Rec(nn.Module):
         self.n_items = n_items
         # NOTE[DIFF]: the tower serves this loss alone, and the model shares with it the embeddings
         # of items; in the paper and in the code of SELFRec the main task has the same item tower.
-        n_fields, sizes = len(patterns), self.options.sizes
-        widths = [n_fields * dim, *sizes]
-        self.tower = nn.Sequential(
-            MLP(widths[0], sizes[:-1], "relu"), nn.Linear(widths[-2], widths[-1]), nn.Tanh()
-        )
+        n_fields = len(patterns)
+        self.tower = tanh_mlp(n_fields * dim, self.options.sizes)
         self.default = nn.Parameter(torch.zeros(n_fields, dim))
         self.patterns: Tensor
         self.register_buffer("patterns", patterns, persistent=False)
