@@ -57,6 +57,19 @@ def total(losses: Losses) -> float:
     return float(losses.total.detach())
 
 
+def test_a_term_of_a_value_trains_the_model_alone_and_logs_its_parts() -> None:
+    part = torch.tensor(2.0, requires_grad=True)
+    value = 3 * part
+
+    term = LossTerm.of(value, part=part)
+
+    assert term.value is value
+    assert float(term.own) == 0.0
+    assert not term.own.requires_grad
+    assert {key: float(number) for key, number in term.logs.items()} == {"value": 6.0, "part": 2.0}
+    assert not any(number.requires_grad for number in term.logs.values())
+
+
 def test_without_regularizers_the_loss_is_the_mean_logloss() -> None:
     objective, batch = make_objective().eval(), make_batch()
     assert isinstance(objective.backbone, DIN)

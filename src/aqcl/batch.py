@@ -114,3 +114,10 @@ class LossTerm:
     """Added as it is; trains only the regularizer's own parameters, such as a codebook."""
     logs: dict[str, Tensor]
     """Detached scalars for the training log."""
+
+    @classmethod
+    def of(cls, value: Float[Tensor, ""], **parts: Tensor) -> Self:
+        """A term that trains the model alone; `value` and what it is made of are logged."""
+        logs = {"value": value, **parts}
+        own = value.new_zeros(())
+        return cls(value, own, {name: number.detach() for name, number in logs.items()})

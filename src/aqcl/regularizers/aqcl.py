@@ -248,7 +248,7 @@ class AQCL(nn.Module):
                 symmetric=self.options.symmetric,
                 ignore=ignore,
             ).mean()
-            return LossTerm(value, value.new_zeros(()), {"value": value.detach()})
+            return LossTerm.of(value)
         value = self._contrast(z, z_view, self.alpha(activity), ignore).mean()
         similarity = contrastive.unit(z.detach()) @ contrastive.unit(self.codebook).T
         codes = self._assign(similarity.detach())

@@ -89,17 +89,7 @@ class CL4CTR(nn.Module):
         )
         alignment, uniformity = feature_alignment(fields), field_uniformity(fields)
         value = options.contrast_weight * contrast + options.field_weight * (alignment + uniformity)
-        logs = {
-            "value": value,
-            "contrast": contrast,
-            "alignment": alignment,
-            "uniformity": uniformity,
-        }
-        return LossTerm(
-            value=value,
-            own=value.new_zeros(()),
-            logs={name: number.detach() for name, number in logs.items()},
-        )
+        return LossTerm.of(value, contrast=contrast, alignment=alignment, uniformity=uniformity)
 
     def interact(
         self, fields: Float[Tensor, "B F d"], generator: Generator

@@ -74,7 +74,7 @@ class CL4SRec(nn.Module):
             ignore=same_group(user),
         )
         value = losses.sum() / max(len(losses), 1)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def loss(self, step: Step) -> LossTerm:
         view = self.options.view

@@ -102,7 +102,7 @@ class CLCRec(nn.Module):
         )
         losses = options.mix * alignment + (1.0 - options.mix) * preference
         value = (losses * label).sum() / label.sum().clamp(min=1.0)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def encode(self, items: Float[Tensor, "N F d"]) -> Float[Tensor, "N d"]:
         """Content encodings of items, made of all their fields but the id."""

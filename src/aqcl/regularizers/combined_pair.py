@@ -50,7 +50,7 @@ class CombinedPair(nn.Module):
         # the pairs are weighted by (1 - a) / a, the same up to the scale of the sum.
         user = step.batch.user if self.options.pairs == "user" else None
         value = pair_loss(step.logit, step.batch.label, user)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
 
 def pair_loss(

@@ -69,12 +69,7 @@ class DeepMCP(nn.Module):
         match = self._match(embedded, step.batch.label)
         correlation = self._correlate(step, embedded)
         value = options.match * match + options.correlation * correlation
-        logs = {"value": value, "match": match, "correlation": correlation}
-        return LossTerm(
-            value=value,
-            own=value.new_zeros(()),
-            logs={name: number.detach() for name, number in logs.items()},
-        )
+        return LossTerm.of(value, match=match, correlation=correlation)
 
     def _match(self, embedded: Embedded, label: Tensor) -> Float[Tensor, ""]:
         n_rows = len(label)

@@ -83,7 +83,7 @@ class DIEN(nn.Module):
         following = clicks.index_select(0, place + 1)
         drawn = step.backbone.embed_items(ids).flatten(1)
         value = next_click_loss(*self.compare(states, following, drawn))
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def compare(
         self,

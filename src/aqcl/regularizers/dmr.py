@@ -96,7 +96,7 @@ class DMR(nn.Module):
                 FIRST_ID, len(self.outputs), shape, generator=step.generator, device=rows.device
             )
             value = sampled_loss(users, self.outputs, latest, drawn)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def users(self, embedded: Embedded) -> Float[Tensor, "B dim"]:
         """The user of each row as its clicks before the latest tell; nothing may be masked."""

@@ -63,7 +63,7 @@ class ICL(nn.Module):
             z, z_view, temperature=self.options.temperature, symmetric=self.options.symmetric
         )
         value = losses.mean()
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def loss(self, step: Step) -> LossTerm:
         options = self.options

@@ -119,20 +119,16 @@ class PCL(nn.Module):
         if since_warm_up >= 0 and since_warm_up % options.refresh_steps == 0:
             self._cluster(generator)
         if len(z) == 0:
-            nothing = z.sum()
-            return LossTerm(nothing, nothing.detach(), {"value": nothing.detach()})
+            return LossTerm.of(z.sum())
         # NOTE[DIFF]: negatives are the other views of the batch, not a queue.
-        value = info_nce(z, z_view, temperature=options.temperature).mean()
-        logs = {"instances": value.detach()}
+        instances = info_nce(z, z_view, temperature=options.temperature).mean()
         terms = [
             prototype_loss(z, prototypes, concentration).mean()
             for prototypes, concentration in self.clusterings()
             if len(prototypes)
         ]
-        if terms:
-            value = value + torch.stack(terms).mean()
-        logs["value"] = value.detach()
-        return LossTerm(value=value, own=value.new_zeros(()), logs=logs)
+        value = instances + torch.stack(terms).mean() if terms else instances
+        return LossTerm.of(value, instances=instances)
 
     def clusterings(self) -> list[tuple[Tensor, Tensor]]:
         """Prototypes and concentrations of each granularity; empty before the first clustering."""

@@ -94,7 +94,7 @@ class S3Rec(nn.Module):
         )
         negatives = step.backbone.embed_items(ids.flatten()).view(*shape, predicted.shape[1])
         value = masked_item_loss(predicted, embedded.history_vectors[hidden], negatives)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def predict(
         self, embedded: Embedded, hidden: Bool[Tensor, " S"]

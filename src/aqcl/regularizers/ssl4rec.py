@@ -92,7 +92,7 @@ class SSL4Rec(nn.Module):
             self.encode(items, second, generator),
             temperature=self.options.temperature,
         ).mean()
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def encode(
         self, items: Float[Tensor, "N F d"], hidden: Bool[Tensor, " F"], generator: Generator

@@ -75,7 +75,7 @@ class SupCon(nn.Module):
         z = self.projector(torch.cat([latent, view]))
         losses = supervised_contrast(z, groups.repeat(2), temperature=self.options.temperature)
         value = losses.sum() / max(len(losses), 1)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     def groups(
         self, label: Float[Tensor, " B"], activity: Float[Tensor, " B"]

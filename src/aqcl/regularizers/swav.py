@@ -95,7 +95,7 @@ class SwAV(nn.Module):
             scores[0], scores[1], codes[0], codes[1], temperature=self.options.temperature
         )
         value = losses.sum() / max(len(losses), 1)
-        return LossTerm(value=value, own=value.new_zeros(()), logs={"value": value.detach()})
+        return LossTerm.of(value)
 
     @torch.no_grad()
     def _assign(self, scores: Float[Tensor, "B T"], queue: Tensor) -> Float[Tensor, "B T"]:
