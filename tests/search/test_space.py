@@ -22,6 +22,7 @@ from aqcl.search.space import (
     flatten,
     misplaced,
     parse_space,
+    touched_ends,
     touched_side,
     widened,
 )
@@ -124,6 +125,32 @@ def test_the_outer_tenth_of_a_range_touches_its_end(
     dimension: Any, value: float, side: str | None
 ) -> None:
     assert touched_side(dimension, value) == side
+
+
+def test_settings_at_the_ends_of_what_was_tried_are_told() -> None:
+    searched: dict[str, Any] = {
+        "train.embedding_l2": PENALTY,
+        "backbone.dropout": Choices(choices=(0.2, 0.4)),
+        "a.weight": Choices(choices=(0.01, 0.05, 0.1)),
+        "a.mode": Choices(choices=("x", "y", "z")),
+        "a.on": Choices(choices=(True, False, 2)),
+        "a.w1": Range(low=0.1, high=1),
+        "a.w2": Range(low=0.1, high=1),
+    }
+    drawn = {
+        "train.embedding_l2": 1e-6,
+        "backbone.dropout": 0.2,
+        "a.weight": 0.1,
+        "a.mode": "x",
+        "a.on": True,
+        "a.w1": 0.12,
+        "a.w2": 0.5,
+    }
+    assert touched_ends(searched, drawn) == [
+        "a.weight = 0.1 is the highest of 0.01, 0.05, 0.1: the best may be beyond it",
+        "a.w1 = 0.12 lies in the outer tenth of 0.1 to 1: the best may be beyond it",
+    ]
+    assert touched_ends({}, drawn) == []
 
 
 @given(

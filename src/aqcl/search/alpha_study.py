@@ -25,7 +25,7 @@ from aqcl.search.alpha_search import (
 from aqcl.search.bar import Listener, SearchProgress
 from aqcl.search.halving import WARM, halve_alpha, plan_halving
 from aqcl.search.plan import ONLY, SearchPlan
-from aqcl.search.space import Range, regularizer_key, shown, touched_side
+from aqcl.search.space import Range, regularizer_key, shown, touched_ends
 from aqcl.search.summary import FIGURES, alpha_values, dataset_facts, seal, write_findings
 from aqcl.search.trials import clean_up, kept_values, measures_of
 from aqcl.storage import atomic_write
@@ -270,7 +270,7 @@ def _notes(
     """What a reader must know of the alpha that was found."""
     if not outcome.moved:
         return [_unmoved(plan, best)]
-    remarks = _remarks(best["parameters"], space)
+    remarks = touched_ends(space, best["parameters"])
     if plan.options.method != "halving":
         return remarks
     n_rungs = outcome.history[-1]["rung"]
@@ -310,16 +310,6 @@ def _unmoved(plan: SearchPlan, best: Mapping[str, Any]) -> str:
         f"a warm-up of {options['warmup_steps']}; set {key}.warmup_steps or "
         f"{key}.learn_alpha.every lower"
     )
-
-
-def _remarks(parameters: Mapping[str, Any], space: Mapping[str, Range]) -> list[str]:
-    """Where w1 or w2 lies at an end of its range."""
-    return [
-        f"{key} = {value:.3g} lies in the outer tenth of {shown(space[key])}: the best may be "
-        "beyond it"
-        for key, value in parameters.items()
-        if isinstance(value, float) and touched_side(space[key], value) is not None
-    ]
 
 
 def _steps_done(folder: Path, warm: int) -> int:

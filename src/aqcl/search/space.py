@@ -228,6 +228,37 @@ def touched_side(dimension: Dimension, value: float) -> Side | None:
     return "high" if share > 1 - EDGE + 1e-12 else None
 
 
+def touched_ends(searched: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> list[str]:
+    """Settings at an end of what was tried, the penalty apart: a remark on each.
+
+    Of two choices, and of those that are no numbers, none is an end.
+
+    Args:
+        searched: the dimensions by dotted key.
+        parameters: of a winner, by dotted key.
+    """
+    found = []
+    for key, value in parameters.items():
+        dimension = searched.get(key)
+        if key == PENALTY or dimension is None or not _has_ends(dimension):
+            continue
+        side = touched_side(dimension, value)
+        if side is not None:
+            ranged = isinstance(dimension, Range)
+            where = "lies in the outer tenth" if ranged else f"is the {side}est"
+            found.append(
+                f"{key} = {value:.3g} {where} of {shown(dimension)}: the best may be beyond it"
+            )
+    return found
+
+
+def _has_ends(dimension: Dimension) -> bool:
+    if isinstance(dimension, Range):
+        return True
+    numbers = [choice for choice in dimension.choices if type(choice) in (int, float)]
+    return len(numbers) == len(dimension.choices) > 2
+
+
 def widened(dimension: Dimension, sides: Iterable[Side]) -> Dimension | None:
     """The range ten times as far on some sides; None where there is nothing beyond.
 

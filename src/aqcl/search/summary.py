@@ -27,7 +27,7 @@ from aqcl.search.plan import (
     with_settings,
     without_auxiliary_losses,
 )
-from aqcl.search.space import PENALTY, shown, touched_side
+from aqcl.search.space import PENALTY, shown, touched_ends, touched_side
 from aqcl.search.standing import Record, Standing
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.trials import clean_up, objective_name
@@ -101,6 +101,7 @@ def _method_summary(
         summary["best"] = {
             **_trial_row(journal, method, best),
             "penalty": _penalty(method, winner),
+            "ends": touched_ends(method.space.searched, best.parameters),
             "alpha": alpha_values(winner, dataset.mean_activity),
             "experiment": f"{method.name}.toml",
         }
@@ -202,6 +203,8 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
                 f"{penalty['touches']} end of {penalty['range']}: the best may lie beyond, and a "
                 "comparison with this winner is not fair yet"
             )
+        if method["ended"]:
+            notes += [f"{name}: {end}" for end in best["ends"]]
     return notes
 
 
