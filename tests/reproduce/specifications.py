@@ -1,8 +1,13 @@
 """A small world to reproduce: a simulated log, three methods, seconds instead of hours."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from aqcl.reproduce import work
 from aqcl.reproduce.specs import Specs, load_specs
 
 SMALL_LOG: dict[str, Any] = {"name": "oncold", "users": 300, "items": 60, "samples": 4000}
@@ -48,3 +53,22 @@ def small_specs() -> Specs:
     )
     experiments = {**specs.experiments, "table2": table2, "figure5": figure5}
     return replace(specs, datasets={"oncold": oncold}, studies=studies, experiments=experiments)
+
+
+class InProcess(Executor):
+    """Does all work at once in this process: another takes seconds to start."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def train_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Cells are trained in this process, whose environment is put back afterwards."""
+    patch.setattr(work, "ProcessPoolExecutor", InProcess)
+    patch.setenv("OMP_NUM_THREADS", "1")
+    patch.setenv("OMP_WAIT_POLICY", "PASSIVE")

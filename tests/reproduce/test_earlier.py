@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from aqcl.reproduce.cells import Scope, place_of, study_of
 from aqcl.reproduce.earlier import finished_in, merged, read_earlier
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
-from tests.reproduce.specifications import SMALL_LOG, small_specs
+from tests.reproduce.specifications import SMALL_LOG, small_specs, train_in_process
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 NAMES = ("table2", "figure4")
@@ -34,6 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper, "load_specs", one_seed_specs)
         patch.setenv("AQCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        train_in_process(patch)
         yield
 
 
@@ -117,6 +119,7 @@ def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_sa
         return run_search(values, *args, **options)
 
     monkeypatch.setattr(work, "run_search", spy)
+    monkeypatch.setattr(work, "ProcessPoolExecutor", ProcessPoolExecutor)  # as a command does
     (table,) = paper.reproduce(("table2",), partly, datasets=DATASETS)
     assert searched == [["ICL"]]
     before = outcome_of(first, "table2")

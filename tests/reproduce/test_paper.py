@@ -31,7 +31,7 @@ from aqcl.reproduce.pictures import figure_title
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
-from tests.reproduce.specifications import small_specs
+from tests.reproduce.specifications import small_specs, train_in_process
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 SEEDS = 2
@@ -42,6 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper, "load_specs", small_specs)
         patch.setenv("AQCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        train_in_process(patch)
         yield Scope(tmp_path_factory.mktemp("paper"), SEEDS)
 
 
