@@ -1,7 +1,7 @@
 """Set-up that every test shares: types and shapes checked, one thread, no time limits."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,12 +25,13 @@ def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-@pytest.fixture(scope="module")
-def no_fsync() -> Iterator[None]:
-    """Writes do not wait for the disk; test_storage.py covers their durability."""
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[Callable[[int], None]]:
+    """Writes do not wait for the disk; gives the real function, which test_storage.py needs."""
+    real = os.fsync
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
-        yield
+        yield real
 
 
 @pytest.fixture

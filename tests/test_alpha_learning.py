@@ -24,8 +24,6 @@ from tests.tiny_runs import AQCL, assert_same_run, tiny_dataset, tiny_experiment
 
 LEARNING = {"enabled": True, "every": 2, "lr": 0.1}
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,8 +22,6 @@ from aqcl.splits import SPLITS
 from aqcl.streams import numpy_stream
 from tests.click_logs import Row, make_log, random_rows, simple_rows
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def _dataset(folder: Path, rows: Any = None, **values: Any) -> Dataset:
     hours = pl.Series([f"h{row[2]}" for row in rows or simple_rows()])

@@ -22,11 +22,9 @@ from tests.e2e.commands import aqcl, succeeds
 from tests.test_tables import shown
 from tests.tiny_runs import N_ITEMS, tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     return train(tiny_experiment(tiny_dataset(folder)), folder / "run")
 
@@ -87,7 +85,7 @@ def test_a_users_drivers_are_changes_of_the_stored_score(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Dataset:
+def described(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Items with a brand, a list of tags (none for item 5) and a price."""
     items = pl.DataFrame(
         {

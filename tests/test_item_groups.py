@@ -14,11 +14,9 @@ from aqcl.predictions import Predictions
 from aqcl.train import train
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     train(tiny_experiment(tiny_dataset(folder)), folder / "run")
     return folder / "run"

@@ -23,11 +23,9 @@ from aqcl.runs import Run
 from aqcl.train import train
 from tests.tiny_runs import AQCL, ICL, tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     return train(tiny_experiment(tiny_dataset(folder)), folder / "run")
 

@@ -17,8 +17,6 @@ from aqcl.prefetch import prefetched, prefetched_if_slow
 from aqcl.train import Progress, train
 from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "aqcl-prefetch"]

@@ -18,7 +18,6 @@ from tests.test_resume import resumed, start
 from tests.tiny_runs import AQCL, ICL, assert_same_run, tiny_dataset, tiny_experiment
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,6 @@ from aqcl.train import Progress, Trainer, train
 from tests.searches import Killed
 from tests.tiny_runs import assert_same_run, tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

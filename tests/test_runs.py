@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +31,6 @@ from tests.searches import Killed
 
 EXPERIMENT = resolve({"dataset": "d", "fields": ["a"], "regularizer": {"icl": {}}})
 MANIFEST = Manifest(format="aqcl-run", fingerprint="f", settings={"seed": 0})
-
-
-@pytest.fixture(autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
 
 
 def raise_killed(_: int) -> None:

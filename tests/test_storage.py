@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ from aqcl.storage import (
 )
 
 PLAIN = Manifest(format="aqcl-dataset", fingerprint="f", settings={"a": 1}, content={"n": 2})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _durable(no_fsync: Callable[[int], None]) -> Iterator[None]:
+    """Files reach the disk, as they do outside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", no_fsync)
+        yield
 
 
 def _write(out: Path, text: str = "text") -> Manifest:

@@ -34,9 +34,6 @@ CPU = torch.device("cpu")
 REGULARIZERS: list[dict[str, Any]] = [{}, {"icl": ICL}, {"aqcl": AQCL}, {"aqcl": AQCL, "icl": ICL}]
 
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("data"))

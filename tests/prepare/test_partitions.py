@@ -20,8 +20,6 @@ from aqcl.splits import SplitSettings
 from tests.click_logs import FRAME, N_TIMES, SPLIT_SETTINGS, Row, make_log, random_rows
 from tests.slow_prepare import slow_prepare
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 FIELDS = (
     Field("hour", "categorical", "context"),
     Field("kind", "categorical", "item"),

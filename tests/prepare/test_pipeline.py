@@ -26,8 +26,6 @@ from tests.click_logs import (
     simple_rows,
 )
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @settings(max_examples=20)
 @given(random_rows(), st.sampled_from(sorted(SPLIT_SETTINGS)))

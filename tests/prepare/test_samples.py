@@ -24,8 +24,6 @@ from tests.click_logs import (
     simple_rows,
 )
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 def _expected(rows: list[Row], kind: str, ties: str) -> dict[str, dict[str, list[Sample]]]:
     """Split and history of each row by reading the promises literally: split, user, samples."""

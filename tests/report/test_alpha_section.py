@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from aqcl.activity import alpha
@@ -13,8 +12,6 @@ from aqcl.report.run_report import report_runs
 from aqcl.train import train
 from tests.report.test_page import Outline
 from tests.tiny_runs import AQCL, tiny_dataset, tiny_experiment
-
-pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def test_a_learned_alpha_is_drawn_for_each_seed_and_told(tmp_path: Path) -> None:

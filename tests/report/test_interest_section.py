@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
 from aqcl.dataset import open_dataset
@@ -12,8 +11,6 @@ from aqcl.report.interest_section import interests_body
 from aqcl.train import train
 from tests.report.test_page import Outline
 from tests.tiny_runs import tiny_dataset, tiny_experiment
-
-pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_path: Path) -> None:

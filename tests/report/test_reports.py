@@ -30,8 +30,6 @@ from tests.run_directories import small_dataset
 from tests.searches import DIN_AND_AQCL, short_search
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> list[Path]:
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     made: list[Path] = []
     for name, weight in (("<b>DIN</b>", 0.0), ("DIN & AQCL", 0.1)):
@@ -51,7 +49,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -
 
 
 @pytest.fixture(scope="module")
-def study(data: Path, tmp_path_factory: pytest.TempPathFactory, no_fsync: None) -> Path:
+def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("studies") / "study"
     run_search(short_search(data, trials=3, widen=0, methods=DIN_AND_AQCL), out)
     return out

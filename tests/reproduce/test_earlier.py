@@ -18,7 +18,6 @@ from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
 from tests.reproduce.specifications import SMALL_LOG, small_specs, train_in_process
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
 NAMES = ("table2", "figure4")
 DATASETS = ("oncold",)
 
@@ -40,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, cache: None, no_fsync: None) -> Scope:
+def first(tmp_path_factory: pytest.TempPathFactory, cache: None) -> Scope:
     """What an earlier command has made: the table and the curve, with one seed."""
     scope = Scope(tmp_path_factory.mktemp("first"), seeds=1)
     paper.reproduce(NAMES, scope, datasets=DATASETS)

@@ -33,7 +33,6 @@ from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
 from tests.reproduce.specifications import small_specs, train_in_process
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
 SEEDS = 2
 
 
@@ -52,7 +51,7 @@ def told() -> list[Standing]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(world: Scope, told: list[Standing], no_fsync: None) -> dict[str, Any]:
+def outcomes(world: Scope, told: list[Standing]) -> dict[str, Any]:
     names = ("table1", "table2", "figure2", "figure4", "figure5")
     made = paper.reproduce(names, world, datasets=("oncold",), listen=told.append)
     return {outcome["name"]: outcome for outcome in made}

@@ -22,8 +22,6 @@ from tests.alpha_searches import METHODS, values_of
 from tests.search.test_promises import AUDIT
 from tests.tiny_runs import tiny_dataset
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,8 +18,6 @@ from tests.tiny_runs import AQCL, tiny_dataset, tiny_experiment
 
 OPTIONS = build(HalvingOptions, {"n_candidates": 4})
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

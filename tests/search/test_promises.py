@@ -20,8 +20,6 @@ from tests.searches import Killed, findings
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,8 +19,6 @@ from aqcl.train import Progress, train
 from tests.searches import Killed, search_values
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:

@@ -23,7 +23,6 @@ from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
 SETTINGS: dict[str, Any] = {"trials": 6, "widen": 0, "methods": DIN_AND_AQCL}
 
 
