@@ -12,11 +12,12 @@ from aqcl.errors import ConfigError
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, METRICS, WEIGHTS, is_finished, open_run
 from aqcl.search import trials
 from aqcl.search.plan import plan_search
+from aqcl.search.sampling import UNPRUNED_TRIALS
 from aqcl.search.standing import Standing
 from aqcl.search.study import Journal, Task
 from aqcl.search.trials import clean_up, kept_values, measures_of, run_trial
 from aqcl.train import Progress, train
-from tests.searches import Killed, search_values
+from tests.searches import Killed, end, search_values
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
 
@@ -98,15 +99,26 @@ def test_a_constrained_trial_is_held_against_trial_0(
     assert open_run(journal.folder_of("best", 0)).experiment.regularizer == {}
 
 
+def end_good_trials(journal: Journal) -> None:
+    """As many as the median needs: it stops whatever is worse from the third evaluation on."""
+    for _ in range(UNPRUNED_TRIALS):
+        task = begin(journal)
+        with journal.locked():
+            for number in range(1, 5):
+                journal.trial(task).report(0.01, number)
+        end(journal, task, 0.01)
+
+
+SLOW: dict[str, Any] = {"train.lr": {"choices": [1e-7, 2e-7]}}
+
+
 def test_a_hopeless_trial_is_stopped(dataset: Dataset, tmp_path: Path) -> None:
-    space = {"train.lr": {"choices": [0.03, 1e-7]}, "train.epochs": 4, "train.patience": 20}
-    journal = study(tmp_path, dataset, space=space, trials=20, widen=0, pruning="median")
-    ended: list[Any] = []
-    while not any(trial.state == TrialState.PRUNED for trial in ended):
-        ended.append(run(journal, dataset))
-    pruned = ended[-1]
-    folder = journal.folder_of("best", len(ended) - 1)
-    assert 0 < pruned.user_attrs["rows"] < len(dataset.train) * 4
+    journal = study(tmp_path, dataset, space=SLOW, trials=6, widen=0, pruning="median")
+    end_good_trials(journal)
+    pruned = run(journal, dataset)
+    folder = journal.folder_of("best", UNPRUNED_TRIALS)
+    assert pruned.state == TrialState.PRUNED
+    assert 0 < pruned.user_attrs["rows"] < len(dataset.train) * 2
     assert "measures" not in pruned.user_attrs
     assert (folder / LOG).exists()
     assert not is_finished(folder)
@@ -115,13 +127,15 @@ def test_a_hopeless_trial_is_stopped(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_a_trial_that_has_ended_anyway_is_not_stopped(dataset: Dataset, tmp_path: Path) -> None:
-    journal = study(
-        tmp_path, dataset, trials=6, widen=0, space={"train.lr": {"choices": [0.03, 1e-7]}}
-    )
-    ended = [run(journal, dataset) for _ in range(6)]
-    for trial in ended:
-        whole = trial.user_attrs["rows"] == len(dataset.train) * 2
-        assert whole == (trial.state == TrialState.COMPLETE)
+    space = SLOW | {"train.epochs": 3, "train.evaluations_per_epoch": 1}
+    journal = study(tmp_path, dataset, space=space, trials=6, widen=0, pruning="median")
+    end_good_trials(journal)
+    task = begin(journal)
+    run_trial(task, journal, dataset, lambda progress: None)
+    trial = journal.study(task.study).trials[task.number]
+    assert journal.trial(task).should_prune()  # what was said after its third and last evaluation
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["rows"] == len(dataset.train) * 3
 
 
 def test_a_training_that_explodes_is_a_failed_trial(dataset: Dataset, tmp_path: Path) -> None:
@@ -145,11 +159,16 @@ def test_a_group_without_both_labels_is_named(
     assert "auc:non-active is not defined on the validation rows" in trial.user_attrs["error"]
 
 
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The trial that every killed one must equal."""
+    return run(study(tmp_path_factory.mktemp("whole"), dataset), dataset)
+
+
 @pytest.mark.parametrize("number", [1, 4, 6, 12, 16])
 def test_a_killed_trial_continues_from_its_checkpoint(
-    dataset: Dataset, tmp_path: Path, number: int
+    dataset: Dataset, whole: Any, tmp_path: Path, number: int
 ) -> None:
-    whole = run(study(tmp_path / "whole", dataset), dataset)
     journal = study(tmp_path / "killed", dataset)
     task = begin(journal)
 

@@ -251,16 +251,17 @@ def test_a_search_that_was_really_killed_ends_as_if_it_had_not_been(
 
 def test_a_study_widens_its_penalty_and_says_so(data: Path, tmp_path: Path) -> None:
     narrow = {"train.embedding_l2": {"low": 1e-12, "high": 1.001e-12, "log": True}}
-    settings = {"trials": 4, "widen": 1, "widen_trials": 2, "space": narrow, "seed": 2}
+    settings = {"trials": 4, "widen": 1, "widen_trials": 2, "space": narrow, "seed": 4}
     settings |= {"sampler": "random", "objective": "auc"}
     summary = run_search(search_values(data, **settings), tmp_path / "study")
     method = summary["methods"]["best"]
     penalty = method["best"]["penalty"]
-    widenings = [note for note in summary["notes"] if "widened by a factor" in note]
-    assert len(widenings) == (summary["trials"] == 6)
-    assert len(method["trials"]) == summary["trials"]
-    assert penalty["inside"] == (penalty["touches"] is None)
-    assert any("still touches the" in note for note in summary["notes"]) == (not penalty["inside"])
+    assert summary["trials"] == len(method["trials"]) == 6
+    # Of this seed: the first trial wins, since such penalties change nothing.
+    widened, touching = summary["notes"]
+    assert "widened by a factor of 10 on the high side, 2 more trials" in widened
+    assert (penalty["inside"], penalty["touches"]) == (False, "low")
+    assert "still touches the low end of 1e-12 to 1e-11" in touching
 
 
 def test_choices_at_their_end_are_told_plainly(data: Path, tmp_path: Path) -> None:
@@ -291,9 +292,9 @@ def test_a_constrained_search_may_end_with_trial_0(
     candidates = [trial for trial in method["trials"] if trial["feasible"]]
     assert method["best"]["value"] == max(trial["value"] for trial in candidates)
     experiment = resolve(read_toml(tmp_path / "study" / "best.toml"))
-    assert (experiment.regularizer == {}) == method["best"]["reference"]
-    told = any("no trial is better than trial 0" in note for note in summary["notes"])
-    assert told == method["best"]["reference"]
+    assert method["best"]["reference"]
+    assert experiment.regularizer == {}
+    assert any("no trial is better than trial 0" in note for note in summary["notes"])
 
 
 def test_importances_of_a_longer_study(data: Path, tmp_path: Path) -> None:
