@@ -88,10 +88,11 @@ def test_a_killed_writer_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [record.trial.state.name for record in records] == ["COMPLETE", "RUNNING"]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["then inside", "then at the edge again"])
 @pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed while copying"])
-def test_a_winner_at_the_edge_widens_the_range(tmp_path: Path, killed: bool) -> None:
+def test_a_winner_at_the_edge_widens_the_range(tmp_path: Path, killed: bool, again: bool) -> None:
     space = {L2: {"low": 0.1, "high": 1, "log": True}, "train.lr": {"low": 0.1, "high": 1}}
-    settings = {"trials": 3, "widen_trials": 2, "widen": 2, "space": space, "seed": 4}
+    settings = {"trials": 3, "widen_trials": 2, "widen": 2, "space": space, "seed": 14}
     opened = journal(tmp_path, **settings)
     tasks = []
     for _ in range(3):
@@ -115,16 +116,20 @@ def test_a_winner_at_the_edge_widens_the_range(tmp_path: Path, killed: bool) -> 
     assert standing.records[ONLY][1].trial.state == TrialState.PRUNED
     assert len(standing.notes) == 1
     assert "widened by a factor of 10 on the high side, 2 more trials" in standing.notes[0]
-    end(opened, fourth, -20.0)
+    end(opened, fourth, -2.0)
     fifth = claimed(opened)
-    end(opened, fifth, -fifth.parameters[L2])
-    following = opened.claim()
+    end(opened, fifth, -3.0 if again else -1.0)
     # What won now decides whether there is a third round.
-    if isinstance(following, Task):
+    assert 10**-0.8 < fourth.parameters[L2] < 10**0.8 < fifth.parameters[L2]  # of this seed
+    following = opened.claim()
+    if again:
+        assert isinstance(following, Task)
         assert following.slot == 5
         following.release()
     else:
+        assert isinstance(following, Standing)
         assert following.is_over
+        assert following.notes == standing.notes
 
 
 def test_rounds_are_bounded(tmp_path: Path) -> None:
