@@ -23,7 +23,7 @@ from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
-SETTINGS: dict[str, Any] = {"trials": 6, "widen": 0, "methods": DIN_AND_AQCL}
+SETTINGS: dict[str, Any] = {"trials": 4, "widen": 0, "methods": DIN_AND_AQCL}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[:2] == [
         "search.seed: the study was started with 0, now it is 3",
-        "search.trials: the study was started with 6, now it is 7",
+        "search.trials: the study was started with 4, now it is 7",
     ]
     with pytest.raises(StorageError, match="continue a study with --resume"):
         run_search(search_values(data, **SETTINGS), whole)
@@ -168,31 +168,23 @@ def test_another_dataset_does_not_resume_a_study(tmp_path: Path) -> None:
         run_search(values, tmp_path / "study", resume=True)
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "call"),
-    [
+def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a trial that was not told, while the summary is written, and before the manifest."""
+    values, out = search_values(data, **SETTINGS), tmp_path / "study"
+    ends: list[tuple[Any, str, int]] = [
         (trials, "_tell", 1),
         (work, "write_summary", 0),
         (summary, "write_manifest", 0),
-    ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
-)
-def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
-    data: Path,
-    whole: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    module: Any,
-    name: str,
-    call: int,
-) -> None:
-    values = search_values(data, **SETTINGS)
-    with killed_at(monkeypatch, module, name, call):
-        run_search(values, tmp_path / "study")
-    with pytest.raises(StorageError, match=r"this study has not finished; continue it with"):
-        describe_directory(tmp_path / "study")
-    run_search(values, tmp_path / "study", resume=True)
-    assert_same_study(tmp_path / "study", whole)
+    ]
+    for module, name, call in ends:
+        with killed_at(monkeypatch, module, name, call):
+            run_search(values, out, resume=out.exists())
+        with pytest.raises(StorageError, match=r"this study has not finished; continue it with"):
+            describe_directory(out)
+    run_search(values, out, resume=True)
+    assert_same_study(out, whole)
 
 
 def test_a_search_by_gaussian_processes_is_whole_and_goes_on_after_a_kill(
