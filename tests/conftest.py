@@ -34,6 +34,16 @@ def no_fsync() -> Iterator[Callable[[int], None]]:
         yield real
 
 
+@pytest.fixture(scope="module")
+def no_study_figures() -> Iterator[None]:
+    """No study draws: test_work.py and test_alpha_study.py look at figures."""
+    from tests.searches import draw_no_study_figures  # after the hook above
+
+    with pytest.MonkeyPatch.context() as patch:
+        draw_no_study_figures(patch)
+        yield
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Torch has two threads, among which it splits work on some 30,000 numbers and more."""

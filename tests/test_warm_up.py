@@ -19,6 +19,7 @@ from tests.searches import DIN_AND_AQCL, short_search
 from tests.test_tables import shown
 from tests.tiny_runs import AQCL, tiny_dataset, tiny_experiment
 
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 EARLY = (
     "the best weights are of step {step}, within the warm-up of aqcl (99 steps): instance contrast "
     "alone trained them, without codebook and alpha; set regularizer.aqcl.warmup_steps well below "

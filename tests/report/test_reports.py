@@ -30,6 +30,8 @@ from tests.run_directories import small_dataset
 from tests.searches import DIN_AND_AQCL, short_search
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
+pytestmark = pytest.mark.usefixtures("no_study_figures")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

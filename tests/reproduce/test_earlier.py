@@ -18,6 +18,7 @@ from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
 from tests.reproduce.specifications import SMALL_LOG, small_specs, train_in_process
 
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 NAMES = ("table2", "figure4")
 DATASETS = ("oncold",)
 

@@ -33,6 +33,7 @@ from aqcl.reproduce.work import Standing
 from tests.e2e.commands import aqcl
 from tests.reproduce.specifications import small_specs, train_in_process
 
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 SEEDS = 2
 
 

@@ -19,7 +19,7 @@ from aqcl.search.plan import plan_search
 from aqcl.search.work import read_study, run_search
 from aqcl.train import Trainer, train
 from tests.alpha_searches import METHODS, assert_same_search, values_of
-from tests.searches import Killed
+from tests.searches import Killed, draw_no_study_figures
 from tests.tiny_runs import tiny_dataset
 
 
@@ -40,7 +40,7 @@ def wholes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the fixture `wholes`, which is made before this one, draws its figures."""
-    monkeypatch.setattr(alpha_study, "draw_alpha_search", lambda *_: None)
+    draw_no_study_figures(monkeypatch)
 
 
 @pytest.mark.parametrize("method", METHODS)

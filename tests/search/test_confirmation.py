@@ -23,6 +23,7 @@ from tests.searches import assert_same_study, claimed, end, journal, killed_at
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 L2 = "train.embedding_l2"
 SETTINGS: dict[str, Any] = {"trials": 3, "widen": 0, "confirm": 2, "confirm_seeds": 2}
 

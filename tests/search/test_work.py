@@ -19,7 +19,13 @@ from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.work import open_closed, read_study, run_search, start_study
 from aqcl.train import train
-from tests.searches import DIN_AND_AQCL, Killed, assert_same_study, killed_at
+from tests.searches import (
+    DIN_AND_AQCL,
+    Killed,
+    assert_same_study,
+    draw_no_study_figures,
+    killed_at,
+)
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
 
@@ -42,7 +48,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the fixture `whole`, which is made before this one, draws its figures."""
-    monkeypatch.setattr(summary, "save", lambda _, path: Path(f"{path}.svg").touch())
+    draw_no_study_figures(monkeypatch)
 
 
 def test_several_methods_have_equal_budgets_and_each_a_winner(data: Path, whole: Path) -> None:
