@@ -1,26 +1,26 @@
 """What a search for alpha alone promises: closed test rows, one process, mistakes told early."""
 
 import re
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aqcl import train as train_module
-from aqcl.config import read_toml, to_toml
+from aqcl.config import read_toml
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.file_locks import lock_file
-from aqcl.search import alpha_search, alpha_study, halving, work
+from aqcl.search import alpha_search, halving, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.work import read_study, run_search
 from aqcl.train import Trainer
 from tests.alpha_searches import METHODS, values_of
-from tests.search.test_promises import AUDIT
 from tests.tiny_runs import tiny_dataset
+
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 
 
 @pytest.fixture(scope="module")
@@ -28,54 +28,61 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(autouse=True)
-def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alpha_study, "draw_alpha_search", lambda *_: None)
+@dataclass(frozen=True)
+class Watched:
+    """A search, and what was seen of it."""
+
+    out: Path
+    summary: dict[str, Any]
+    opened: list[Dataset]
+    trained: list[Dataset]
+    heard: list[SearchProgress]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_file_of_the_test_rows_is_opened(data: Path, tmp_path: Path, method: str) -> None:
-    (tmp_path / "x.toml").write_text(to_toml(values_of(data, method)))
-    words = [str(tmp_path / "x.toml"), str(tmp_path / "study")]
-    command = [sys.executable, "-c", AUDIT, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == "True True 0\nTrue\n", done.stderr
+@pytest.fixture(scope="module")
+def watched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
+    """A search by each method, in which whoever asks for test rows fails."""
+    found = {}
+    for method in METHODS:
+        opened: list[Dataset] = []
+        trained: list[Dataset] = []
+        heard: list[SearchProgress] = []
+        out = tmp_path_factory.mktemp("studies") / method
+        with pytest.MonkeyPatch.context() as patch:
+            _watch(patch, opened, trained)
+            summary = run_search(values_of(data, method), out, listen=heard.append)
+        found[method] = Watched(out, summary, opened, trained, heard)
+    return found
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_dataset_is_opened_once(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    opened: list[Dataset] = []
+def _watch(patch: pytest.MonkeyPatch, opened: list[Dataset], trained: list[Dataset]) -> None:
+    original = Trainer.__init__
 
-    def watching(*arguments: Any, **options: Any) -> Dataset:
+    def opening(*arguments: Any, **options: Any) -> Dataset:
         opened.append(open_dataset(*arguments, **options))
         return opened[-1]
 
-    for module in (work, alpha_search, halving, train_module):
-        monkeypatch.setattr(module, "open_dataset", watching)
-    run_search(values_of(data, method), tmp_path / "study")
-    assert [dataset.closed for dataset in opened] == [("test",)]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_test_rows_are_closed_to_the_training(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    closed: set[tuple[str, ...]] = set()
-    original = Trainer.__init__
-
-    def watching(self: Trainer, experiment: Any, dataset: Dataset, out: Path) -> None:
-        closed.add(dataset.closed)
+    def training(self: Trainer, experiment: Any, dataset: Dataset, out: Path) -> None:
+        trained.append(dataset)
         original(self, experiment, dataset, out)
 
     def forbidden(self: Dataset) -> Split:
         raise AssertionError("test rows were asked for")
 
-    monkeypatch.setattr(Trainer, "__init__", watching)
-    monkeypatch.setattr(Dataset, "test", property(forbidden))
-    run_search(values_of(data, method), tmp_path / "study")
-    assert closed == {("test",)}
+    for module in (work, alpha_search, halving, train_module):
+        patch.setattr(module, "open_dataset", opening)
+    patch.setattr(Trainer, "__init__", training)
+    patch.setattr(Dataset, "test", property(forbidden))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_dataset_is_opened_once(watched: dict[str, Watched], method: str) -> None:
+    assert [dataset.closed for dataset in watched[method].opened] == [("test",)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_test_rows_are_closed_to_the_training(watched: dict[str, Watched], method: str) -> None:
+    assert {dataset.closed for dataset in watched[method].trained} == {("test",)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,29 +131,28 @@ def test_a_budget_that_is_too_small_leaves_nothing(data: Path, tmp_path: Path) -
 
 
 def test_a_finished_study_is_only_read_and_its_settings_are_kept(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, watched: dict[str, Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_search(values_of(data, "halving"), tmp_path / "study")
+    out, first = watched["halving"].out, watched["halving"].summary
     monkeypatch.setattr(work, "open_closed", lambda *_: pytest.fail("opened the dataset"))
-    assert read_toml(tmp_path / "study" / "study.toml")["search"].keys() == {
+    assert read_toml(out / "study.toml")["search"].keys() == {
         "method",
         "objective",
         "halving",
     }
     # The file that a study keeps is one to continue it with.
-    kept = read_toml(tmp_path / "study" / "study.toml")
-    resumed = run_search(kept, tmp_path / "study", resume=True)
-    assert resumed == read_study(tmp_path / "study") == first
+    kept = read_toml(out / "study.toml")
+    resumed = run_search(kept, out, resume=True)
+    assert resumed == read_study(out) == first
     other = values_of(data, "halving")
     other["search"] = {"method": "halving", "halving": {"n_candidates": 5}}
     with pytest.raises(ConfigError, match=r"search\.halving\.n_candidates: the study was started"):
-        run_search(other, tmp_path / "study", resume=True)
+        run_search(other, out, resume=True)
 
 
 @pytest.mark.parametrize(("method", "unit"), [("one-run", "steps at most"), ("halving", "steps")])
-def test_progress_counts_steps(data: Path, tmp_path: Path, method: str, unit: str) -> None:
-    heard: list[SearchProgress] = []
-    run_search(values_of(data, method), tmp_path / "study", listen=heard.append)
+def test_progress_counts_steps(watched: dict[str, Watched], method: str, unit: str) -> None:
+    heard = watched[method].heard
     assert {progress.unit for progress in heard} == {unit}
     counts = [progress.done for progress in heard]
     assert counts == sorted(counts)
@@ -156,11 +162,9 @@ def test_progress_counts_steps(data: Path, tmp_path: Path, method: str, unit: st
 
 
 def test_one_run_tells_the_value_of_the_weights_it_keeps_at_each_evaluation(
-    data: Path, tmp_path: Path
+    watched: dict[str, Watched],
 ) -> None:
-    heard: list[SearchProgress] = []
-    summary = run_search(values_of(data, "one-run"), tmp_path / "study", listen=heard.append)
-    method = summary["methods"]["best"]
+    heard, method = watched["one-run"].heard, watched["one-run"].summary["methods"]["best"]
     assert [progress.done for progress in heard] == [line["step"] for line in method["history"]]
     assert [progress.best["best"] for progress in heard] == method["best_so_far"]
     latest = [line["valid_logloss"] for line in method["history"]]

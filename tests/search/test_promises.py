@@ -12,23 +12,21 @@ import pytest
 from aqcl.config import to_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import AqclError, DataError
-from aqcl.search import summary, trials, work
+from aqcl.search import trials, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.work import open_closed, run_search
+from tests.alpha_searches import METHODS, values_of
 from tests.searches import Killed, findings
 from tests.searches import short_search as search_values
 from tests.tiny_runs import tiny_dataset
+
+pytestmark = pytest.mark.usefixtures("no_study_figures")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def _figures_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "save", lambda *_: None)
 
 
 def test_a_mistake_that_a_worker_finds_reaches_its_search(data: Path, tmp_path: Path) -> None:
@@ -78,26 +76,33 @@ from aqcl.config import read_toml
 from aqcl.search.work import run_search
 from aqcl.dataset import open_dataset
 
-values = read_toml(Path(sys.argv[1]))
-run_search(values, Path(sys.argv[2]))
-folder = values["dataset"]
-count = lambda split: sum(name.startswith(f"{folder}/{split}/") for name in opened)
-print(count("train") > 0, count("valid") > 0, count("test"))
-open_dataset(Path(folder)).test
-print(count("test") > 0)
+for settings, out in zip(sys.argv[1::2], sys.argv[2::2]):
+    values = read_toml(Path(settings))
+    folder = values["dataset"]
+    count = lambda split: sum(name.startswith(f"{folder}/{split}/") for name in opened)
+    opened.clear()
+    run_search(values, Path(out))
+    print(count("train") > 0, count("valid") > 0, count("test"), end=" ")
+    open_dataset(Path(folder)).test
+    print(count("test") > 0)
 """
 
 
 def test_a_search_opens_no_file_of_the_test_rows(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text(to_toml(search_values(data, trials=2, widen=0)))
+    searches = [search_values(data, trials=2, widen=0)]
+    searches += [values_of(data, method) for method in METHODS]
+    words: list[str] = []
+    for number, values in enumerate(searches):
+        (tmp_path / f"{number}.toml").write_text(to_toml(values))
+        words += [str(tmp_path / f"{number}.toml"), str(tmp_path / f"study{number}")]
     done = subprocess.run(
-        [sys.executable, "-c", AUDIT, str(tmp_path / "x.toml"), str(tmp_path / "study")],
+        [sys.executable, "-c", AUDIT, *words],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.stdout == "True True 0\nTrue\n", done.stderr
+    assert done.stdout == "True True 0 True\n" * 3, done.stderr
 
 
 def test_progress_tells_what_runs_and_how_much_remains(data: Path, tmp_path: Path) -> None:
