@@ -19,35 +19,37 @@ def blocks(page: str, language: str) -> list[str]:
     return [textwrap.dedent(text) for _, text in found]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "module", "name", "suites"),
-    [
-        ("backbone", "last_click", "last-click", ["test_backbones", "test_combinations"]),
-        ("regularizer", "consistency", "consistency", ["test_regularizers", "test_combinations"]),
-    ],
-)
-def test_one_file_a_test_and_a_line_are_enough(
-    kind: str, module: str, name: str, suites: list[str], tmp_path: Path
-) -> None:
+def follow(kind: str, module: str, root: Path) -> Path:
+    """Add what a page says to a copy of the tree; returns the test that it gives."""
     page = (ROOT / "docs" / "how-to" / f"add-a-{kind}.md").read_text(encoding="utf-8")
     code = blocks(page, "python")[0]
-    line, test = blocks(page, "py")
-    for part in ("src", "tests", "pyproject.toml"):
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, tmp_path / part)
-    folder = tmp_path / "src" / "aqcl" / f"{kind}s"
+    line, text = blocks(page, "py")
+    folder, test = (
+        root / "src" / "aqcl" / f"{kind}s",
+        Path("tests", f"{kind}s", f"test_{module}.py"),
+    )
     (folder / f"{module}.py").write_text(code, encoding="utf-8")
-    (tmp_path / "tests" / f"{kind}s" / f"test_{module}.py").write_text(test, encoding="utf-8")
+    (root / test).write_text(text, encoding="utf-8")
     table = (folder / "__init__.py").read_text(encoding="utf-8")
     imported, entry = filter(None, line.split("\n"))
     table = table.replace("\n\n", f"\n\n{imported}\n", 1).rstrip().removesuffix("}")
     (folder / "__init__.py").write_text(f"{table}{entry}\n}}\n", encoding="utf-8")
+    return test
 
-    files = [f"tests/contract/{suite}.py" for suite in suites]
-    words = ["-q", "-p", "no:cacheprovider", "-k", f"{name} or {module}"]
+
+@pytest.mark.slow
+def test_one_file_a_test_and_a_line_are_enough(tmp_path: Path) -> None:
+    for part in ("src", "tests", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    tests = [follow("backbone", "last_click", tmp_path)]
+    tests += [follow("regularizer", "consistency", tmp_path)]
+
+    suites = ("backbones", "regularizers", "combinations")
+    files = [*tests, *(Path("tests", "contract", f"test_{suite}.py") for suite in suites)]
+    words = ["-v", "-p", "no:cacheprovider", "-k", "last-click or last_click or consistency"]
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *files, f"tests/{kind}s/test_{module}.py"],
+        [sys.executable, "-m", "pytest", *words, *files],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -56,6 +58,7 @@ def test_one_file_a_test_and_a_line_are_enough(
     )
 
     assert finished.returncode == 0, finished.stdout
-    passed = re.search(r"(\d+) passed", finished.stdout)
-    assert passed
-    assert int(passed[1]) > 10
+    passed = re.findall(r"^(\S+) PASSED", finished.stdout, re.MULTILINE)
+    for test, name in zip(tests, ("last-click", "consistency"), strict=True):
+        assert any(line.startswith(f"{test}::") for line in passed)
+        assert sum("/contract/" in line and name in line for line in passed) > 10
