@@ -6,11 +6,8 @@ import errno
 import fcntl
 import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,77 +122,52 @@ def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(
     assert_same_run(resumed(experiment, tmp_path / "run"), whole)
 
 
-@pytest.mark.parametrize("name", ["load_backbone", "score", "evaluate"])
-def test_a_run_killed_at_its_end_can_be_finished(
-    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    original, done = getattr(train_module, name), [False]
+@contextlib.contextmanager
+def killed_where(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, last: Callable[..., bool]
+) -> Iterator[None]:
+    """The process ends when a function is called with arguments of which `last` is true."""
+    original = getattr(module, name)
 
     def killing(*arguments: Any) -> Any:
-        if name != "score" or done[0]:
+        if last(*arguments):
             raise Killed
         return original(*arguments)
 
-    def listen(progress: Progress) -> None:
-        done[0] = progress.number == 16
-
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, name, killing)
+        patch.setattr(module, name, killing)
         with pytest.raises(Killed):
-            train(experiment, tmp_path / "run", listen=listen)
-
-    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+            yield
 
 
-@pytest.mark.parametrize("what", ["predictions", "metrics", "manifest"])
-def test_a_run_is_finished_only_when_all_its_files_are_there(
-    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+def test_a_run_killed_again_and_again_at_its_end_can_be_finished(
+    experiment: Experiment, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = os.replace
-    targets = {"predictions": ".parquet", "metrics": "metrics.json", "manifest": "manifest.json"}
+    """While its kept weights are loaded, scored and measured, and before each of its last files."""
+    steps: list[int] = []
 
-    def killing(self: Path, target: Path) -> Path:
-        if str(target).endswith(targets[what]):
-            raise Killed
-        original(self, target)
-        return Path(target)
+    def trained(*_: object) -> bool:
+        return 16 in steps  # before that, evaluations are scored
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killing)
-        with pytest.raises(Killed):
-            train(experiment, tmp_path / "run")
+    def places(ending: str) -> Callable[[Path, Path], bool]:
+        return lambda _, target: target.name.endswith(ending)
 
-    assert_same_run(resumed(experiment, tmp_path / "run"), whole)
+    ends: list[tuple[Any, str, Callable[..., bool]]] = [
+        (train_module, "load_backbone", trained),
+        (train_module, "score", trained),
+        (train_module, "evaluate", trained),
+        (Path, "replace", places(".parquet")),
+        (Path, "replace", places("metrics.json")),
+        (Path, "replace", places("manifest.json")),
+    ]
+    for module, name, last in ends:
+        with killed_where(monkeypatch, module, name, last):
+            train(
+                experiment, tmp_path / "run", resume=True, listen=lambda p: steps.append(p.number)
+            )
+        assert not is_finished(tmp_path / "run")
 
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from aqcl.config import read_toml
-from aqcl.experiment import resolve
-from aqcl.train import train
-
-torch.set_num_threads(1)
-config, out = map(Path, sys.argv[1:])
-train(resolve(read_toml(config)), out, listen=lambda p: print(p.number, flush=True))
-"""
-
-
-def test_a_run_that_was_really_killed_ends_as_if_it_had_not_been(
-    experiment: Experiment, whole: Run, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(whole.path / CONFIG), str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == 6:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    assert not is_finished(tmp_path / "run")
-    assert (tmp_path / "run" / CHECKPOINT).exists()
-
+    assert steps == list(range(1, 17))  # none was trained twice
     assert_same_run(resumed(experiment, tmp_path / "run"), whole)
 
 

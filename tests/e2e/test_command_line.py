@@ -18,6 +18,7 @@ import pytest
 from aqcl import __version__
 from aqcl.cli import app
 from aqcl.config import override, read_toml, to_toml
+from aqcl.runs import open_run
 from tests.e2e.commands import (
     Outcome,
     aqcl,
@@ -28,6 +29,7 @@ from tests.e2e.commands import (
     succeeds,
     write_experiment,
 )
+from tests.tiny_runs import assert_same_run
 
 COMMANDS = ("prepare", "train", "search", "evaluate", "compare", "describe", "demo")
 AQCL = ("--set", "regularizer.aqcl.weight=0.1", "--set", "regularizer.aqcl.warmup_steps=4")
@@ -170,13 +172,7 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path)
     assert not (killed / "manifest.json").exists()
     assert "has not finished; continue it with" in fails("evaluate", killed)
     succeeds(*arguments, "--resume")
-    for name in ("weights.safetensors", "predictions-valid.parquet"):
-        assert digest(killed / name) == digest(whole / name), name
-    steps = [
-        [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
-        for run in (whole, killed)
-    ]
-    assert steps[0] == steps[1]
+    assert_same_run(open_run(killed), open_run(whole))
 
 
 def test_an_interrupted_run_says_how_to_continue(experiment: Path, tmp_path: Path) -> None:
