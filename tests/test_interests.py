@@ -191,8 +191,12 @@ def test_items_on_the_command_line(run: Run) -> None:
 
 
 def test_a_report_on_the_command_line(run: Run, tmp_path: Path) -> None:
-    page, figures = tmp_path / "report.html", tmp_path / "figures"
+    page, figures = tmp_path / "out" / "report.html", tmp_path / "figures"
     told = succeeds("report", run.path, "--out", page, "--figures", figures, "--json").json
     assert page.read_text().startswith("<!doctype html>")
-    assert {Path(name).parent for name in told["figures"]} == {figures}
+    assert page.stat().st_size > 10_000
+    files = [Path(name) for name in told["figures"]]
+    assert {file.parent for file in files} == {figures}
+    assert {file.suffix for file in files} == {".svg", ".png", ".pdf"}
+    assert all(file.stat().st_size > 1000 for file in files)
     assert aqcl("report", tmp_path / "nothing", "--out", page).code == 2
