@@ -1,0 +1,210 @@
+"""Tables that cannot be read: the file, row and column are named, and how to put it right."""
+
+import datetime as dt
+import gzip
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from aqcl import log_files
+from aqcl.errors import ConfigError, DataError
+from tests.datasets.small_tables import csv_file, open_log, parquet_file
+
+BAD_VALUES = {
+    "label of 2": ("1,a,1,1\n1,a,1,2\n", "row 2, column 'y': expected 0 or 1, got '2'"),
+    "no label": ("1,a,1,1\n1,a,1,\n", "row 2, column 'y': expected 0 or 1, got nothing"),
+    "no user": ("1,a,1,1\n1,b,1,1\n,b,1,1\n", "row 3, column 'user': expected an id, got nothing"),
+    "empty item": ('1,"",1,1\n', "row 1, column 'item': expected an id, got nothing"),
+    "no time": ("1,a,1,1\n1,a,,1\n", "row 2, column 'timestamp': expected an integer (second)"),
+    "bad time": ("1,a,1,1\n1,a,1.5,1\n", "row 2, column 'timestamp': .*got '1.5'"),
+    "fractions": ("1,a,1.0,1\n", "row 1, column 'timestamp': .*in every row, an integer .*'1.0'"),
+    "bad date": ("1,a,2021-02-30,1\n", "row 1, column 'timestamp': .*ISO .*got '2021-02-30'"),
+    "mixed times": ("1,a,2021-02-20,1\n1,a,3,1\n", "row 2, column 'timestamp': .*ISO .*got '3'"),
+    "huge time": (
+        f"1,a,1,1\n1,a,{2**63},1\n",
+        "row 2, column 'timestamp': .*'9223372036854775808'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VALUES)
+def test_bad_values_are_named_by_file_row_and_column(tmp_path: Path, case: str) -> None:
+    body, message = BAD_VALUES[case]
+    good = csv_file(tmp_path, "user,item,timestamp,y\n1,a,1,1\n", "good.csv")
+    if case in ("bad date", "mixed times", "fractions"):
+        good = csv_file(tmp_path, "user,item,timestamp,y\n1,a,2020-01-01,1\n", "good.csv")
+    bad = csv_file(tmp_path, "user,item,timestamp,y\n" + body, "bad.csv")
+
+    with pytest.raises(
+        DataError, match=f"bad.csv: {message}".replace("(", r"\(").replace(")", r"\)")
+    ):
+        open_log([good, bad], label="y")
+
+
+@pytest.mark.parametrize("value", ["much", "inf", "1e39", "-1e39"])
+def test_bad_numbers_are_named(tmp_path: Path, value: str) -> None:
+    path = csv_file(tmp_path, f"user,item,timestamp,price\n1,a,1,2\n1,a,1,{value}\n")
+
+    with pytest.raises(
+        DataError, match=f"row 2, column 'price': .*finite number .*, got '{value}'"
+    ):
+        open_log(path, item_columns={"price": "numeric"})
+
+
+def test_ids_are_never_rounded(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"log.parquet: column 'user' has type Float64.*cast"):
+        open_log(parquet_file(tmp_path, user=[1.0, 2.0]))
+    too_large = pl.Series([1, 2**63], dtype=pl.UInt64)
+    with pytest.raises(DataError, match=r"row 2, column 'user': .*2\^63, got 9223372036854775808"):
+        open_log(parquet_file(tmp_path, user=too_large))
+    with pytest.raises(DataError, match="column 'timestamp' has type Float64"):
+        open_log(parquet_file(tmp_path, timestamp=[1.0, 2.0]))
+
+
+def test_columns_that_do_not_suit_their_kind(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, pair=[[1], [2]], day=[dt.date(2020, 1, 1)] * 2)
+    for columns in ({"pair": "categorical"}, {"pair": "numeric"}, {"day": "categories"}):
+        with pytest.raises(DataError, match=r"log.parquet: column '\w+' has type .* field must be"):
+            open_log(path, item_columns=columns)
+    with pytest.raises(DataError, match=r"column 'pair' has type .*a label must be 0 or 1"):
+        open_log(path, label="pair")
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "users,item,timestamp\n1,2,3\n")
+
+    with pytest.raises(
+        DataError,
+        match=r"'user' is missing; name it with --user COLUMN; did you mean 'users'. known:",
+    ):
+        open_log(path)
+    with pytest.raises(DataError, match=r"'age' is missing; correct source.user_columns; known:"):
+        open_log(path, user="users", user_columns={"age": "numeric"})
+    with pytest.raises(DataError, match=r"'user' is missing; name it with --user COLUMN; known: x"):
+        open_log(csv_file(tmp_path, "x\n1\n", "one.csv"))
+
+
+def test_a_label_column_is_never_ignored_in_silence(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "user,item,timestamp,label\n1,2,3,0\n")
+
+    with pytest.raises(DataError, match=r"there is a column 'label'; set source.label = 'label'"):
+        open_log(path)
+    assert "label" not in open_log(path, label="").rows.collect_schema()
+    assert open_log(path, label="label").rows.collect()["label"].to_list() == [0]
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    whole = parquet_file(tmp_path)
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"cut.parquet: cannot be read, is it whole\?"):
+        open_log([whole, cut])
+    with pytest.raises(DataError, match=r"ragged.csv: cannot be read"):
+        open_log(csv_file(tmp_path, "user,item,timestamp\n1,2,3\n1,2,3,4\n", "ragged.csv"))
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes("user,item,timestamp\n1,\xe9,3\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv: cannot be read.*utf-8"):
+        open_log(latin)
+
+
+def test_advice_is_about_settings_that_exist(tmp_path: Path) -> None:
+    for body in ("1,2,3,4\n", '1,2,"3\n'):
+        with pytest.raises(DataError, match=r"log.csv: cannot be read") as error:
+            open_log(csv_file(tmp_path, "user,item,timestamp\n1,2,3\n" + body))
+        assert "truncate_ragged_lines" not in str(error.value)
+        assert "ignore_errors" not in str(error.value)
+    assert "is not properly escaped" in str(error.value)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_columns_of_one_name_are_refused(tmp_path: Path, compressed: bool) -> None:
+    text = "user,item,timestamp,user\n1,2,3,4\n"
+    path = csv_file(tmp_path, text)
+    if compressed:
+        path = tmp_path / "log.csv.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(DataError, match=r"log.csv.*: 2 columns have the name 'user'; rename"):
+        open_log(path)
+    nameless = csv_file(tmp_path, "user,item,timestamp,,\n1,2,3,,\n")
+    assert open_log(nameless).rows.collect().rows() == [(1, 2, 3)]
+
+
+SHORT_LINES = {
+    "at the start": ("1,2\n1,2,3\n", 2, 2),
+    "at the end": ('1,2,3\n"a,b","c\nd",3\n1,"2,3"', 5, 2),
+    "one value": ("1,2,3\r\n1\r\n", 3, 1),
+}
+
+
+@pytest.mark.parametrize("case", SHORT_LINES)
+@pytest.mark.parametrize("lines", [1, 2, 1000])
+def test_a_line_with_too_few_values_is_named(
+    tmp_path: Path, case: str, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "_LINES", lines)
+    body, line, n_values = SHORT_LINES[case]
+    path = csv_file(tmp_path, "user,item,timestamp\n" + body)
+    with pytest.raises(DataError, match=f"line {line}: expected 3 values, .*got {n_values};"):
+        open_log(path)
+
+
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_lines_with_every_value_are_taken(
+    tmp_path: Path, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "_LINES", lines)
+    body = '"x\n\ny","a ""b"", c",1,\n5",7",2,"p"\n'
+    path = csv_file(tmp_path, "user,item,timestamp,extra\n" + body)
+    rows = open_log(path).rows.collect().rows()
+    assert rows == [("x\n\ny", 'a "b", c', 1), ('5"', '7"', 2)]
+    nameless = csv_file(tmp_path, "user,item,timestamp,\n1,2,3\n")
+    assert open_log(nameless).rows.collect().rows() == [(1, 2, 3)]
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none-\*.csv': no file matches"):
+        open_log(tmp_path / "none-*.csv")
+    with pytest.raises(DataError, match=r"empty.csv: the file is empty"):
+        open_log(csv_file(tmp_path, "", "empty.csv"))
+    with pytest.raises(DataError, match=r"head.csv: no rows"):
+        open_log(csv_file(tmp_path, "user,item,timestamp\n", "head.csv"))
+    with pytest.raises(DataError, match="is a directory"):
+        open_log(tmp_path)
+    with pytest.raises(DataError, match="empty list"):
+        open_log([])
+    with pytest.raises(DataError, match=r"log.xlsx: the name must end in one of .parquet"):
+        open_log(csv_file(tmp_path, "", "log.xlsx"))
+
+
+def test_files_must_agree(tmp_path: Path) -> None:
+    first = parquet_file(tmp_path, "a.parquet")
+    narrow = parquet_file(tmp_path, "b.parquet", user=pl.Series([3, 4], dtype=pl.Int16))
+    other = parquet_file(tmp_path, "c.parquet", user=["x", "y"])
+
+    assert open_log([first, narrow]).rows.collect()["user"].to_list() == [1, 2, 3, 4]
+    with pytest.raises(DataError, match=r"c.parquet: column 'user' has type String, but Int64 in"):
+        open_log([first, other])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"item": "user"}, "different columns, got 'user' twice"),
+        ({"item_columns": {"timestamp": "numeric"}}, "item_columns.timestamp: this name is taken"),
+        (
+            {"user_columns": {"x": "numeric"}, "item_columns": {"x": "numeric"}},
+            "item_columns.x: the column is already given",
+        ),
+        ({"delimiter": ";;"}, "delimiter must be one ASCII character"),
+        ({"separator": ""}, "separator not empty"),
+        ({"item_columns": {"x": "text"}}, "source.item_columns.x: .*categorical.*got 'text'"),
+        ({"context_columns": {"x": "categories"}}, "source.context_columns.x"),
+    ],
+)
+def test_mappings_that_cannot_be(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    path = csv_file(tmp_path, "user,item,timestamp,x\n1,2,3,4\n")
+
+    with pytest.raises(ConfigError, match=message):
+        open_log(path, **values)
