@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -15,13 +14,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from aqcl import __version__
-from aqcl.cli import app
 from aqcl.config import override, read_toml, to_toml
 from aqcl.runs import open_run
 from tests.e2e.commands import (
     Outcome,
-    aqcl,
     click_log,
     digest,
     fails,
@@ -31,7 +27,6 @@ from tests.e2e.commands import (
 )
 from tests.tiny_runs import assert_same_run
 
-COMMANDS = ("prepare", "train", "search", "evaluate", "compare", "describe", "demo")
 AQCL = ("--set", "regularizer.aqcl.weight=0.1", "--set", "regularizer.aqcl.warmup_steps=4")
 
 
@@ -350,151 +345,3 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
     assert succeeds("describe", runs["DIN"][0]).json["settings"] == {"seed": 0, "label": "DIN"}
     assert "did you mean 'din'" in fails("describe", "backbone", "dni")
     assert "neither a directory nor one of" in fails("describe", "backbon")
-
-
-# mistakes
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["trian", "x.toml"], ['Unknown command "trian"', 'Did you mean "train"?']),
-        (["train", "x.toml", "--resum"], ["--resum", "Did you mean --resume?"]),
-        (["train"], ["train", "EXPERIMENT", "requires an argument"]),
-        (["prepare", "log.csv"], ["prepare", "--out", "requires an argument"]),
-        (["compare"], ["at least one run directory"]),
-        (["evaluate"], ["at least one run directory"]),
-        (["evaluate", "x", "--split", "tset"], ['"tset"', 'Did you mean "test"?']),
-        (["compare", "x", "--replicates", "many"], ['"many"', "--replicates"]),
-        (["train", "missing.toml"], ["missing.toml: no such file"]),
-        (["evaluate", "missing"], ["missing: is no directory"]),
-        (["evaluate", "."], [".: has no manifest.json", "aqcl-run, made by `aqcl train`"]),
-        (["train", "."], [".: is a directory; give a TOML file, such as experiment.toml"]),
-        (["report", "x", "-o", "."], ["--out .: is a directory; give a file, such as report.html"]),
-        (["prepare", "missing.csv", "-o", "x"], ["'missing.csv': no file matches"]),
-        (["prepare", "x", "-o", "x", "--source", "tabel"], ["did you mean 'table'"]),
-        (["prepare", "x.csv", "-o", "x", "--set", "a"], ["--set a: expected key=value"]),
-        (
-            ["train", "x.toml", "--set", "seed=1", "train.lr=0.1"],
-            ["['train.lr=0.1']", "Each setting needs a --set of its own: --set train.lr=0.1"],
-        ),
-        (
-            ["prepare", "-o", "x", "--set", "seed=1", "split.days=4"],
-            ["no file matches; check the path; a setting needs a --set of its own"],
-        ),
-        (["prepare", "x", "-o", "x", "--set", "source=table"], ["set its name, as source.name"]),
-        (["demo", "--data", "moon"], ['"moon"', '"ta-feng", "oncold"']),
-    ],
-)
-def test_a_mistake_is_one_message(
-    arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    message = fails(*arguments)
-    assert all(word in message for word in words), message
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_all_mistakes_of_an_experiment_are_told_at_once(experiment: Path, tmp_path: Path) -> None:
-    wrong = {
-        "train.lr=-1": "train.lr: Input should be greater than 0, got -1",
-        "train.epoch=3": "train.epoch: unknown key; did you mean 'epochs'?",
-        "seed=-2": "seed: Input should be greater than or equal to 0, got -2",
-        "backbone.dropout=1.5": "backbone.dropout: Input should be less than 1, got 1.5",
-        "regularizer.aqcl.view.mask_rate=2": (
-            "regularizer.aqcl.view.mask_rate: Input should be less than 1, got 2"
-        ),
-        "train.monitor=acu": "train.monitor: Input should be 'auc' or 'logloss', got 'acu'",
-        "fulds=[]": "fulds: unknown key; did you mean 'fields'?",
-    }
-    settings = [word for assignment in wrong for word in ("--set", assignment)]
-    message = fails("train", experiment, "--out", tmp_path / "run", *settings)
-    assert [text for text in wrong.values() if text not in message] == []
-    assert len(message.splitlines()) == len(wrong)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("words", [["train", "missing.toml"], ["trian"], ["describe", "nowhere"]])
-def test_debug_shows_where_a_mistake_came_up(words: list[str]) -> None:
-    outcome = aqcl(*words, "--debug")
-    assert outcome.code == 2
-    assert "Traceback (most recent call last)" in outcome.err
-
-
-def test_what_the_system_refuses_is_a_message_too(dataset: Path, tmp_path: Path) -> None:
-    experiment = write_experiment(tmp_path / "x.toml", dataset)
-    (tmp_path / "file").write_text("")
-    message = fails("train", experiment, "--out", tmp_path / "file" / "run")
-    assert str(tmp_path / "file" / "run") in message
-
-
-# speed and the process
-
-
-def run_process(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
-    """A command in a process of its own, and the seconds of processor time it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    code = "from aqcl.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done, seconds
-
-
-@pytest.mark.parametrize("arguments", [["--help"], [], ["train", "--help"], ["--version"]])
-def test_help_is_fast(arguments: list[str]) -> None:
-    done, seconds = run_process(*arguments)
-    assert done.returncode == 0
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert "aqcl.cli" in imported
-    assert imported & {"torch", "polars", "numpy", "pydantic"} == set()
-    # What else runs on the machine slows some tries: the fastest is nearest to what it takes.
-    for _ in range(4):
-        if seconds >= 0.5:
-            seconds = min(seconds, run_process(*arguments)[1])
-    assert seconds < 0.5
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("prepare", "such as negatives.beta=0.75 or source.user_columns.age=categorical; repeat"),
-        ("train", "such as backbone.dropout=0.1 or seed=3; repeat it for each setting."),
-        ("search", "such as search.objective=auc or train.epochs=20; repeat it for each setting."),
-        ("train", "by default runs/LABEL-seedN."),
-    ],
-)
-def test_help_tells_what_suits_the_command(command: str, words: str) -> None:
-    assert words in " ".join(succeeds(command, "--help").out.replace("│", "").split())
-
-
-def test_no_help_has_words_that_are_lost_as_markup() -> None:
-    for command in app:
-        function = app[command].default_command
-        if not command.startswith("-") and function is not None:
-            assert "<" not in (function.__doc__ or ""), command
-
-
-def test_help_lists_the_commands() -> None:
-    text = succeeds("--help").out
-    assert all(re.search(rf"^│ {command} ", text, re.MULTILINE) for command in COMMANDS)
-    assert succeeds("--version").out.strip() == __version__
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path) -> None:
-    code = "from aqcl.cli import main; main()"
-    command = [sys.executable, "-c", code, "describe", str(dataset)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == ""
-    assert process.returncode == 0
