@@ -136,6 +136,7 @@ def test_settings_at_the_ends_of_what_was_tried_are_told() -> None:
         "a.on": Choices(choices=(True, False, 2)),
         "a.w1": Range(low=0.1, high=1),
         "a.w2": Range(low=0.1, high=1),
+        "a.group_values": Range(low=0, high=1),
     }
     drawn = {
         "train.embedding_l2": 1e-6,
@@ -145,6 +146,7 @@ def test_settings_at_the_ends_of_what_was_tried_are_told() -> None:
         "a.on": True,
         "a.w1": 0.12,
         "a.w2": 0.5,
+        "a.group_values": [1.0, 1.0],
     }
     assert touched_ends(searched, drawn) == [
         "a.weight = 0.1 is the highest of 0.01, 0.05, 0.1: the best may be beyond it",

@@ -225,6 +225,7 @@ def _summary(
     cost = {"rows": outcome.rows, "seconds": round(outcome.seconds, 3)}
     best = found.trials[found.winner] | {
         "penalty": None,
+        "ends": touched_ends(space, found.trials[found.winner]["parameters"]),
         "alpha": alpha_values(winner, dataset.mean_activity),
         "experiment": f"{ONLY}.toml",
     }
@@ -256,7 +257,7 @@ def _summary(
         "confirm_seeds": 0,
         **cost,
         "elapsed_seconds": cost["seconds"],
-        "notes": _notes(plan, outcome, best, space),
+        "notes": _notes(plan, outcome, best),
         "methods": {ONLY: method},
     }
 
@@ -265,12 +266,11 @@ def _notes(
     plan: SearchPlan,
     outcome: AlphaOutcome,
     best: Mapping[str, Any],
-    space: Mapping[str, Range],
 ) -> list[str]:
     """What a reader must know of the alpha that was found."""
     if not outcome.moved:
         return [_unmoved(plan, best)]
-    remarks = touched_ends(space, best["parameters"])
+    remarks: list[str] = best["ends"]
     if plan.options.method != "halving":
         return remarks
     n_rungs = outcome.history[-1]["rung"]

@@ -231,7 +231,7 @@ def touched_side(dimension: Dimension, value: float) -> Side | None:
 def touched_ends(searched: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> list[str]:
     """Settings at an end of what was tried, the penalty apart: a remark on each.
 
-    Of two choices, and of those that are no numbers, none is an end.
+    Of two choices, and of what is not a number, none is an end.
 
     Args:
         searched: the dimensions by dotted key.
@@ -240,9 +240,10 @@ def touched_ends(searched: Mapping[str, Dimension], parameters: Mapping[str, Any
     found = []
     for key, value in parameters.items():
         dimension = searched.get(key)
-        if key == PENALTY or dimension is None or not _has_ends(dimension):
+        number = type(value) in (int, float)
+        if key == PENALTY or not number or dimension is None or not _has_ends(dimension):
             continue
-        side = touched_side(dimension, value)
+        side = touched_side(dimension, float(value))
         if side is not None:
             ranged = isinstance(dimension, Range)
             where = "lies in the outer tenth" if ranged else f"is the {side}est"
