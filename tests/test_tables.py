@@ -114,6 +114,7 @@ def test_the_counts_of_each_group_stand_in_one_line_with_its_range() -> None:
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_every_number_of_a_comparison_is_whole(width: int) -> None:
     text = shown(comparison_table(full_comparison()), width)
+    assert "Few seeds" not in text
     assert text.count("+12.34% [+10.12, +14.56]") == 4 * 4
     assert text.count("0.7312 ± 0.0021") == 4 * 2
     assert text.count("0.7312") >= 4 * 5
@@ -164,7 +165,8 @@ def test_what_is_not_defined_is_a_dash() -> None:
 def test_one_seed_has_no_deviation() -> None:
     text = shown(comparison_table(comparison(row("DIN", ALL, seeds=1, auc_sd=None))))
     assert "±" not in text
-    assert "seeds" not in text
+    assert "DIN (" not in text
+    assert "Few seeds (DIN: 1): how much a method varies" in " ".join(text.split())
     assert "1,000 resamples of the users, paired" in text
 
 
@@ -194,14 +196,14 @@ def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path
     }
     runs = [scored_run(tmp_path / name, dataset, **values) for name, values in settings.items()]
     lines = shown(comparison_table(compare_runs([run.path for run in runs], replicates=20)), 400)
-    told = lines.split("din: ")[-1].splitlines()
+    told = lines.partition("\ndin: ")[2].splitlines()
     assert told[:4] == [
         str(tmp_path / "a"),
         "  train.lr = 0.1",
         f"din #2: {tmp_path / 'b'}, {tmp_path / 'b-1'}",
         "  fields = [], train.lr = 0.2",
     ]
-    assert "din #x: " not in lines
+    assert "\ndin #x: " not in lines
     alone = shown(comparison_table(compare_runs([runs[0].path, runs[3].path], replicates=20)), 400)
     assert str(tmp_path) not in alone
 
@@ -218,7 +220,7 @@ def test_protocol_notes_and_simulation_stand_with_a_comparison() -> None:
 def test_names_are_never_read_as_markup() -> None:
     name = "DIN[/] [bold]:smile:"
     result = comparison(row(name, ALL, verdict="base", seeds=1, auc_sd=None), runs=(name,))
-    assert shown(comparison_table(result)).count(name) == 2
+    assert shown(comparison_table(result)).count(name) == 3  # title, row, and what has few seeds
 
 
 def evaluated_run(path: Path, thresholds: tuple[int, int] = (3, 12)) -> Run:

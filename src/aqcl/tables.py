@@ -94,7 +94,8 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
 def _reading(result: RunComparison) -> list[str]:
     """What stands below a comparison: where models lose to counting, and what the columns are."""
     lines = [*below_lines(result), *(f"Warning: {note}." for note in result.warm_up)]
-    lines += few_seeds({name: len(paths) for name, paths in result.runs.items()})
+    seeds = {row.configuration: row.seeds for row in result.comparison.rows}
+    lines += few_seeds({name: seeds[name] for name in result.runs})
     lines += legend(result)
     lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
     return lines + [f"Note: {note}." for note in result.dataset.notes]
