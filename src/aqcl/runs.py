@@ -132,19 +132,20 @@ def sole_trainer(path: Path) -> Iterator[None]:
     Raises:
         StorageError: one does so already.
     """
+    has_locks, lock = True, None
     try:
         lock = lock_file(path / CONFIG, wait=False)
     except StorageError:
-        yield
-        return
-    if lock is None:
+        has_locks = False
+    if has_locks and lock is None:
         raise StorageError(
             f"{path}: another process trains this run; wait for its end or choose another --out"
         )
     try:
         yield
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def check_same_experiment(path: Path, experiment: Experiment) -> None:

@@ -114,7 +114,8 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         return SearchPlan(experiment, options, ())
     bare = _bare_methods(experiment, options, problems)
     if not options.space and not any(m.get("space") for m in options.methods.values()):
-        names = [name for method in bare for name in _weighed(method.experiment)]
+        # The paper searches the weights of both over one grid.
+        names = [name for method in bare for name in _active(method.experiment, AQCL, ICL)]
         curves = [n for m in bare for n in alpha_names(m.experiment) if has_curve(m.experiment, n)]
         options = replace(options, space=default_space(names, curves))
     methods = _with_spaces(bare, options, problems)
@@ -125,19 +126,15 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
 
 def alpha_names(experiment: Experiment) -> list[str]:
     """The active regularizers that have an alpha."""
+    return _active(experiment, AQCL)
+
+
+def _active(experiment: Experiment, *kinds: type) -> list[str]:
+    """The regularizers of some kinds whose weight is not 0."""
     return [
         name
         for name, options in experiment.regularizer.items()
-        if options["weight"] > 0 and issubclass(find_regularizer(name), AQCL)
-    ]
-
-
-def _weighed(experiment: Experiment) -> list[str]:
-    """The active regularizers whose weight the paper searches: one grid for AQCL and ICL."""
-    return [
-        name
-        for name, options in experiment.regularizer.items()
-        if options["weight"] > 0 and issubclass(find_regularizer(name), (AQCL, ICL))
+        if options["weight"] > 0 and issubclass(find_regularizer(name), kinds)
     ]
 
 
