@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aqcl.reproduce.markdown import finished_comparisons, markdown
 from aqcl.reproduce.page import paper_page
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.wording import NOT_AFTER_HOLM
@@ -44,3 +45,26 @@ def test_a_difference_that_holds_stands_out(table3: dict[str, Any]) -> None:
     assert '<td class="worse">no, the opposite</td>' in page
     assert 'class="bar worse"' in page
     assert "Holm" not in page
+
+
+def test_what_needs_no_training_stands_in_every_table_for_every_group(
+    table3: dict[str, Any],
+) -> None:
+    page, text = paper_page([table3]), markdown(table3)
+    shown = finished_comparisons(table3)
+    assert shown
+    for comparison in shown:
+        for name, evaluation in comparison["yardsticks"].items():
+            aucs = [f"{group['auc']:.4f}" for group in evaluation["groups"]]
+            assert f"| {name}, not trained | {' | '.join(aucs)} |" in text
+    cells = page.count("<td>popularity, not trained</td>")
+    assert cells == 4 * len(shown)
+
+
+def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(table3: dict[str, Any]) -> None:
+    small = deepcopy(table3)
+    for comparison in finished_comparisons(small):
+        comparison["yardsticks"]["popularity"]["groups"][-1]["auc"] = None
+    page, text = paper_page([small]), markdown(small)
+    assert re.search(r"\| popularity, not trained \|( 0\.\d{4} \|){3} not defined \|", text)
+    assert '<td>highly-active</td><td class="number" data-value=""></td>' in page

@@ -159,7 +159,6 @@ def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) 
     return [
         f"### {facts['title']}{kind}: {comparison['title']}",
         _table(comparison, outcome["seeds"]),
-        _yardsticks(comparison),
         claims(comparison),
     ]
 
@@ -184,7 +183,19 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
         paper = comparison["paper"].get(label, [])
         cells = [_cell(rows[label, group], paper[k : k + 1]) for k, group in enumerate(GROUPS)]
         lines.append(f"| {label} | {' | '.join(cells)} |")
+    for name, aucs in yardstick_aucs(comparison).items():
+        cells = [f"{auc:.4f}" if auc is not None else "not defined" for auc in aucs]
+        lines.append(f"| {name}, not trained | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def yardstick_aucs(comparison: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """What needs no training on the same rows: an AUC for each of the groups."""
+    found = {}
+    for name, evaluation in comparison["yardsticks"].items():
+        aucs = {group["group"]: group["auc"] for group in evaluation["groups"]}
+        found[name] = [aucs[group] for group in GROUPS]
+    return found
 
 
 def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
@@ -211,14 +222,6 @@ def _relative(row: Mapping[str, Any]) -> str:
     if row["rela_impr_low"] is not None:
         interval = f" [{row['rela_impr_low']:+.2f}, {row['rela_impr_high']:+.2f}]"
     return f"{row['rela_impr']:+.2f}%{interval}"
-
-
-def _yardsticks(comparison: Mapping[str, Any]) -> str:
-    found = []
-    for name, evaluation in comparison["yardsticks"].items():
-        auc = next(g["auc"] for g in evaluation["groups"] if g["group"] == ALL)
-        found.append(f"{name} {auc:.4f}")
-    return f"Not trained, on the same rows: {', '.join(found)}." if found else ""
 
 
 def claims(comparison: Mapping[str, Any]) -> str:

@@ -22,11 +22,13 @@ from aqcl.report.page import (
 )
 from aqcl.report.write import write_figures, write_page
 from aqcl.reproduce.markdown import (
+    GROUPS,
     counts_beside,
     finding,
     finished_comparisons,
     not_run_lines,
     open_claims,
+    yardstick_aucs,
 )
 from aqcl.reproduce.pictures import comparison_key, figure_title, figures_of
 from aqcl.reproduce.results_page import read_outcomes
@@ -146,6 +148,10 @@ def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     return table(["Data", "#Users", "#Items", "#Samples"], rows, "Ours, the paper's in brackets")
 
 
+def _users(group: str) -> str:
+    return "all users" if group == ALL else group
+
+
 def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     found = comparison["comparison"]["rows"]
     groups = list(dict.fromkeys(row["group"] for row in found))
@@ -161,7 +167,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             rows.append(
                 [
                     Cell(label),
-                    Cell("all users" if group == ALL else group),
+                    Cell(_users(group)),
                     number(row["auc"]),
                     number(row["auc_sd"]),
                     number(paper[0] if paper else None),
@@ -170,6 +176,10 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     Cell(shown, style=style),
                 ]
             )
+    for name, aucs in yardstick_aucs(comparison).items():
+        for group, auc in zip(GROUPS, aucs, strict=True):
+            users = Cell(_users(group))
+            rows.append([Cell(f"{name}, not trained"), users, number(auc), *[Cell("", "")] * 5])
     missing = [f"{label}: {state}" for label, state in missing_cells(comparison).items()]
     headings = [
         "Method",
