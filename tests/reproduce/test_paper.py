@@ -1,7 +1,6 @@
 """Tables and figures from end to end on a tiny simulated log."""
 
 import json
-import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -212,34 +211,6 @@ def test_a_cell_without_all_of_its_seeds_is_not_run(
     assert shown == {"DIN", "AQCL"}
     assert {c["verdict"] for c in comparison["claims"] if c["base"] == "ICL"} == {"not run"}
     assert "not run: 1 of 2 seeds" in (copy.out / "outcome" / "table2.md").read_text()
-
-
-def test_a_comparison_may_have_more_seeds_than_the_others(
-    outcomes: dict[str, Any], world: Scope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    copy = Scope(tmp_path / "paper", SEEDS)
-    shutil.copytree(world.out, copy.out)
-    specs = small_specs()
-    table = specs.experiments["table2"]
-    few = table.comparisons[0]
-    many = replace(few, id="more-seeds", methods=("DIN",), claims=(), seeds_factor=2)
-    table = replace(table, comparisons=(many, few))
-    specs = replace(specs, experiments={**specs.experiments, "table2": table})
-    monkeypatch.setattr(paper, "load_specs", lambda: specs)
-
-    (before,) = paper.reproduce(("table2",), copy, datasets=("oncold",), train=False)
-    assert before["comparisons"][0]["cells"] == {"DIN": "not run: 2 of 4 seeds"}
-    (outcome,) = paper.reproduce(("table2",), copy, datasets=("oncold",))
-    found, tuned = outcome["comparisons"]
-    assert [run["seed"] for run in found["runs"]] == [1, 2, 3, 4]
-    assert (
-        found["runs"][:2] == tuned["runs"][:2] == outcomes["table2"]["comparisons"][0]["runs"][:2]
-    )
-    text = (copy.out / "outcome" / "table2.md").read_text()
-    assert [int(n) for n in re.findall(r"over (\d) seeds", text)] == [4, 2]
-
-    quick = replace(copy, quick=True)
-    assert set(needs_of(specs, quick, ("table2",), ("oncold",), {}).cells.values()) == {SEEDS}
 
 
 def test_a_data_set_without_its_file_is_not_run_and_says_why(

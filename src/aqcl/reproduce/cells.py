@@ -223,11 +223,6 @@ def cells_of(specs: Specs, scope: Scope, comparison: ComparisonSpec, dataset: st
     ]
 
 
-def seeds_of(scope: Scope, comparison: ComparisonSpec) -> int:
-    """How many runs each cell of a comparison has; a quick look has no more in one than others."""
-    return scope.seeds if scope.quick else scope.seeds * comparison.seeds_factor
-
-
 def comparisons_of(
     specs: Specs, scope: Scope, name: str, datasets: tuple[str, ...] = ()
 ) -> Iterator[tuple[ComparisonSpec, str, list[Cell]]]:
@@ -281,8 +276,7 @@ def needs_of(
         for comparison, key, found in comparisons_of(specs, scope, name, datasets):
             done = finished.get((name, comparison.id, key), ())
             if not all(cell.label in done for cell in found):
-                seeds = seeds_of(scope, comparison)
-                cells |= {cell: max(seeds, cells.get(cell, 0)) for cell in found}
+                cells |= dict.fromkeys(found, scope.seeds)
     for cell in cells:
         places |= {cell.study.place: None, cell.place: None}
         studies[cell.study] = None

@@ -12,15 +12,7 @@ from aqcl.comparison import measure
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import (
-    Cell,
-    Place,
-    Scope,
-    comparisons_of,
-    job_of,
-    place_of,
-    seeds_of,
-)
+from aqcl.reproduce.cells import Cell, Place, Scope, comparisons_of, job_of, place_of
 from aqcl.reproduce.earlier import BUDGET
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
@@ -140,8 +132,7 @@ def _comparison(
     cells: Sequence[Cell],
     problems: Mapping[Place, str],
 ) -> dict[str, Any]:
-    seeds = seeds_of(scope, spec)
-    runs = {cell.label: finished_runs(cell, seeds) for cell in cells}
+    runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
     outcome: dict[str, Any] = {
         "id": spec.id,
         "title": spec.title,
@@ -150,14 +141,16 @@ def _comparison(
         "carried_over": any(cell.carried_over for cell in cells),
         "base": spec.base,
         "settings": spec.settings,
-        "cells": {cell.label: _state(cell, runs[cell.label], seeds, problems) for cell in cells},
+        "cells": {
+            cell.label: _state(cell, runs[cell.label], scope.seeds, problems) for cell in cells
+        },
         "paper": {label: list(aucs) for label, aucs in spec.paper.get(dataset_key, {}).items()},
         "runs": [],
         "comparison": None,
         "yardsticks": {},
         "claims": [{**_named(claim), "verdict": NOT_RUN} for claim in spec.claims],
     }
-    complete = {label: found for label, found in runs.items() if len(found) == seeds}
+    complete = {label: found for label, found in runs.items() if len(found) == scope.seeds}
     if not complete:
         return outcome
     dataset = open_dataset(cells[0].place.prepared)

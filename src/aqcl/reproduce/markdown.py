@@ -158,20 +158,19 @@ def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) 
     kind = ", simulated data" if facts.get("simulated") else ""
     return [
         f"### {facts['title']}{kind}: {comparison['title']}",
-        _table(comparison),
+        _table(comparison, outcome["seeds"]),
         claims(comparison),
     ]
 
 
-def _table(comparison: Mapping[str, Any]) -> str:
+def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
-    base = {group: rows[comparison["base"], group] for group in GROUPS}
-    heads = [f"{group} ({row['users']:,} users)" for group, row in base.items()]
+    counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
+    heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
     lines = [
-        f"AUC ± standard deviation over {base[ALL]['seeds']} seeds; RelaImpr over "
-        f"{comparison['base']} with its paired 95% interval over users and seeds, bold where it "
-        "excludes zero, † where that does not survive Holm's correction; the paper's AUC in "
-        "brackets."
+        f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
+        "paired 95% interval over users and seeds, bold where it excludes zero, † where that does "
+        "not survive Holm's correction; the paper's AUC in brackets."
         f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",

@@ -128,7 +128,7 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     for name, comparison in ids.items():
         title = outcome["datasets"][comparison["dataset"]]["title"]
         parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
-        parts.append(_comparison(comparison))
+        parts.append(_comparison(comparison, outcome["seeds"]))
         if name in drawn:
             caption = "AUC with 95% intervals; the line is the base"
             parts.append(figure(drawn[name], name, caption, caption))
@@ -152,9 +152,8 @@ def _users(group: str) -> str:
     return "all users" if group == ALL else group
 
 
-def _comparison(comparison: Mapping[str, Any]) -> str:
+def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     found = comparison["comparison"]["rows"]
-    seeds = next(row["seeds"] for row in found if row["configuration"] == comparison["base"])
     groups = list(dict.fromkeys(row["group"] for row in found))
     rows = []
     for label, state in comparison["cells"].items():

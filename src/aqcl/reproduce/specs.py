@@ -109,8 +109,6 @@ class ComparisonSpec:
     """On which; those of the experiment if not given."""
     corner: str = TUNED
     """Which fields and negatives."""
-    seeds_factor: int = 1
-    """How many times the seeds of the others each method is trained with."""
     methods: tuple[str, ...] = ()
     """Labels of the studies."""
     of: str | None = None
