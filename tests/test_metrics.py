@@ -235,6 +235,20 @@ def test_gauc_of_a_group_is_that_of_its_rows(rows: tuple[Array, Array, Array]) -
     _same(pairs.gauc(members=members), metrics.gauc(user[mask], label[mask], score[mask]))
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 1000])
+@given(scored_rows())
+def test_pairs_are_the_same_in_any_chunks(size: int, rows: tuple[Array, Array, Array]) -> None:
+    user, label, score = rows
+    number, _ = number_users(user)
+    arguments = (number, label == 1, score, rows_by_score(score))
+    whole = metrics.user_pairs(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_PAIRED_ROWS", size)
+        pairs = metrics.user_pairs(*arguments)
+    for name, found in vars(pairs).items():
+        np.testing.assert_array_equal(found, getattr(whole, name))
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_logloss_is_the_same_in_any_chunks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)

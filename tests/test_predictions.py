@@ -43,17 +43,25 @@ def test_no_rows_are_legal(tmp_path: Path) -> None:
     assert len(read_predictions(tmp_path / "p.parquet")) == 0
 
 
-def test_columns_are_converted_to_the_types_of_the_file() -> None:
+def test_columns_are_converted_but_integers_stay_as_short_as_they_are(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "user", dtype=np.int32, mode="w+", shape=3)
+    mapped[:] = [2, 2, 3]
     predictions = Predictions(
         **_columns(
-            user=np.array([2, 2, 3], dtype=np.int32),
+            user=mapped,
+            activity=np.array([0, 1, 1], dtype=np.uint64),
             label=np.array([True, False, True]),
             score=np.array([0.5, 0.25, 0.0], dtype=np.float32),
         )
     )
-    assert predictions.user.dtype == np.int64
+    assert np.shares_memory(predictions.user, mapped)
+    assert predictions.activity.dtype == np.int64
     assert predictions.label.dtype == np.int8
     assert predictions.score.dtype == np.float64
+    predictions.write(tmp_path / "p.parquet")
+    back = read_predictions(tmp_path / "p.parquet")
+    assert back.user.dtype == np.int64
+    np.testing.assert_array_equal(back.user, mapped)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
 UserWeight = Literal["impressions", "positives", "users"]
 
 _SMALLEST_PROBABILITY = 1e-7
 _CHUNK_ROWS = 65_536
+_PAIRED_ROWS = 2_000_000  # a user's rows are never divided
 UNDEFINED = float("nan")
 
 
@@ -152,16 +154,29 @@ def user_pairs(
         order: the rows by ascending score.
     """
     n_users = int(user.max(initial=-1)) + 1
-    level = _levels(score[order])
+    level, ranked = _levels(score[order]), user[order]
+    rows_to = np.cumsum(np.bincount(user, minlength=n_users))
+    cuts = np.searchsorted(rows_to, range(_PAIRED_ROWS, len(user), _PAIRED_ROWS), side="right")
+    found = []
+    # Some users after the others: what it takes besides the columns does not grow with the rows.
+    for first, end in pairwise((0, *cuts.tolist(), n_users)):
+        rows = np.flatnonzero((ranked >= first) & (ranked < end))
+        found.append(
+            _pairs_of(ranked[rows] - first, positive[order[rows]], level[rows], end - first)
+        )
+    return UserPairs(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _pairs_of(user: Numbers, positive: Bools, level: Numbers, n_users: int) -> tuple[Any, Any, Any]:
+    """Positives, negatives and wins of users whose rows are all here."""
     n_levels = int(level.max(initial=0)) + 1
     # One key in the place of two columns; below N * N, so that 64 bits hold it for any N below
     # three billion. Sorting it sorts each user's rows by score.
-    key = user[order].astype(np.int64)
+    key = user.astype(np.int64)
     key *= n_levels
     key += level
-    is_positive = positive[order]
-    ours, theirs = key[is_positive], key[~is_positive]
-    del key, level
+    ours, theirs = key[positive], key[~positive]
+    del key
     ours.sort()
     theirs.sort()
     starts = np.searchsorted(theirs, np.arange(n_users + 1) * n_levels)
@@ -171,7 +186,7 @@ def user_pairs(
     positives = np.bincount(ours, minlength=n_users)
     # the negatives of the users before are in `beaten` too
     wins = np.bincount(ours, weights=beaten, minlength=n_users) / 2 - positives * starts[:-1]
-    return UserPairs(positives, np.diff(starts), wins)
+    return positives, np.diff(starts), wins
 
 
 def rela_impr(auc: float, base_auc: float) -> float:

@@ -40,13 +40,13 @@ class Predictions:
     """
 
     user: Column
-    """Entity ids, int64."""
+    """Entity ids, integers."""
     item: Column
-    """Entity ids, int64."""
+    """Entity ids, integers."""
     label: Column
     """0 or 1, int8."""
     activity: Column
-    """Clicks of the user strictly before the row, never truncated, int64."""
+    """Clicks of the user strictly before the row, never truncated, integers."""
     score: Column
     """Click probability, float64."""
     is_probability: bool = True
@@ -60,7 +60,11 @@ class Predictions:
         inside = (np.asarray(self.score) >= 0) & (np.asarray(self.score) <= 1)
         _check(inside, "score", "a finite number in [0, 1]", self.score)
         for name, dtype in _DTYPES.items():
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+            column = np.asarray(getattr(self, name))
+            # Those of a dataset are shorter, and mapped: they take no memory as they are.
+            kept = dtype == np.int64 and column.dtype.kind == "i"
+            column = np.ascontiguousarray(column, dtype=None if kept else dtype)
+            object.__setattr__(self, name, column)
 
     def _check_lengths(self) -> None:
         shapes = {name: np.shape(getattr(self, name)) for name in _DTYPES}
@@ -85,7 +89,7 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write the columns as a Parquet file, whole or not at all."""
         buffer = io.BytesIO()
-        table = pl.DataFrame({name: getattr(self, name) for name in _DTYPES})
+        table = pl.DataFrame({name: getattr(self, name).astype(d) for name, d in _DTYPES.items()})
         table.write_parquet(buffer, metadata={_IS_PROBABILITY: str(self.is_probability).lower()})
         atomic_write(path, buffer.getvalue())
         _log.debug("wrote %d predictions to %s", len(self), path)
