@@ -7,7 +7,7 @@ import pytest
 
 from aqcl.errors import ConfigError
 from aqcl.metrics import rela_impr
-from aqcl.reproduce.cells import Scope, place_of, study_of, study_values
+from aqcl.reproduce.cells import Scope, place_of, prepare_values, study_of, study_values
 from aqcl.reproduce.gather import GROUP_NAMES
 from aqcl.reproduce.specs import TUNED, Specs, load_specs
 from aqcl.search.plan import plan_search
@@ -87,6 +87,15 @@ def test_all_methods_of_a_study_have_the_same_budget_and_shared_ranges(specs: Sp
     for plan in plans:
         (method,) = plan.methods
         assert shared <= method.space.searched.keys()
+
+
+def test_a_corner_of_all_users_is_small_in_a_quick_look_too(specs: Specs, tmp_path: Path) -> None:
+    shares = []
+    for scope in (Scope(tmp_path), Scope(tmp_path, quick=True)):
+        for corner in (TUNED, "all-users"):
+            place = place_of(scope, "ta-feng", corner)
+            shares.append(prepare_values(specs, scope, place)["user_share"])
+    assert shares == [0.25, 1.0, 0.02, 0.02]
 
 
 def test_an_unknown_method_is_an_error_that_names_the_nearest(specs: Specs) -> None:

@@ -131,10 +131,10 @@ def prepare_values(specs: Specs, scope: Scope, place: Place) -> dict[str, Any]:
     """
     spec = specs.datasets[place.dataset]
     values: dict[str, Any] = {"source": spec.source, **spec.prepare}
-    if scope.quick:
-        values |= spec.quick
     corner = CORNERS[place.corner]
     values |= {key: value for key, value in corner.items() if key != "negatives"}
+    if scope.quick:
+        values |= spec.quick
     observed = spec.source["name"] == "oncold"  # its labels are impressions: nothing is drawn
     if not observed:
         values["negatives"] = {**values.get("negatives", {}), **corner["negatives"]}

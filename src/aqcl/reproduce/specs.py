@@ -12,8 +12,10 @@ CORNERS: Final[dict[str, dict[str, Any]]] = {
     "ids-resampled": {"fields": [], "negatives": {"train": "resampled"}},
     "attributes-frozen": {"negatives": {"train": "frozen"}},
     "attributes-resampled": {"negatives": {"train": "resampled"}},
+    "all-users": {"fields": [], "negatives": {"train": "frozen"}, "user_share": 1.0},
 }
-"""Which fields models see, and whether training negatives stay: settings of `prepare` by name."""
+"""Which fields models see, whether training negatives stay, and whether all users are there where
+settings are tuned on some: settings of `prepare` by name."""
 TUNED: Final = "ids-frozen"
 """The corner whose studies give the settings of all corners."""
 
