@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Num
 from scipy.special import stdtr, stdtrit
 
-from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
+from aqcl.numbering import Numbers, index_type, levels, number_users, rows_by_score
 from aqcl.predictions import Predictions
 from aqcl.streams import numpy_stream
 
@@ -79,17 +79,18 @@ def rank(
         order: all rows by ascending score, if they are sorted already.
     """
     order = rows_by_score(predictions.score) if order is None else order
-    rows = order[mask[order]]
+    rows = order if mask.all() else order[mask[order]]
     is_positive = predictions.label[rows] == 1
+    level = levels(predictions.score[rows])  # half as long as scores, and in the same order
     # sorted positives make the look-ups into the negatives go forward in memory
-    positive, negative = rows[is_positive], rows[~is_positive]
-    scores, ranked = predictions.score[positive], predictions.score[negative]
-    kind = index_type(len(negative))
+    ours, theirs = level[is_positive], level[~is_positive]
+    del level
+    kind = index_type(len(theirs))
     return Ranking(
-        positive_user=user[positive],
-        negative_user=user[negative],
-        n_below=np.searchsorted(ranked, scores, side="left").astype(kind),
-        n_not_above=np.searchsorted(ranked, scores, side="right").astype(kind),
+        positive_user=user[rows[is_positive]],
+        negative_user=user[rows[~is_positive]],
+        n_below=np.searchsorted(theirs, ours, side="left").astype(kind),
+        n_not_above=np.searchsorted(theirs, ours, side="right").astype(kind),
     )
 
 

@@ -226,13 +226,15 @@ def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]
             "predicted_observed_ratio": None,
         }
         if predictions.is_probability:
-            rows = order[mask[order]]
+            rows = order if mask.all() else order[mask[order]]
             calibration = positive[rows], predictions.score[rows]
             measures["calibration_error"] = defined(
                 metrics.calibration_error_of_sorted(*calibration)
             )
             del rows, calibration
-            label, score = predictions.label[mask], predictions.score[mask]
+            label, score = predictions.label, predictions.score
+            if not mask.all():  # no copy of all rows
+                label, score = label[mask], score[mask]
             measures["logloss"] = defined(metrics.logloss(label, score))
             measures["predicted_observed_ratio"] = defined(
                 metrics.predicted_observed_ratio(label, score)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Shaped
 
 from aqcl.errors import DataError
-from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
+from aqcl.numbering import Numbers, levels, number_users, rows_by_score
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -154,7 +154,7 @@ def user_pairs(
         order: the rows by ascending score.
     """
     n_users = int(user.max(initial=-1)) + 1
-    level, ranked = _levels(score[order]), user[order]
+    level, ranked = levels(score[order]), user[order]
     rows_to = np.cumsum(np.bincount(user, minlength=n_users))
     cuts = np.searchsorted(rows_to, range(_PAIRED_ROWS, len(user), _PAIRED_ROWS), side="right")
     found = []
@@ -240,8 +240,11 @@ def calibration_error_of_sorted(
         tied = probability[n_rows * b // bins]
         start, end = (int(np.searchsorted(probability, tied, side)) for side in ("left", "right"))
         cuts.append(start if (start + end) * bins >= 2 * n_rows * b else end)
-    surplus = np.subtract(probability, positive, dtype=np.float64)
-    return float(sum(abs(surplus[a:b].sum()) for a, b in pairwise([*cuts, n_rows])) / n_rows)
+    surplus = 0.0
+    for begin, end in pairwise([*cuts, n_rows]):
+        pair = probability[begin:end], positive[begin:end]
+        surplus += abs(np.subtract(*pair, dtype=np.float64).sum())
+    return float(surplus / n_rows)
 
 
 def predicted_observed_ratio(
@@ -273,13 +276,6 @@ def _checked(label: npt.NDArray[Any], score: npt.NDArray[Any]) -> npt.NDArray[np
         row = int(np.argmin(allowed))
         raise DataError(f"label, row {row}: expected 0 or 1, got {label[row]}")
     return positive
-
-
-def _levels(ascending: npt.NDArray[Any]) -> Numbers:
-    """Each value's place among the distinct values, from 0."""
-    levels = np.zeros(len(ascending), dtype=index_type(len(ascending)))
-    np.cumsum(ascending[1:] != ascending[:-1], out=levels[1:])
-    return levels
 
 
 def _run_starts(values: npt.NDArray[Any]) -> Ints:

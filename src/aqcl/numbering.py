@@ -1,4 +1,4 @@
-"""Users and rows numbered from 0, in 32 bits where the numbers fit."""
+"""Users, rows and values numbered from 0, in 32 bits where the numbers fit."""
 
 from typing import Any
 
@@ -34,6 +34,13 @@ def number_users(user: Shaped[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"],
 def rows_by_score(score: Shaped[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     """The row numbers in ascending order of the scores, ties in any order."""
     return np.argsort(score).astype(index_type(len(score)))
+
+
+def levels(ascending: Shaped[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Each value's place among the distinct values, from 0."""
+    found = np.zeros(len(ascending), dtype=index_type(len(ascending)))
+    np.cumsum(ascending[1:] != ascending[:-1], out=found[1:])
+    return found
 
 
 def index_type(size: int) -> type[np.signedinteger[Any]]:
