@@ -121,7 +121,7 @@ SHELL = [
     (page, line)
     for page in PAGES
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
+    for line in map(str.strip, block.replace("\\\n", " ").splitlines())
     if line.startswith("aqcl ") and "--help" not in line
 ]
 
