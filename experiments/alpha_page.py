@@ -38,8 +38,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         row, cold = row_of(results, arm, ALL), row_of(results, arm, COLD)
         at = alpha_at(results, arm)
         lines.append(
-            f"| {arm} | {at['0']:.3f} | {at['mean']:.3f} | {results['train_alpha'][arm]:.3f} "
-            f"| {with_sd(row)} | {difference(row)} "
+            f"| {label(results, arm)} | {at['0']:.3f} | {at['mean']:.3f} "
+            f"| {results['train_alpha'][arm]:.3f} | {with_sd(row)} | {difference(row)} "
             f"| {finding(row['verdict'], row.get('holm'))} | {with_sd(cold)} | {difference(cold)} |"
         )
     lines += [
@@ -59,7 +59,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
             f"| {logloss(results, name)} |"
         )
     given = spec["given"]
-    lines.append(f"| not searched: {given} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
+    unsearched = f"not searched: {label(results, given)}"
+    lines.append(f"| {unsearched} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
     lines += forms_lines(results)
     notes = [f"{name}: {n}." for name, f in results["searches"].items() for n in f["notes"]]
     if results["not_run"]:
@@ -91,6 +92,16 @@ def forms_lines(results: Mapping[str, Any]) -> list[str]:
 def arms(results: Mapping[str, Any]) -> list[str]:
     """All that was trained on fresh seeds, in the order of the outcome."""
     return list(results["winners"])
+
+
+def label(results: Mapping[str, Any], arm: str) -> str:
+    """An arm as tables name it; the given curve, if it was trained, says which it is."""
+    from aqcl.experiment import resolve
+
+    if arm != results["specification"]["given"] or arm not in results["winners"]:
+        return arm
+    options = resolve(results["winners"][arm]).regularizer["aqcl"]
+    return f"{arm} (w1 {options['w1']:g}, w2 {options['w2']:g})"
 
 
 def row_of(results: Mapping[str, Any], arm: str, group: str) -> dict[str, Any]:

@@ -173,6 +173,8 @@ def test_rendering_shows_quality_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "(figures/beauty-alpha.svg)" in text
     assert "| alpha 0.3 | 0.300 | 0.300 | 0.625 | 0.7000 ± 0.0010 | -0.0200 [-0.0300, " in text
     assert "| black-box | 1.000 | 0.607 | 0.625 | 0.7200 ± 0.0010 | - | base |" in text
+    assert "| given (w1 0.5, w2 1) | 1.000 | 0.607 | " in text
+    assert "| not searched: given (w1 0.5, w2 1) | 0 | 0 | 0 |  |  | 0.55000 ± 0.07071 |" in text
     assert "One training is 100 rows" in text
     assert "| black-box | 1,200 | 12.00 | 60 | w1 0.5 | 0.60000 | 0.55000 ± 0.07071 |" in text
     assert "| one-run | 130 | 1.30 | 60 |" in text
