@@ -28,7 +28,7 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         f"difference with `{base}` and its paired 95% interval."
         f"{restated(results['comparisons']['test'])}",
         "",
-        f"![AUC of constants and of the searched curve; AUC over training rows]({figure})",
+        f"![{described(results)}]({figure})",
         "",
         "| alpha | without clicks | at the mean | mean over training rows | AUC | difference "
         "| verdict | AUC, non-active users | difference |",
@@ -38,8 +38,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
         row, cold = row_of(results, arm, ALL), row_of(results, arm, COLD)
         at = alpha_at(results, arm)
         lines.append(
-            f"| {arm} | {at['0']:.3f} | {at['mean']:.3f} | {results['train_alpha'][arm]:.3f} "
-            f"| {with_sd(row)} | {difference(row)} "
+            f"| {label(results, arm)} | {at['0']:.3f} | {at['mean']:.3f} "
+            f"| {results['train_alpha'][arm]:.3f} | {with_sd(row)} | {difference(row)} "
             f"| {finding(row['verdict'], row.get('holm'))} | {with_sd(cold)} | {difference(cold)} |"
         )
     lines += [
@@ -59,7 +59,8 @@ def block(results: Mapping[str, Any], figure: str) -> str:
             f"| {logloss(results, name)} |"
         )
     given = spec["given"]
-    lines.append(f"| not searched: {given} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
+    unsearched = f"not searched: {label(results, given)}"
+    lines.append(f"| {unsearched} | 0 | 0 | 0 |  |  | {logloss(results, given)} |")
     lines += forms_lines(results)
     notes = [f"{name}: {n}." for name, f in results["searches"].items() for n in f["notes"]]
     if results["not_run"]:
@@ -91,6 +92,16 @@ def forms_lines(results: Mapping[str, Any]) -> list[str]:
 def arms(results: Mapping[str, Any]) -> list[str]:
     """All that was trained on fresh seeds, in the order of the outcome."""
     return list(results["winners"])
+
+
+def label(results: Mapping[str, Any], arm: str) -> str:
+    """An arm as tables name it; the given curve, if it was trained, says which it is."""
+    from aqcl.experiment import resolve
+
+    if arm != results["specification"]["given"] or arm not in results["winners"]:
+        return arm
+    options = resolve(results["winners"][arm]).regularizer["aqcl"]
+    return f"{arm} (w1 {options['w1']:g}, w2 {options['w2']:g})"
 
 
 def row_of(results: Mapping[str, Any], arm: str, group: str) -> dict[str, Any]:
@@ -185,10 +196,28 @@ def picture(results: Mapping[str, Any]) -> "Figure":
     return figure
 
 
+def described(results: Mapping[str, Any]) -> str:
+    """The figure in words: what `picture` draws."""
+    constants = [(f"alpha {value:g}", "") for value in constants_of(results)]
+    searches = [(name, f" at {trainings(results, name):.2f}") for name in trained(results)]
+    left, right = (
+        "; ".join(f"{arm} {row_of(results, arm, ALL)['auc']:.4f}{cost}" for arm, cost in drawn)
+        for drawn in (constants, searches)
+    )
+    panels = [f"Test AUC of constants beside the searched curve: {left}."] if constants else []
+    panels.append(f"Test AUC of each search over its cost in trainings: {right}.")
+    return " ".join(panels)
+
+
 def constants_of(results: Mapping[str, Any]) -> list[float]:
     """The constants that have been trained."""
     constants = results["specification"]["constants"]
     return [value for value in constants if f"alpha {value:g}" in results["winners"]]
+
+
+def trained(results: Mapping[str, Any]) -> list[str]:
+    """The searches whose alpha has been trained afresh."""
+    return [name for name in results["searches"] if name in results["winners"]]
 
 
 def draw_constants(axes: "Axes", results: Mapping[str, Any]) -> None:
@@ -214,8 +243,7 @@ def draw_searches(axes: "Axes", results: Mapping[str, Any]) -> None:
     from aqcl.figures import GRAY, curve_style
 
     places: list[float] = []
-    trained = [name for name in results["searches"] if name in results["winners"]]
-    for number, name in enumerate(trained):
+    for number, name in enumerate(trained(results)):
         style = curve_style(number)
         x = trainings(results, name)
         while any(abs(x / other - 1) < APART for other in places):

@@ -1,4 +1,4 @@
-"""The models of other libraries that peers.py tries, and the columns that it makes for them."""
+"""The models of other libraries that attach_peers.py tries, and the columns made for them."""
 
 import importlib.util
 import sys

@@ -170,9 +170,15 @@ def test_rendering_shows_quality_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_p
     text = render.render(f"x\n{start}\nold\n{end}\ny")
     assert text.startswith(f"x\n{start}\n`python experiments/alpha.py ")
     assert text.endswith(f"{end}\ny")
-    assert "(figures/beauty-alpha.svg)" in text
+    description = (
+        "![Test AUC of constants beside the searched curve: alpha 0.3 0.7000. Test AUC of each "
+        "search over its cost in trainings: black-box 0.7200 at 12.00; one-run 0.7300 at 1.30.]"
+    )
+    assert f"\n{description}(figures/beauty-alpha.svg)\n" in text
     assert "| alpha 0.3 | 0.300 | 0.300 | 0.625 | 0.7000 ± 0.0010 | -0.0200 [-0.0300, " in text
     assert "| black-box | 1.000 | 0.607 | 0.625 | 0.7200 ± 0.0010 | - | base |" in text
+    assert "| given (w1 0.5, w2 1) | 1.000 | 0.607 | " in text
+    assert "| not searched: given (w1 0.5, w2 1) | 0 | 0 | 0 |  |  | 0.55000 ± 0.07071 |" in text
     assert "One training is 100 rows" in text
     assert "| black-box | 1,200 | 12.00 | 60 | w1 0.5 | 0.60000 | 0.55000 ± 0.07071 |" in text
     assert "| one-run | 130 | 1.30 | 60 |" in text
@@ -213,6 +219,9 @@ def test_arms_that_have_not_finished_are_named_and_left_out() -> None:
     rows[:] = [row for row in rows if row["configuration"] == "black-box"]
     results["not_run"] = ["alpha 0.3", "given", "one-run"]
     text = page.block(results, "x.svg")
+    assert (
+        "![Test AUC of each search over its cost in trainings: black-box 0.7200 at 12.00.]" in text
+    )
     assert "Not run with fresh seeds: alpha 0.3, given, one-run." in text
     assert "| one-run | 130 | 1.30 | 60 | w1 0.5 | 0.60000 | not run |" in text
     assert "| not searched: given | 0 | 0 | 0 |  |  | not run |" in text

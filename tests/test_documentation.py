@@ -83,6 +83,25 @@ def test_the_module_map_is_complete() -> None:
     assert mapped == MODULES - {"__init__", "__pycache__", "py"}
 
 
+@pytest.mark.parametrize("package", ["prepare", "reproduce", "report", "search"])
+def test_the_module_map_names_the_modules_of_a_package(package: str) -> None:
+    table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Modules")[2]
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| `{package}` |"))
+    modules = {path.stem for path in (ROOT / "src" / "aqcl" / package).glob("*.py")}
+    assert modules - {"__init__"} <= named(row)
+
+
+def test_the_index_of_experiments_is_complete() -> None:
+    index = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    files = [
+        path.name for path in (ROOT / "experiments").iterdir() if path.suffix in (".py", ".toml")
+    ]
+    results = [f"results/{path.name}" for path in (ROOT / "results").iterdir()]
+    same = {f"results/{name.removesuffix('.toml')}.json" for name in files}
+    assert [name for name in files if f"`{name}`" not in index] == []
+    assert [name for name in results if name not in index and name not in same] == []
+
+
 def test_every_function_in_the_table_of_equations_exists() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
     table = page.partition("## Equation to function")[2].partition("\n## ")[0]
@@ -121,7 +140,7 @@ SHELL = [
     (page, line)
     for page in PAGES
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.replace("\\\n", " ").splitlines()
+    for line in map(str.strip, block.replace("\\\n", " ").splitlines())
     if line.startswith("aqcl ") and "--help" not in line
 ]
 

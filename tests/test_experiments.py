@@ -276,3 +276,38 @@ def test_the_reading_quotes_numbers_that_stand_in_tables() -> None:
     assert relative
     assert with_intervals
     assert [number for number in relative + with_intervals if number not in page] == []
+
+
+def test_the_pages_tell_what_five_seeds_can_show() -> None:
+    results = json.loads((ROOT / "results" / "paper" / "table2.json").read_text(encoding="utf-8"))
+    cells = ("tuned", "penalty-2e-4", "penalty-6e-4", "resampled")
+    halves: dict[str, list[float]] = {"beauty": [], "ta-feng": []}
+    for found in results["comparisons"]:
+        if found["dataset"] in halves and found["id"] in cells and found["comparison"]:
+            for one in found["comparison"]["rows"]:
+                if (one["configuration"], one["group"]) == ("AQCL", "all"):
+                    width = one["rela_impr_high"] - one["rela_impr_low"]
+                    halves[found["dataset"]].append(round(width) / 2)
+    told = {name: f"{min(found):g} to {max(found):g}%" for name, found in halves.items()}
+    readme, tutorial = (
+        " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        for page in ("README.md", "docs/tutorial.md")
+    )
+    sentence = "{beauty} on data like Beauty, {ta-feng} on data like Ta Feng"
+    assert f"gains that five seeds show are {sentence.format_map(told)}" in readme
+    assert f"that half was {told['beauty']} RelaImpr" in tutorial
+    assert f"and {told['ta-feng']} on a quarter of Ta Feng" in tutorial
+
+
+def test_the_readme_names_the_backbones_that_are_measured_on_beauty() -> None:
+    results = json.loads((ROOT / "results" / "paper" / "table3.json").read_text(encoding="utf-8"))
+    aucs = {
+        one["configuration"]: f"{one['auc']:.4f}"
+        for found in results["comparisons"]
+        if found["dataset"] == "beauty" and found["comparison"]
+        for one in found["comparison"]["rows"]
+        if one["group"] == "all"
+    }
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    quoted = "its test AUC is {DIN}, DeepFM's {DeepFM} and Wide&Deep's {WideDeep}"
+    assert quoted.format_map(aucs) in readme

@@ -1,4 +1,4 @@
-"""The recipes for a new backbone and a new regularizer work as they are written."""
+"""The recipes for new parts and for scores of new requests work as they are written."""
 
 import os
 import re
@@ -7,7 +7,9 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -62,3 +64,30 @@ def test_one_file_a_test_and_a_line_are_enough(tmp_path: Path) -> None:
     for test, name in zip(tests, ("last-click", "consistency"), strict=True):
         assert any(line.startswith(f"{test}::") for line in passed)
         assert sum("/contract/" in line and name in line for line in passed) > 10
+
+
+def test_a_request_scores_as_the_same_test_row_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "use-scores.md").read_text(encoding="utf-8")
+    settings = '"train": {"epochs": 1}'
+    assert settings in page
+    # Scores that differ, and histories that are cut.
+    page = page.replace(settings, '"train": {"epochs": 4, "lr": 0.01, "max_history": 5}')
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec("\n".join(blocks(page, "python")), found)
+    test, names = found["dataset"].test, found["names"]
+    lengths = test.columns["history_length"]
+    longest, shortest = int(lengths.argmax()), int(lengths.argmin())
+    assert lengths[longest] > 5 > lengths[shortest] == 0
+    for row in (longest, shortest):
+        batch = test.batch(np.array([row]), max_history=1000)
+        ids = {"user": batch.user, "item": batch.item, "position": batch.context["position"]}
+        raw = {name: str(names[name].decode(id_.numpy())[0]) for name, id_ in ids.items()}
+        clicks = [str(item) for item in names["item"].decode(batch.history.numpy())]
+
+        scores = found["score"](raw["user"], [raw["item"], "new"], clicks, position=raw["position"])
+
+        assert scores[0] == pytest.approx(found["run"].predictions("test").score[row], abs=1e-6)
+        assert scores[1] != pytest.approx(scores[0], abs=1e-4)

@@ -9,7 +9,7 @@ import pytest
 
 from aqcl.reproduce.markdown import finished_comparisons, markdown
 from aqcl.reproduce.page import paper_page
-from aqcl.reproduce.results_page import read_outcomes
+from aqcl.reproduce.results_page import read_outcomes, results_page
 from aqcl.wording import NOT_AFTER_HOLM
 from tests.report.test_page import Outline
 
@@ -31,6 +31,12 @@ def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(
     assert set(re.findall(r"<td[^>]*>", "".join(weak))) == {"<td>"}
     assert page.count('class="bar worse"') == page.count('<td class="worse">worse</td>')
     assert Outline(page).text.count(NOT_AFTER_HOLM) == 2  # below the claims and below the tables
+
+
+def test_every_verdict_of_the_table_of_claims_is_explained(table3: dict[str, Any]) -> None:
+    introduction, _, claims = results_page([table3], "figures/").partition("## Claims")
+    assert "| no, the opposite, not after Holm |" in claims
+    assert NOT_AFTER_HOLM in introduction
 
 
 def test_a_difference_that_holds_stands_out(table3: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from aqcl.reproduce.markdown import markdown, open_claims, verdict_table
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.specs import load_specs
+from aqcl.wording import NOT_AFTER_HOLM
 
-INTRODUCTION: Final = """# The paper's tables and figures
+INTRODUCTION: Final = f"""# The paper's tables and figures
 
 What `aqcl reproduce` found, beside what the paper prints
 ([arXiv 2109.13921](https://arxiv.org/abs/2109.13921)). The paper does not say how its negatives
@@ -18,7 +19,9 @@ whether one method is above another can. How to make this page:
 [reproduce](how-to/reproduce.md); what a number means: [protocol](protocol.md).
 
 A claim is *yes* where the 95% interval of the difference lies above zero, *no, the opposite* where
-it lies below, and *not shown* where it includes zero."""
+it lies below, and *not shown* where it includes zero.
+
+{NOT_AFTER_HOLM}"""
 
 
 def read_outcomes(folder: Path) -> list[dict[str, Any]]:

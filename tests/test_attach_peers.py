@@ -15,12 +15,12 @@ def stored() -> Any:
 
 def test_the_page_holds_the_table_of_the_results(stored: Any) -> None:
     page = (ROOT / "docs" / "how-to" / "attach.md").read_text(encoding="utf-8")
-    assert load_script("peers").render(page, stored) == page
+    assert load_script("attach_peers").render(page, stored) == page
     assert page.count("| Wide & Deep |") == len(stored)
 
 
 def test_every_library_was_tried_with_every_model(stored: Any) -> None:
-    assert set(stored) == set(load_script("peers").LIBRARIES)
+    assert set(stored) == set(load_script("attach_peers").LIBRARIES)
     for outcome in stored.values():
         assert [model["model"] for model in outcome["models"]] == ["Wide & Deep", "DeepFM", "DIN"]
         for model in outcome["models"]:

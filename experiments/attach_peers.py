@@ -1,9 +1,9 @@
 """Trains models of other libraries with AQCL attached and checks that they stay what they were.
 
-Use it as `python experiments/peers.py deepctr-torch`, or as
-`python experiments/peers.py fuxictr --model-zoo CHECKOUT` with a checkout of FuxiCTR, whose wheel
-comes without the models. Each needs an environment of its own with that library and aqcl.
-`python experiments/peers.py --page` only puts the stored outcome into docs/how-to/attach.md.
+Use it as `python experiments/attach_peers.py deepctr-torch`, or as
+`python experiments/attach_peers.py fuxictr --model-zoo CHECKOUT` with a checkout of FuxiCTR, whose
+wheel comes without the models. Each needs an environment of its own with that library and aqcl.
+`python experiments/attach_peers.py --page` only puts the stored outcome into docs/how-to/attach.md.
 
 The outcome of a library is stored under its name in results/attach.json. Any check that fails ends
 the script.
@@ -60,7 +60,7 @@ def try_library(library: str, model_zoo: Path | None) -> None:
     torch.set_num_threads(1)
     columns = made_columns(SEED)
     models = [tried(subject, columns) for subject in subjects_of(library, model_zoo)]
-    command = f"python experiments/peers.py {library}"
+    command = f"python experiments/attach_peers.py {library}"
     outcome = {
         "command": command + (" --model-zoo CHECKOUT" if library == "fuxictr" else ""),
         "versions": {
