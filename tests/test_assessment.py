@@ -2,14 +2,16 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from aqcl import predictions, runs, storage
 from aqcl.assessment import assess, compare_runs, dataset_of, group_by_configuration
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
-from aqcl.runs import Run, open_run
+from aqcl.runs import WEIGHTS, Run, open_run, start_run
 from aqcl.storage import atomic_write, read_manifest
 from aqcl.train import train
 from tests.run_directories import paths, scored_run, small_dataset
@@ -100,6 +102,29 @@ def test_a_scored_split_is_not_scored_again(tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset)
     dataset.path.rename(tmp_path / "old")
     assert assess(run.path, "test").metrics() == run.metrics()
+
+
+def test_a_run_trained_on_cuda_is_scored_where_there_is_none(
+    trained: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    elsewhere = dataclasses.replace(trained.experiment.runtime, device="cuda:1")
+    experiment = dataclasses.replace(trained.experiment, runtime=elsewhere)
+    start_run(tmp_path / "run", experiment)
+    shutil.copy(trained.path / WEIGHTS, tmp_path / "run")
+    Run(tmp_path / "run", experiment, trained.manifest).record(
+        "valid", trained.predictions("valid"), {}
+    )
+    shutil.copytree(trained.path, tmp_path / "here")
+    caplog.set_level("INFO")
+    scores = assess(tmp_path / "run", "test").predictions("test").score
+    np.testing.assert_array_equal(
+        scores, assess(tmp_path / "here", "test").predictions("test").score
+    )
+    assert "runtime.device = 'cuda:1' is not here: scored on cpu" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions-train.parquet", "manifest.json"])

@@ -13,7 +13,7 @@ from aqcl.experiment import method_settings
 from aqcl.item_groups import By, item_masks, item_thresholds
 from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
-from aqcl.scoring import facts_of, load_backbone, pick_device, score
+from aqcl.scoring import facts_of, load_backbone, score, scoring_device
 from aqcl.splits import SplitName
 from aqcl.warm_up import warm_up_notes
 from aqcl.yardsticks import yardstick_predictions
@@ -38,7 +38,7 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
         return run
     dataset = dataset or dataset_of(run)
     experiment = run.experiment
-    device = pick_device(experiment.runtime.device)
+    device = scoring_device(experiment.runtime.device)
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
     rows = {"train": dataset.train, "valid": dataset.valid}.get(split) or dataset.test
     predictions = score(backbone, rows, experiment.train.max_history, device)

@@ -55,7 +55,8 @@ class RuntimeOptions:
     """Where a run executes; not part of what it computes, apart from the thread count."""
 
     device: str = "cpu"
-    """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one."""
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one. A run may be scored on a machine
+    without the device that it was trained on."""
     threads: Annotated[int, Bounds(ge=0)] = 0
     """CPU threads; 0 takes one per core. Results repeat bit for bit for the same number."""
     wait_policy: Literal["auto", "active", "passive"] = "auto"

@@ -1,5 +1,6 @@
 """A model applied to a split of a dataset."""
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ from aqcl.experiment import Experiment, find_backbone, find_regularizer
 from aqcl.predictions import Predictions
 from aqcl.readers import is_read, with_readers
 from aqcl.streams import derive_seed
+
+logger = logging.getLogger(__name__)
 
 SCORING_BATCH_SIZE = 8192
 """Rows scored at once; has no influence on the scores."""
@@ -99,6 +102,20 @@ def pick_device(name: str) -> torch.device:
             f"runtime.device = '{name}': torch finds no CUDA device here; use cpu or auto"
         )
     return device
+
+
+def scoring_device(name: str) -> torch.device:
+    """The device of that name, or one that is here: a run may be scored where it was not trained.
+
+    Args:
+        name: the device that the run was trained on.
+    """
+    try:
+        return pick_device(name)
+    except ConfigError:
+        device = pick_device("auto")
+        logger.info("runtime.device = '%s' is not here: scored on %s", name, device)
+        return device
 
 
 @torch.no_grad()
