@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field as Bounds
 
@@ -12,6 +12,8 @@ from aqcl.config import as_values, build, choose, settings
 from aqcl.contracts import Backbone, Regularizer
 from aqcl.errors import ConfigError
 from aqcl.regularizers import REGULARIZERS
+
+DEFAULT_BACKBONE: Final = "din"
 
 Monitor = Literal["auc", "logloss"]
 Optimizer = Literal["adam", "lazy_adam", "rowwise_adagrad"]
@@ -78,8 +80,9 @@ class Experiment:
     """Seeds initial weights, batch order, dropout, views and resampled negatives."""
     fields: tuple[str, ...] | None = None
     """Attribute columns that the model sees; all of the dataset's if not given."""
-    backbone: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "din"})
-    """`name` (or an import path such as `my_package.models:MyNet`) and its options."""
+    backbone: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": DEFAULT_BACKBONE})
+    """`name` (or an import path such as `my_package.models:MyNet`) and its options; `din` where no
+    name is given."""
     regularizer: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """A table for each regularizer, by name or import path, with its options."""
     train: TrainOptions = dataclasses.field(default_factory=TrainOptions)
@@ -107,7 +110,7 @@ def resolve(values: Mapping[str, Any]) -> Experiment:
         experiment = build(Experiment, values)
     except ConfigError as error:
         problems.append(str(error))
-    backbone = _resolved_table(values.get("backbone", {"name": "din"}), problems)
+    backbone = _resolved_table({"name": DEFAULT_BACKBONE, **values.get("backbone", {})}, problems)
     regularizers = {}
     for name, table in values["regularizer"].items():
         try:
@@ -150,8 +153,9 @@ def _no_table(where: str, value: object, meant: object) -> str:
 
 
 def _resolved_table(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    if not isinstance(table.get("name"), str):
-        problems.append('backbone: expected a table with a name, such as name = "din"')
+    if not isinstance(table["name"], str):
+        wanted = f'the name of a backbone, such as "{DEFAULT_BACKBONE}"'
+        problems.append(f"backbone.name: expected {wanted}, got {table['name']!r}")
         return {}
     options = {key: value for key, value in table.items() if key != "name"}
     try:
