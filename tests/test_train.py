@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_an_explanation(
     assert not is_finished(tmp_path / "run")
 
 
-def test_the_explanation_names_the_part_and_what_is_kept(
+def test_the_explanation_names_the_part_and_what_can_be_done(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Trainer.step
@@ -194,7 +194,7 @@ def test_the_explanation_names_the_part_and_what_is_kept(
     monkeypatch.setattr(Trainer, "step", poisoned)
 
     with pytest.raises(
-        TrainingError, match=r"loss \(aqcl/value.*step 5.*best weights so far are kept"
+        TrainingError, match=r"loss \(aqcl/value.*step 5.*train again into another --out"
     ):
         train(experiment, tmp_path / "run")
 

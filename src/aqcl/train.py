@@ -294,13 +294,11 @@ class Trainer:
 
     def _explain(self, what: str) -> str:
         progress = self.progress
-        kept = (
-            f"; the best weights so far are kept in {self.out}" if progress.best is not None else ""
-        )
         return (
             f"{what} is not finite at epoch {progress.epoch}, step {progress.step}: lower "
             f"train.lr (now {self.options.lr}), raise train.embedding_l2 (now "
-            f"{self.options.embedding_l2}), or look for extreme values in numeric columns{kept}"
+            f"{self.options.embedding_l2}), or look for extreme values in numeric columns, and "
+            f"train again into another --out; {self.out} cannot go on with other settings"
         )
 
 
