@@ -28,6 +28,7 @@ from aqcl.runs import (
     WEIGHTS,
     Run,
     append_to_log,
+    at_dataset,
     check_same_experiment,
     is_finished,
     load_tensors,
@@ -95,7 +96,8 @@ def train(
     """Train an experiment into a run directory and score the validation rows.
 
     Test rows are not read. A run that was killed continues from its latest evaluation with
-    `resume` and ends as it would have uninterrupted, bit for bit on CPU.
+    `resume` and ends as it would have uninterrupted, bit for bit on CPU. The
+    experiment may name another place for the same dataset.
 
     Args:
         experiment: a resolved experiment.
@@ -114,17 +116,43 @@ def train(
     if resume and (out / CONFIG).exists():
         check_same_experiment(out, experiment)
         if is_finished(out):
-            return open_run(out)
+            return finished_run(experiment, out)
     dataset = dataset or open_dataset(Path(experiment.dataset))
     trainer = Trainer(experiment, dataset, out)
     if not (resume and (out / CONFIG).exists()):
         start_run(out, experiment)
     with sole_trainer(out):
         if is_finished(out):  # by a process that has just ended
-            return open_run(out)
+            return finished_run(experiment, out)
         trainer.restore()
-        trainer.fit(listen or (lambda progress: None))
-        return finish(experiment, dataset, out, trainer)
+        with at_dataset(out, experiment):
+            trainer.fit(listen or (lambda progress: None))
+            return finish(experiment, dataset, out, trainer)
+
+
+def finished_run(experiment: Experiment, out: Path) -> Run:
+    """A run that needs no more training.
+
+    Raises:
+        ConfigError: the experiment's dataset is not the one that the run was trained on.
+    """
+    run = open_run(out)
+    if experiment.dataset != run.experiment.dataset:
+        check_dataset(open_dataset(Path(experiment.dataset)), run.manifest.source["dataset"], out)
+    return run
+
+
+def check_dataset(dataset: Dataset, fingerprint: str, out: Path) -> None:
+    """Make sure that a dataset is the one of a run, wherever it lies.
+
+    Raises:
+        ConfigError: its fingerprint is another.
+    """
+    if dataset.manifest.fingerprint != fingerprint:
+        raise ConfigError(
+            f"dataset: {dataset.path} is not the one that {out} was started on (its fingerprint "
+            "differs): prepare it as it was then or choose another --out"
+        )
 
 
 class Trainer:
@@ -280,11 +308,7 @@ class Trainer:
         if not (self.out / CHECKPOINT).exists():
             return
         tensors, state = load_tensors(self.out / CHECKPOINT)
-        if state.pop("dataset") != self.dataset.manifest.fingerprint:
-            raise ConfigError(
-                f"dataset: {self.dataset.path} is not the one that {self.out} was started on (its "
-                "fingerprint differs): prepare it as it was then or choose another --out"
-            )
+        check_dataset(self.dataset, state.pop("dataset"), self.out)
         self.progress = Progress(**state)
         model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
         self.objective.load_state_dict(model)
