@@ -60,7 +60,9 @@ class RuntimeOptions:
     """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one. A run may be scored on a machine
     without the device that it was trained on."""
     threads: Annotated[int, Bounds(ge=0)] = 0
-    """CPU threads; 0 takes one per core. Results repeat bit for bit for the same number."""
+    """CPU threads that the command line gives torch; 0 takes OMP_NUM_THREADS where it is set, else
+    one per core. Results repeat bit for bit for the same number. A program of your own calls
+    `torch.set_num_threads`."""
     wait_policy: Literal["auto", "active", "passive"] = "auto"
     """Whether idle threads spin (a little faster on a free machine) or sleep after a brief wait
     (much faster on a busy one); `auto` looks at the load when the command starts."""
