@@ -19,7 +19,7 @@ from aqcl.evaluate import Evaluation
 from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.runs import CHECKPOINT, LOG, Run, is_finished, load_tensors
-from aqcl.scoring import build_backbone, facts_of, load_backbone, score
+from aqcl.scoring import build_backbone, facts_of, load_backbone, pick_device, score
 from aqcl.train import Progress, Trainer, build_objective, train
 from tests.tiny_runs import (
     AQCL,
@@ -335,6 +335,8 @@ def test_evaluations_are_spread_over_an_epoch(
     ("device", "message"),
     [
         ("gpu", r"runtime\.device = 'gpu': expected cpu, cuda, cuda:N or auto"),
+        ("mps", r"runtime\.device = 'mps': expected cpu, cuda, cuda:N or auto"),
+        ("meta", r"runtime\.device = 'meta': expected cpu, cuda, cuda:N or auto"),
         ("cuda", r"runtime\.device = 'cuda': torch finds no CUDA device"),
         ("cuda:1", r"runtime\.device = 'cuda:1': torch finds no CUDA device"),
     ],
@@ -348,6 +350,16 @@ def test_a_device_that_is_not_there_is_refused(
         train(tiny_experiment(data, f"runtime.device={device}"), tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert [pick_device(name).index for name in ("cuda", "cuda:1")] == [None, 1]
+    message = r"runtime\.device = 'cuda:2': torch finds no CUDA device beyond cuda:1 here; use cpu"
+    with pytest.raises(ConfigError, match=message):
+        pick_device("cuda:2")
 
 
 def test_an_unknown_field_is_refused(data: Path, tmp_path: Path) -> None:

@@ -94,12 +94,14 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"runtime.device = '{name}': expected cpu, cuda, cuda:N or auto")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        beyond = f" beyond cuda:{count - 1}" if count else ""
         raise ConfigError(
-            f"runtime.device = '{name}': expected cpu, cuda, cuda:N or auto"
-        ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"runtime.device = '{name}': torch finds no CUDA device here; use cpu or auto"
+            f"runtime.device = '{name}': torch finds no CUDA device{beyond} here; use cpu or auto"
         )
     return device
 
