@@ -125,9 +125,10 @@ def test_few_users_are_not_judged(n_users: int, verdict: str) -> None:
     assert _row(result, "b").verdict == verdict
 
 
+@pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize(("n", "verdict"), [(49, "too few users to tell"), (50, "better")])
-def test_few_positives_are_not_judged(n: int, verdict: str) -> None:
-    label = (np.arange(200) < n).astype(np.int8)
+def test_few_rows_of_a_label_are_not_judged(n: int, verdict: str, positive: bool) -> None:
+    label = ((np.arange(200) < n) == positive).astype(np.int8)
     zeros = np.zeros(200, dtype=np.int64)
     random = np.random.default_rng(0).random(200)
     base, good = (

@@ -35,7 +35,7 @@ SIGNIFICANCE: Final = 0.05
 """Of an interval of 95%, and of a corrected p-value."""
 FEWEST_FOR_TAIL: Final = 100
 """Resamples, without which their standard deviation says little of a tail."""
-_FEWEST_USERS, _FEWEST_POSITIVES = 100, 50
+_FEWEST_USERS, _FEWEST_OF_A_LABEL = 100, 50
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,9 @@ def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
 
 def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     """What an interval of the difference says, if there are users enough to say anything."""
-    few = counts["users"] < _FEWEST_USERS or counts["positives"] < _FEWEST_POSITIVES
+    # An AUC is as uncertain as the rarer of the two labels leaves it.
+    rarer = min(counts["positives"], counts["rows"] - counts["positives"])
+    few = counts["users"] < _FEWEST_USERS or rarer < _FEWEST_OF_A_LABEL
     if low is None or high is None or few:
         return "too few users to tell"
     if low > 0:
