@@ -14,6 +14,7 @@ from aqcl.evaluate import ALL
 from aqcl.runs import WEIGHTS, Run, open_run, start_run
 from aqcl.storage import atomic_write, read_manifest
 from aqcl.train import train
+from aqcl.wording import legend
 from tests.run_directories import paths, scored_run, small_dataset
 from tests.searches import Killed
 from tests.tiny_runs import tiny_dataset, tiny_experiment
@@ -212,3 +213,14 @@ def test_runs_below_the_best_yardstick_are_named(dataset: Dataset, tmp_path: Pat
     best = max(result.yardsticks, key=lambda name: aucs[name] or 0.0)
     (below,) = result.below_yardsticks()
     assert dataclasses.astuple(below) == ("bad", aucs["bad"], best, aucs[best])
+
+
+def test_the_legend_tells_where_a_single_training_is_taken_to_vary(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    several = [scored_run(tmp_path / f"r{s}", dataset, name="DIN", seed=s) for s in (0, 1)]
+    one = scored_run(tmp_path / "one", dataset, name="one", train={"lr": 0.1})
+    other = scored_run(tmp_path / "other", dataset, name="other", train={"lr": 0.2})
+    for compared, told in (([*several, one], True), ([one, other], False), (several, False)):
+        lines = legend(compare_runs(paths(compared), replicates=100))
+        assert any("A method trained once" in line for line in lines) == told

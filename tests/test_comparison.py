@@ -14,13 +14,14 @@ from aqcl.comparison import (
     SIGNIFICANCE,
     Comparison,
     ComparisonRow,
+    Measured,
     compare,
     holm,
     p_value,
     seed_freedom,
 )
 from aqcl.errors import ConfigError, DataError
-from aqcl.evaluate import ALL
+from aqcl.evaluate import ALL, Counts
 from aqcl.predictions import Predictions
 from tests.evaluated_runs import N_USERS, THRESHOLDS, made_run
 
@@ -287,6 +288,45 @@ def found_in_nulls(n_seeds: int, of_users: float, of_seeds: float) -> tuple[int,
         beside += low > 0 or high < 0
         far += p < 0.01
     return beside, far
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "base", "of_users"),
+    [(2, "one", 0.0), (3, "several", 0.003), (5, "one", 0.0)],
+)
+def test_where_nothing_differs_a_single_training_is_rarely_told_from_several(
+    n_seeds: int, base: str, of_users: float
+) -> None:
+    rng = np.random.default_rng(n_seeds)
+    counts: dict[str, Counts] = {ALL: {"rows": 1000, "users": 500, "positives": 500}}
+    beside, far = 0, 0
+    for _ in range(NULLS):
+        aucs = {"one": 0.7 + 0.01 * rng.normal(size=(1, 1))}
+        aucs["several"] = 0.7 + 0.01 * rng.normal(size=(n_seeds, 1)) + of_users * rng.normal()
+        resampled = {"one": np.tile(aucs["one"], 200)}
+        users = aucs["several"][:, :, None] + of_users * rng.normal(size=200)
+        resampled["several"] = resample_seeds(users, seed=0)
+        measured = Measured(aucs, resampled, counts, THRESHOLDS, 200, 0)
+        (row,) = (r for r in measured.against(base).rows if r.configuration != base)
+        assert row.p_value is not None
+        beside += row.verdict in ("better", "worse")
+        far += row.p_value < 0.01
+    assert beside <= 0.08 * NULLS
+    assert far <= 0.025 * NULLS
+
+
+def test_what_was_not_trained_does_not_scatter() -> None:
+    several = [made_run(1.0, seed) for seed in (0, 1, 2)]
+    runs = {"a": several, "b": [made_run(1.2, 3)], "popularity": [made_run(1.2, 3)]}
+    result = compare(runs, "a", THRESHOLDS, 200, untrained=("popularity",))
+    once, counted = _row(result, "b"), _row(result, "popularity")
+    assert (once.auc_low, once.auc_high) == (counted.auc_low, counted.auc_high)
+    assert once.difference_low is not None
+    assert once.difference_high is not None
+    assert counted.difference_low is not None
+    assert counted.difference_high is not None
+    assert once.difference_low < counted.difference_low
+    assert once.difference_high > counted.difference_high
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
