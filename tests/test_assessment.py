@@ -169,16 +169,16 @@ def test_the_base_is_the_first_run_unless_named(dataset: Dataset, tmp_path: Path
     one = scored_run(tmp_path / "one", dataset, name="one")
     two = scored_run(tmp_path / "two", dataset, name="two", train={"lr": 0.1})
     runs = paths([one, two])
-    assert compare_runs(runs, replicates=20).comparison.base == "one"
-    assert compare_runs(runs, base="two", replicates=20).comparison.base == "two"
+    assert compare_runs(runs, replicates=100).comparison.base == "one"
+    assert compare_runs(runs, base="two", replicates=100).comparison.base == "two"
     with pytest.raises(ConfigError, match=r"base: no run is called 'twoo'; did you mean 'two'\?"):
         compare_runs(runs, base="twoo")
 
 
-@pytest.mark.parametrize("replicates", [0, -1])
+@pytest.mark.parametrize("replicates", [99, 1, 0, -1])
 def test_intervals_need_resamples(replicates: int, dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset)
-    with pytest.raises(ConfigError, match=f"replicates: expected 1 or more, got {replicates}"):
+    with pytest.raises(ConfigError, match=f"replicates: expected 100 or more, got {replicates}:"):
         compare_runs([run.path], replicates=replicates)
 
 
@@ -189,7 +189,7 @@ def test_nothing_cannot_be_compared() -> None:
 
 def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset, name="DIN")
-    result = compare_runs([run.path], replicates=20)
+    result = compare_runs([run.path], replicates=100)
     assert result.yardsticks == ("popularity", "item-CF", "item-CF + popularity")
     everyone = [row.configuration for row in result.comparison.rows if row.group == ALL]
     assert everyone == ["DIN", *result.yardsticks]
@@ -198,7 +198,7 @@ def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> N
 
 def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset, quality=30.0, name="popularity")
-    result = compare_runs([run.path], replicates=20)
+    result = compare_runs([run.path], replicates=100)
     assert "popularity (not trained)" in result.yardsticks
     aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
     assert aucs["popularity"] == 1.0
@@ -208,7 +208,7 @@ def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_pa
 def test_runs_below_the_best_yardstick_are_named(dataset: Dataset, tmp_path: Path) -> None:
     bad = scored_run(tmp_path / "bad", dataset, quality=-9.0, name="bad")
     good = scored_run(tmp_path / "good", dataset, quality=9.0, name="good", train={"lr": 0.1})
-    result = compare_runs([bad.path, good.path], replicates=20)
+    result = compare_runs([bad.path, good.path], replicates=100)
     aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
     best = max(result.yardsticks, key=lambda name: aucs[name] or 0.0)
     (below,) = result.below_yardsticks()
