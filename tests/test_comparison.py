@@ -268,6 +268,17 @@ def test_with_few_degrees_of_freedom_the_tail_is_students() -> None:
     assert p_value(at_4, 1e9) == pytest.approx(p_value(at_4))
 
 
+@pytest.mark.parametrize("freedom", [1.0, 4.0, 20.0, np.inf])
+def test_p_grows_as_zero_comes_nearer(freedom: float) -> None:
+    """From where no resample lies beyond zero, to where 400 of 1,000 do."""
+    draws = np.sort(np.random.default_rng(1).normal(size=1000))
+    nearer = np.concatenate([[-4.0], draws[:400] * 1.000001])
+    found = [p_value(draws - zero, freedom) for zero in nearer]
+    values = [p for p in found if p is not None]
+    assert len(values) == len(found)
+    assert values == sorted(values)
+
+
 NULLS = 300
 """Comparisons of methods that do not differ."""
 

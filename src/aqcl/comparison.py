@@ -241,7 +241,9 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
 
     One resample is added to each side, so that no finite number of them gives 0. Where all lie on
     one side, their number alone would limit p: the tail of Student's distribution with their mean
-    and standard deviation says how far zero is. None where a difference is not defined.
+    and standard deviation says how far zero is. With few degrees of freedom that tail is heavier
+    than the share of resamples in it, and p is the larger of the two. None where a difference is
+    not defined.
 
     Args:
         differences: over the resamples, spread so that 95% of them are a 95% interval.
@@ -255,9 +257,11 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
     below, above = (differences <= 0).sum() + 1, (differences >= 0).sum() + 1
     share = float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
     spread = float(differences.std(ddof=1)) if len(differences) >= FEWEST_FOR_TAIL else 0.0
-    if min(below, above) > 1 or spread == 0:
+    crossed = min(below, above) > 1
+    if spread == 0 or (crossed and math.isinf(freedom)):
         return share
-    return t_tail(abs(float(differences.mean())) / spread, freedom)
+    tail = t_tail(abs(float(differences.mean())) / spread, freedom)
+    return max(share, tail) if crossed else tail
 
 
 def seed_freedom(ours: Floats, base: Floats, differences: Floats, *, trained: bool = True) -> float:
