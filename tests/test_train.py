@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,31 @@ def test_a_device_that_is_not_there_is_refused(
         train(tiny_experiment(data, f"runtime.device={device}"), tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after"),
+    [(True, "false", True), (False, "false", False), (False, "true", True)],
+)
+def test_deterministic_kernels_are_asked_for_and_never_given_up(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: bool,
+    asked: str,
+    after: bool,
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back after the test
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    as_it_was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before)
+    try:
+        experiment = tiny_experiment(data, f"runtime.deterministic={asked}")
+        Trainer(experiment, open_dataset(data), tmp_path / "run")
+        assert torch.are_deterministic_algorithms_enabled() == after
+    finally:
+        torch.use_deterministic_algorithms(as_it_was)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == (asked == "true")
 
 
 def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

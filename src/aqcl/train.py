@@ -1,6 +1,7 @@
 """fit(): algorithm 1 of the paper as a loop one can read."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -164,7 +165,10 @@ class Trainer:
         self.dataset = dataset
         self.out = out
         self.device = pick_device(experiment.runtime.device)
-        torch.use_deterministic_algorithms(experiment.runtime.deterministic)
+        if experiment.runtime.deterministic:  # else as the caller has it
+            # What cuBLAS needs for it, read when it starts.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         self.facts = facts_of(dataset, experiment)
         self.objective = build_objective(experiment, self.facts).to(self.device)
         self.optimizer = Optimizers(self.objective, self.objective.backbone, self.options)
