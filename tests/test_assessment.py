@@ -8,10 +8,11 @@ import torch
 
 from aqcl import predictions, runs, storage
 from aqcl.assessment import assess, compare_runs, dataset_of, group_by_configuration
-from aqcl.dataset import Dataset
+from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
 from aqcl.runs import WEIGHTS, Run, open_run, start_run
+from aqcl.splits import SplitName
 from aqcl.storage import atomic_write, read_manifest
 from aqcl.train import train
 from aqcl.wording import legend
@@ -126,6 +127,25 @@ def test_a_run_trained_on_cuda_is_scored_where_there_is_none(
         scores, assess(tmp_path / "here", "test").predictions("test").score
     )
     assert "runtime.device = 'cuda:1' is not here: scored on cpu" in caplog.text
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_only_the_split_that_is_scored_is_opened(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: SplitName
+) -> None:
+    path = tmp_path / "run"
+    start_run(path, trained.experiment)
+    shutil.copy(trained.path / WEIGHTS, path)
+    Run(path, trained.experiment, trained.manifest).record("none", trained.predictions("valid"), {})
+    dataset = dataset_of(trained)
+    rows = len(getattr(dataset, split))
+
+    def closed(_: Dataset) -> Split:
+        raise AssertionError("another split was opened")
+
+    for other in {"train", "valid", "test"} - {split}:
+        monkeypatch.setattr(Dataset, other, property(closed))
+    assert len(assess(path, split, dataset).predictions(split)) == rows
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions-train.parquet", "manifest.json"])

@@ -7,7 +7,7 @@ from typing import Final
 
 from aqcl.comparison import Comparison, compare
 from aqcl.config import did_you_mean
-from aqcl.dataset import Dataset, open_dataset
+from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL, Evaluation, Mask, evaluate, group_masks
 from aqcl.experiment import method_settings
@@ -44,7 +44,7 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
     experiment = run.experiment
     device = scoring_device(experiment.runtime.device)
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
-    rows = {"train": dataset.train, "valid": dataset.valid}.get(split) or dataset.test
+    rows: Split = getattr(dataset, split)
     predictions = score(backbone, rows, experiment.train.max_history, device)
     return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
 
