@@ -2,16 +2,20 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from aqcl import predictions, runs, storage
 from aqcl.assessment import assess, compare_runs, dataset_of, group_by_configuration
-from aqcl.dataset import Dataset
+from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
-from aqcl.runs import Run, open_run
+from aqcl.runs import WEIGHTS, Run, open_run, start_run
+from aqcl.splits import SplitName
 from aqcl.storage import atomic_write, read_manifest
 from aqcl.train import train
+from aqcl.wording import legend
 from tests.run_directories import paths, scored_run, small_dataset
 from tests.searches import Killed
 from tests.tiny_runs import tiny_dataset, tiny_experiment
@@ -102,6 +106,48 @@ def test_a_scored_split_is_not_scored_again(tmp_path: Path) -> None:
     assert assess(run.path, "test").metrics() == run.metrics()
 
 
+def test_a_run_trained_on_cuda_is_scored_where_there_is_none(
+    trained: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    elsewhere = dataclasses.replace(trained.experiment.runtime, device="cuda:1")
+    experiment = dataclasses.replace(trained.experiment, runtime=elsewhere)
+    start_run(tmp_path / "run", experiment)
+    shutil.copy(trained.path / WEIGHTS, tmp_path / "run")
+    Run(tmp_path / "run", experiment, trained.manifest).record(
+        "valid", trained.predictions("valid"), {}
+    )
+    shutil.copytree(trained.path, tmp_path / "here")
+    caplog.set_level("INFO")
+    scores = assess(tmp_path / "run", "test").predictions("test").score
+    np.testing.assert_array_equal(
+        scores, assess(tmp_path / "here", "test").predictions("test").score
+    )
+    assert "runtime.device = 'cuda:1' is not here: scored on cpu" in caplog.text
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_only_the_split_that_is_scored_is_opened(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: SplitName
+) -> None:
+    path = tmp_path / "run"
+    start_run(path, trained.experiment)
+    shutil.copy(trained.path / WEIGHTS, path)
+    Run(path, trained.experiment, trained.manifest).record("none", trained.predictions("valid"), {})
+    dataset = dataset_of(trained)
+    rows = len(getattr(dataset, split))
+
+    def closed(_: Dataset) -> Split:
+        raise AssertionError("another split was opened")
+
+    for other in {"train", "valid", "test"} - {split}:
+        monkeypatch.setattr(Dataset, other, property(closed))
+    assert len(assess(path, split, dataset).predictions(split)) == rows
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "predictions-train.parquet", "manifest.json"])
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_run_killed_while_it_is_scored_is_completed_by_the_next(
@@ -143,16 +189,16 @@ def test_the_base_is_the_first_run_unless_named(dataset: Dataset, tmp_path: Path
     one = scored_run(tmp_path / "one", dataset, name="one")
     two = scored_run(tmp_path / "two", dataset, name="two", train={"lr": 0.1})
     runs = paths([one, two])
-    assert compare_runs(runs, replicates=20).comparison.base == "one"
-    assert compare_runs(runs, base="two", replicates=20).comparison.base == "two"
+    assert compare_runs(runs, replicates=100).comparison.base == "one"
+    assert compare_runs(runs, base="two", replicates=100).comparison.base == "two"
     with pytest.raises(ConfigError, match=r"base: no run is called 'twoo'; did you mean 'two'\?"):
         compare_runs(runs, base="twoo")
 
 
-@pytest.mark.parametrize("replicates", [0, -1])
+@pytest.mark.parametrize("replicates", [99, 1, 0, -1])
 def test_intervals_need_resamples(replicates: int, dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset)
-    with pytest.raises(ConfigError, match=f"replicates: expected 1 or more, got {replicates}"):
+    with pytest.raises(ConfigError, match=f"replicates: expected 100 or more, got {replicates}:"):
         compare_runs([run.path], replicates=replicates)
 
 
@@ -163,7 +209,7 @@ def test_nothing_cannot_be_compared() -> None:
 
 def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset, name="DIN")
-    result = compare_runs([run.path], replicates=20)
+    result = compare_runs([run.path], replicates=100)
     assert result.yardsticks == ("popularity", "item-CF", "item-CF + popularity")
     everyone = [row.configuration for row in result.comparison.rows if row.group == ALL]
     assert everyone == ["DIN", *result.yardsticks]
@@ -172,7 +218,7 @@ def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> N
 
 def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset, quality=30.0, name="popularity")
-    result = compare_runs([run.path], replicates=20)
+    result = compare_runs([run.path], replicates=100)
     assert "popularity (not trained)" in result.yardsticks
     aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
     assert aucs["popularity"] == 1.0
@@ -182,8 +228,19 @@ def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_pa
 def test_runs_below_the_best_yardstick_are_named(dataset: Dataset, tmp_path: Path) -> None:
     bad = scored_run(tmp_path / "bad", dataset, quality=-9.0, name="bad")
     good = scored_run(tmp_path / "good", dataset, quality=9.0, name="good", train={"lr": 0.1})
-    result = compare_runs([bad.path, good.path], replicates=20)
+    result = compare_runs([bad.path, good.path], replicates=100)
     aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
     best = max(result.yardsticks, key=lambda name: aucs[name] or 0.0)
     (below,) = result.below_yardsticks()
     assert dataclasses.astuple(below) == ("bad", aucs["bad"], best, aucs[best])
+
+
+def test_the_legend_tells_where_a_single_training_is_taken_to_vary(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    several = [scored_run(tmp_path / f"r{s}", dataset, name="DIN", seed=s) for s in (0, 1)]
+    one = scored_run(tmp_path / "one", dataset, name="one", train={"lr": 0.1})
+    other = scored_run(tmp_path / "other", dataset, name="other", train={"lr": 0.2})
+    for compared, told in (([*several, one], True), ([one, other], False), (several, False)):
+        lines = legend(compare_runs(paths(compared), replicates=100))
+        assert any("A method trained once" in line for line in lines) == told

@@ -10,10 +10,12 @@ from aqcl import bootstrap, metrics
 from aqcl.bootstrap import (
     affordable,
     interval,
+    one_training,
     rank,
     resample_seeds,
     resample_users,
     seed_spread,
+    seed_variance,
 )
 from aqcl.predictions import Predictions
 from aqcl.streams import numpy_stream
@@ -97,6 +99,15 @@ def test_resampled_seeds_are_spread_means_of_drawn_runs_and_shared_by_equal_coun
     assert {round(m, 9) for m in drawn} <= {round(p, 9) for p in possible}
     assert means.mean() == pytest.approx(11 / 3, abs=1)
     np.testing.assert_allclose(resample_seeds(aucs + 2, seed=3), means + 2)
+
+
+def test_one_training_scatters_as_those_it_is_taken_for() -> None:
+    aucs = np.array([0.1, 0.3, 0.2, 0.6])
+    drawn = one_training(aucs, 20_000, seed=0)
+    assert drawn.mean() == pytest.approx(0, abs=0.02)
+    assert drawn.var() == pytest.approx(len(aucs) * seed_variance(aucs), rel=0.03)
+    means = resample_seeds(np.repeat(aucs[:, None, None], 20_000, axis=2), seed=0)[0]
+    assert abs(np.corrcoef(drawn, means)[0, 1]) < 0.03
 
 
 def test_two_seeds_are_spread_as_far_as_student_has_it() -> None:

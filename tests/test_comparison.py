@@ -14,13 +14,14 @@ from aqcl.comparison import (
     SIGNIFICANCE,
     Comparison,
     ComparisonRow,
+    Measured,
     compare,
     holm,
     p_value,
     seed_freedom,
 )
 from aqcl.errors import ConfigError, DataError
-from aqcl.evaluate import ALL
+from aqcl.evaluate import ALL, Counts
 from aqcl.predictions import Predictions
 from tests.evaluated_runs import N_USERS, THRESHOLDS, made_run
 
@@ -125,9 +126,10 @@ def test_few_users_are_not_judged(n_users: int, verdict: str) -> None:
     assert _row(result, "b").verdict == verdict
 
 
+@pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize(("n", "verdict"), [(49, "too few users to tell"), (50, "better")])
-def test_few_positives_are_not_judged(n: int, verdict: str) -> None:
-    label = (np.arange(200) < n).astype(np.int8)
+def test_few_rows_of_a_label_are_not_judged(n: int, verdict: str, positive: bool) -> None:
+    label = ((np.arange(200) < n) == positive).astype(np.int8)
     zeros = np.zeros(200, dtype=np.int64)
     random = np.random.default_rng(0).random(200)
     base, good = (
@@ -266,6 +268,17 @@ def test_with_few_degrees_of_freedom_the_tail_is_students() -> None:
     assert p_value(at_4, 1e9) == pytest.approx(p_value(at_4))
 
 
+@pytest.mark.parametrize("freedom", [1.0, 4.0, 20.0, np.inf])
+def test_p_grows_as_zero_comes_nearer(freedom: float) -> None:
+    """From where no resample lies beyond zero, to where 400 of 1,000 do."""
+    draws = np.sort(np.random.default_rng(1).normal(size=1000))
+    nearer = np.concatenate([[-4.0], draws[:400] * 1.000001])
+    found = [p_value(draws - zero, freedom) for zero in nearer]
+    values = [p for p in found if p is not None]
+    assert len(values) == len(found)
+    assert values == sorted(values)
+
+
 NULLS = 300
 """Comparisons of methods that do not differ."""
 
@@ -286,6 +299,45 @@ def found_in_nulls(n_seeds: int, of_users: float, of_seeds: float) -> tuple[int,
         beside += low > 0 or high < 0
         far += p < 0.01
     return beside, far
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "base", "of_users"),
+    [(2, "one", 0.0), (3, "several", 0.003), (5, "one", 0.0)],
+)
+def test_where_nothing_differs_a_single_training_is_rarely_told_from_several(
+    n_seeds: int, base: str, of_users: float
+) -> None:
+    rng = np.random.default_rng(n_seeds)
+    counts: dict[str, Counts] = {ALL: {"rows": 1000, "users": 500, "positives": 500}}
+    beside, far = 0, 0
+    for _ in range(NULLS):
+        aucs = {"one": 0.7 + 0.01 * rng.normal(size=(1, 1))}
+        aucs["several"] = 0.7 + 0.01 * rng.normal(size=(n_seeds, 1)) + of_users * rng.normal()
+        resampled = {"one": np.tile(aucs["one"], 200)}
+        users = aucs["several"][:, :, None] + of_users * rng.normal(size=200)
+        resampled["several"] = resample_seeds(users, seed=0)
+        measured = Measured(aucs, resampled, counts, THRESHOLDS, 200, 0)
+        (row,) = (r for r in measured.against(base).rows if r.configuration != base)
+        assert row.p_value is not None
+        beside += row.verdict in ("better", "worse")
+        far += row.p_value < 0.01
+    assert beside <= 0.08 * NULLS
+    assert far <= 0.025 * NULLS
+
+
+def test_what_was_not_trained_does_not_scatter() -> None:
+    several = [made_run(1.0, seed) for seed in (0, 1, 2)]
+    runs = {"a": several, "b": [made_run(1.2, 3)], "popularity": [made_run(1.2, 3)]}
+    result = compare(runs, "a", THRESHOLDS, 200, untrained=("popularity",))
+    once, counted = _row(result, "b"), _row(result, "popularity")
+    assert (once.auc_low, once.auc_high) == (counted.auc_low, counted.auc_high)
+    assert once.difference_low is not None
+    assert once.difference_high is not None
+    assert counted.difference_low is not None
+    assert counted.difference_high is not None
+    assert once.difference_low < counted.difference_low
+    assert once.difference_high > counted.difference_high
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aqcl.backbones import BACKBONES
-from aqcl.config import as_values, read_toml, to_toml
+from aqcl.config import as_values, override, read_toml, to_toml
 from aqcl.errors import ConfigError
 from aqcl.experiment import (
     Experiment,
@@ -38,6 +38,16 @@ def test_defaults_are_filled_in() -> None:
     assert [aqcl[f"{t}_temperature"] for t in ("instance", "cluster", "codebook")] == [0.1] * 3
     assert aqcl["view"] == {"mask_rate": 0.3, "bit_rate": 0.1, "share_attention": True}
     assert "constant_alpha" not in aqcl
+
+
+def test_options_of_a_backbone_without_a_name_are_those_of_the_default() -> None:
+    """As `--set backbone.dropout=0.1` gives them where the file has no backbone."""
+    values = override({"dataset": "d"}, ["backbone.dropout=0.1"])
+
+    experiment = resolve(values)
+
+    assert experiment == resolve({"dataset": "d", "backbone": {"name": "din", "dropout": 0.1}})
+    assert experiment.label == "din"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -78,7 +88,8 @@ def test_a_resolved_experiment_survives_the_disk(
         ({"train": {"monitor": "f1"}}, r"train\.monitor: .*'auc' or 'logloss', got 'f1'"),
         ({"seed": -1}, r"seed: .*got -1"),
         ({"backbone": {"name": "dinn"}}, r"backbone\.name = 'dinn' .*did you mean 'din'\?"),
-        ({"backbone": {"dropuot": 0.1}}, r"backbone: expected a table with a name"),
+        ({"backbone": {"dropuot": 0.1}}, r"backbone\.dropuot: .*did you mean 'dropout'\?"),
+        ({"backbone": {"name": 3}}, r"backbone\.name: expected the name .*\"din\", got 3$"),
         (
             {"backbone": {"name": "din", "dropuot": 0.1}},
             r"backbone\.dropuot: unknown key; did you mean 'dropout'\?",

@@ -77,7 +77,7 @@ def test_users_are_the_default(run: Path) -> None:
 
 
 def test_a_comparison_has_the_same_groups(run: Path) -> None:
-    result = compare_runs([run], by="item-activity", replicates=20)
+    result = compare_runs([run], by="item-activity", replicates=100)
     assert [row.group for row in result.comparison.rows if row.verdict == "base"] == [
         ALL,
         *ITEM_GROUPS,

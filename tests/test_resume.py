@@ -243,6 +243,44 @@ def test_waiting_otherwise_is_the_same_run(data: Path, whole: Run) -> None:
     assert train(experiment, whole.path, resume=True).manifest == whole.manifest
 
 
+def test_a_run_whose_dataset_has_moved_ends_as_if_it_had_not_been_interrupted(
+    whole: Run, tmp_path: Path
+) -> None:
+    first, moved = tiny_dataset(tmp_path), tmp_path / "elsewhere"
+    start(tiny_experiment(first), tmp_path / "run")
+    first.rename(moved)
+
+    run = resumed(tiny_experiment(moved), tmp_path / "run")
+
+    assert run.manifest.fingerprint == whole.manifest.fingerprint
+    assert all(torch.equal(run.weights()[key], value) for key, value in whole.weights().items())
+    assert open_run(run.path).experiment.dataset == str(moved)
+
+
+def test_a_run_whose_dataset_has_moved_is_trained_by_one_process(tmp_path: Path) -> None:
+    first, moved = tiny_dataset(tmp_path), tmp_path / "elsewhere"
+    start(tiny_experiment(first), tmp_path / "run")
+    first.rename(moved)
+
+    def begin_again(_: Progress) -> None:
+        train(tiny_experiment(moved), tmp_path / "run", resume=True)
+
+    with pytest.raises(StorageError, match="another process trains this run; wait for its end"):
+        train(tiny_experiment(moved), tmp_path / "run", resume=True, listen=begin_again)
+
+
+def test_a_finished_run_is_not_one_of_other_data(whole: Run, tmp_path: Path) -> None:
+    moved = shutil.copytree(whole.experiment.dataset, tmp_path / "elsewhere")
+    experiment = tiny_experiment(moved)
+
+    assert train(experiment, whole.path, resume=True).manifest == whole.manifest
+
+    manifest = json.loads((moved / "manifest.json").read_text())
+    (moved / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
+    with pytest.raises(ConfigError, match=r"elsewhere is not the one that .* was started on"):
+        train(experiment, whole.path, resume=True)
+
+
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     data = tiny_dataset(tmp_path)
     experiment = tiny_experiment(data)

@@ -36,6 +36,23 @@ def test_zero_is_a_thread_for_each_core(set_threads: list[int]) -> None:
     assert set_threads == [8]
 
 
+@pytest.mark.parametrize(
+    ("given", "threads", "expected"),
+    [("3", 0, 3), ("3", 2, 2), ("3,2", 0, 3), ("0", 0, 8), ("many", 0, 8), ("", 0, 8)],
+)
+def test_a_number_of_the_environment_stays_unless_one_is_asked_for(
+    given: str,
+    threads: int,
+    expected: int,
+    set_threads: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    settle_threads(threads)
+    assert os.environ["OMP_NUM_THREADS"] == str(expected)
+    assert set_threads == [expected]
+
+
 def test_torch_that_is_there_already_is_told(set_threads: list[int]) -> None:
     settle_threads(3)
     assert os.environ["OMP_NUM_THREADS"] == "3"

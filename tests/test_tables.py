@@ -195,7 +195,7 @@ def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path
         "other": {"name": "din #x"},
     }
     runs = [scored_run(tmp_path / name, dataset, **values) for name, values in settings.items()]
-    lines = shown(comparison_table(compare_runs([run.path for run in runs], replicates=20)), 400)
+    lines = shown(comparison_table(compare_runs([run.path for run in runs], replicates=100)), 400)
     told = lines.partition("\ndin: ")[2].splitlines()
     assert told[:4] == [
         str(tmp_path / "a"),
@@ -204,7 +204,7 @@ def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path
         "  fields = [], train.lr = 0.2",
     ]
     assert "\ndin #x: " not in lines
-    alone = shown(comparison_table(compare_runs([runs[0].path, runs[3].path], replicates=20)), 400)
+    alone = shown(comparison_table(compare_runs([runs[0].path, runs[3].path], replicates=100)), 400)
     assert str(tmp_path) not in alone
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from aqcl.evaluate import Evaluation
 from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.runs import CHECKPOINT, LOG, Run, is_finished, load_tensors
-from aqcl.scoring import build_backbone, facts_of, load_backbone, score
+from aqcl.scoring import build_backbone, facts_of, load_backbone, pick_device, score
 from aqcl.train import Progress, Trainer, build_objective, train
 from tests.tiny_runs import (
     AQCL,
@@ -180,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_an_explanation(
     assert not is_finished(tmp_path / "run")
 
 
-def test_the_explanation_names_the_part_and_what_is_kept(
+def test_the_explanation_names_the_part_and_what_can_be_done(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Trainer.step
@@ -194,7 +195,7 @@ def test_the_explanation_names_the_part_and_what_is_kept(
     monkeypatch.setattr(Trainer, "step", poisoned)
 
     with pytest.raises(
-        TrainingError, match=r"loss \(aqcl/value.*step 5.*best weights so far are kept"
+        TrainingError, match=r"loss \(aqcl/value.*step 5.*train again into another --out"
     ):
         train(experiment, tmp_path / "run")
 
@@ -335,6 +336,8 @@ def test_evaluations_are_spread_over_an_epoch(
     ("device", "message"),
     [
         ("gpu", r"runtime\.device = 'gpu': expected cpu, cuda, cuda:N or auto"),
+        ("mps", r"runtime\.device = 'mps': expected cpu, cuda, cuda:N or auto"),
+        ("meta", r"runtime\.device = 'meta': expected cpu, cuda, cuda:N or auto"),
         ("cuda", r"runtime\.device = 'cuda': torch finds no CUDA device"),
         ("cuda:1", r"runtime\.device = 'cuda:1': torch finds no CUDA device"),
     ],
@@ -348,6 +351,41 @@ def test_a_device_that_is_not_there_is_refused(
         train(tiny_experiment(data, f"runtime.device={device}"), tmp_path / "run")
 
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after"),
+    [(True, "false", True), (False, "false", False), (False, "true", True)],
+)
+def test_deterministic_kernels_are_asked_for_and_never_given_up(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: bool,
+    asked: str,
+    after: bool,
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back after the test
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    as_it_was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before)
+    try:
+        experiment = tiny_experiment(data, f"runtime.deterministic={asked}")
+        Trainer(experiment, open_dataset(data), tmp_path / "run")
+        assert torch.are_deterministic_algorithms_enabled() == after
+    finally:
+        torch.use_deterministic_algorithms(as_it_was)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == (asked == "true")
+
+
+def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    assert [pick_device(name).index for name in ("cuda", "cuda:1")] == [None, 1]
+    message = r"runtime\.device = 'cuda:2': torch finds no CUDA device beyond cuda:1 here; use cpu"
+    with pytest.raises(ConfigError, match=message):
+        pick_device("cuda:2")
 
 
 def test_an_unknown_field_is_refused(data: Path, tmp_path: Path) -> None:

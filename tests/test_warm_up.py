@@ -67,12 +67,12 @@ def test_comparisons_and_reports_tell_it(data: Path, tmp_path: Path) -> None:
         tiny_experiment(data, "name=early", "regularizer.aqcl.warmup_steps=99"), tmp_path / "early"
     )
     told = f"early: {EARLY.format(step=early.manifest.content['best_step'])}."
-    result = compare_runs([late.path, early.path], replicates=20)
+    result = compare_runs([late.path, early.path], replicates=100)
     assert f"{result.warm_up[0]}." == told
     assert len(result.warm_up) == 1
     assert f"Warning: {told}" in " ".join(shown(comparison_table(result)).split())
-    assert told in Outline(report_runs([late.path, early.path], replicates=20).html).text
-    assert compare_runs([late.path], replicates=20).warm_up == ()
+    assert told in Outline(report_runs([late.path, early.path], replicates=100).html).text
+    assert compare_runs([late.path], replicates=100).warm_up == ()
 
 
 def test_a_study_tells_it_of_its_winners(data: Path, tmp_path: Path) -> None:
@@ -104,5 +104,5 @@ def test_the_command_line_tells_it(data: Path, tmp_path: Path) -> None:
     assert f"WARNING {told}\n" in early.err
     late = aqcl("train", experiment, "-o", tmp_path / "late", "--set", f"{warm_up}=0", "--json")
     assert "WARNING" not in late.err
-    compared = aqcl("compare", tmp_path / "early", "--replicates", 10, "--json")
+    compared = aqcl("compare", tmp_path / "early", "--replicates", 100, "--json")
     assert compared.json["warm_up"] == [told]

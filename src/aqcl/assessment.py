@@ -3,20 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from aqcl.comparison import Comparison, compare
 from aqcl.config import did_you_mean
-from aqcl.dataset import Dataset, open_dataset
+from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL, Evaluation, Mask, evaluate, group_masks
 from aqcl.experiment import method_settings
 from aqcl.item_groups import By, item_masks, item_thresholds
 from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
-from aqcl.scoring import facts_of, load_backbone, pick_device, score
+from aqcl.scoring import facts_of, load_backbone, score, scoring_device
 from aqcl.splits import SplitName
 from aqcl.warm_up import warm_up_notes
 from aqcl.yardsticks import yardstick_predictions
+
+FEWEST_REPLICATES: Final = 100
+"""Resamples, of which 2.5% on either side are two or three."""
 
 
 def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None) -> Run:
@@ -38,9 +42,9 @@ def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None
         return run
     dataset = dataset or dataset_of(run)
     experiment = run.experiment
-    device = pick_device(experiment.runtime.device)
+    device = scoring_device(experiment.runtime.device)
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
-    rows = {"train": dataset.train, "valid": dataset.valid}.get(split) or dataset.test
+    rows: Split = getattr(dataset, split)
     predictions = score(backbone, rows, experiment.train.max_history, device)
     return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
 
@@ -181,19 +185,22 @@ def compare_runs(
         paths: run directories.
         split: which rows.
         base: label of the configuration to compare with; the first run's if not given.
-        replicates: resamples of the users.
+        replicates: resamples of the users, 100 or more.
         by: what rows are grouped by.
         dataset: of the runs, if it is open already or has moved.
 
     Raises:
-        ConfigError: no run is given, none is called `base`, or `replicates` is below 1.
+        ConfigError: no run is given, none is called `base`, or `replicates` is below 100.
         DataError: the runs were trained on different datasets, or a seed stands twice.
         StorageError: a run or its dataset is missing, damaged, or not the one it was trained on.
     """
     if not paths:
         raise ConfigError("a comparison needs at least one run directory, such as runs/mine")
-    if replicates < 1:
-        raise ConfigError(f"replicates: expected 1 or more, got {replicates}")
+    if replicates < FEWEST_REPLICATES:
+        raise ConfigError(
+            f"replicates: expected {FEWEST_REPLICATES} or more, got {replicates}: fewer resamples "
+            "give no interval of 95%"
+        )
     opened = [open_run(path) for path in paths]
     fingerprints = {run.manifest.source["dataset"]: run for run in opened}
     if len(fingerprints) > 1:

@@ -16,7 +16,7 @@ from scipy.special import stdtr, stdtrit
 
 from aqcl.numbering import Numbers, index_type, levels, number_users, rows_by_score
 from aqcl.predictions import Predictions
-from aqcl.streams import numpy_stream
+from aqcl.streams import derive_seed, numpy_stream
 
 Interval = tuple[float | None, float | None]
 
@@ -155,6 +155,26 @@ def resample_seeds(aucs: Float[np.ndarray, "S masks R"], seed: int) -> Float[np.
     mean = aucs.mean(axis=0)
     means = np.einsum("smr,rs->mr", aucs, times) / n_seeds
     return np.asarray(mean + seed_spread(n_seeds) * (means - mean))
+
+
+def one_training(
+    aucs: Float[np.ndarray, " S"], replicates: int, seed: int
+) -> Float[np.ndarray, " {replicates}"]:
+    """How far a single training lies from the mean of all, if it scatters as these S seeds do.
+
+    It scatters sqrt(S) times as far as their mean, which is drawn and spread as in
+    `resample_seeds`, but by draws of its own.
+
+    Args:
+        aucs: of the seeds of another configuration, two or more.
+        replicates: number of resamples.
+        seed: of the resampling.
+    """
+    n_seeds = len(aucs)
+    stream = np.random.default_rng(derive_seed(seed, "bootstrap", epoch=n_seeds, step=1))
+    drawn = stream.integers(n_seeds, size=(replicates, n_seeds))
+    means = aucs[drawn].mean(axis=1)
+    return np.asarray(math.sqrt(n_seeds) * seed_spread(n_seeds) * (means - aucs.mean()))
 
 
 def seed_spread(n_seeds: int) -> float:

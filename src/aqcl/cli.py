@@ -130,7 +130,8 @@ def train(
         out: Run directory; by default runs/LABEL-seedN.
         overrides: Override a setting, such as backbone.dropout=0.1 or seed=3; repeat it for each
             setting.
-        resume: Continue the run in --out from its latest evaluation.
+        resume: Continue the run in --out from its latest evaluation. If its dataset has moved, say
+            where to with --set dataset=...
         as_json: Print the outcome as JSON.
     """
     from aqcl.config import override, read_toml

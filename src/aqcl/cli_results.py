@@ -67,7 +67,7 @@ def compare(
         base: Label of the method to compare with; the first run's by default.
         split: Which rows.
         by: Groups of rows: by the clicks of their user, or by those of their item.
-        replicates: Resamples of the users for the intervals.
+        replicates: Resamples of the users for the intervals, 100 or more.
         dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
         as_json: Print the comparison as JSON.
     """

@@ -15,6 +15,7 @@ from aqcl import metrics
 from aqcl.bootstrap import (
     affordable,
     interval,
+    one_training,
     resample_seeds,
     resample_users,
     seed_variance,
@@ -35,7 +36,9 @@ SIGNIFICANCE: Final = 0.05
 """Of an interval of 95%, and of a corrected p-value."""
 FEWEST_FOR_TAIL: Final = 100
 """Resamples, without which their standard deviation says little of a tail."""
-_FEWEST_USERS, _FEWEST_POSITIVES = 100, 50
+_SEED: Final = 0
+"""Of the resampling: the same for all, so that what is common cancels."""
+_FEWEST_USERS, _FEWEST_OF_A_LABEL = 100, 50
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def compare(
 
     Users are resampled, the same ones for all runs, and then the seeds of each configuration,
     spread as few seeds need (`bootstrap.resample_seeds`); configurations with the same number of
-    seeds share the choice, run i standing beside run i.
+    seeds share the choice, run i standing beside run i. A single training beside several is taken
+    to scatter as they do (`bootstrap.one_training`).
 
     Args:
         configurations: the predictions of each seed, on the same rows in the same order.
@@ -166,7 +170,8 @@ class Measured:
             base_aucs = self.aucs[base][:, g], self.resampled[base][g]
             for name, aucs in self.aucs.items():
                 ours = aucs[:, g], self.resampled[name][g]
-                row = _compared(name, group, counts, ours, base_aucs)
+                trained = not {name, base} & set(untrained)
+                row = _compared(name, group, counts, ours, base_aucs, trained=trained)
                 rows.append(replace(row, verdict="base", p_value=None) if name == base else row)
         rows = corrected(rows, untrained)
         return Comparison(tuple(rows), base, self.thresholds, self.replicates, self.seed)
@@ -192,20 +197,19 @@ def measure(
         DataError: a configuration without runs, or runs on different rows.
     """
     first = _check_rows(configurations, reference or next(iter(configurations)))
-    seed = 0  # of the resampling: the same for all, so that what is common cancels
     masks = group_masks(first, thresholds) if masks is None else masks
     counts = dict(zip(masks, count_rows(first, list(masks.values())), strict=True))
     replicates = affordable(replicates, len(first))
     runs = [run for seeds in configurations.values() for run in seeds]
-    aucs, resampled = resample_users(runs, list(masks.values()), replicates, seed)
+    aucs, resampled = resample_users(runs, list(masks.values()), replicates, _SEED)
     of_seeds, of_resamples = {}, {}
     start = 0
     for name, seeds in configurations.items():
         stop = start + len(seeds)
         of_seeds[name] = aucs[start:stop]
-        of_resamples[name] = resample_seeds(resampled[start:stop], seed)
+        of_resamples[name] = resample_seeds(resampled[start:stop], _SEED)
         start = stop
-    return Measured(of_seeds, of_resamples, counts, thresholds, replicates, seed)
+    return Measured(of_seeds, of_resamples, counts, thresholds, replicates, _SEED)
 
 
 def corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
@@ -237,7 +241,9 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
 
     One resample is added to each side, so that no finite number of them gives 0. Where all lie on
     one side, their number alone would limit p: the tail of Student's distribution with their mean
-    and standard deviation says how far zero is. None where a difference is not defined.
+    and standard deviation says how far zero is. With few degrees of freedom that tail is heavier
+    than the share of resamples in it, and p is the larger of the two. None where a difference is
+    not defined.
 
     Args:
         differences: over the resamples, spread so that 95% of them are a 95% interval.
@@ -251,24 +257,29 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
     below, above = (differences <= 0).sum() + 1, (differences >= 0).sum() + 1
     share = float(min(1.0, 2 * min(below, above) / (len(differences) + 1)))
     spread = float(differences.std(ddof=1)) if len(differences) >= FEWEST_FOR_TAIL else 0.0
-    if min(below, above) > 1 or spread == 0:
+    crossed = min(below, above) > 1
+    if spread == 0 or (crossed and math.isinf(freedom)):
         return share
-    return t_tail(abs(float(differences.mean())) / spread, freedom)
+    tail = t_tail(abs(float(differences.mean())) / spread, freedom)
+    return max(share, tail) if crossed else tail
 
 
-def seed_freedom(ours: Floats, base: Floats, differences: Floats) -> float:
+def seed_freedom(ours: Floats, base: Floats, differences: Floats, *, trained: bool = True) -> float:
     """Degrees of freedom of a difference whose variance is partly that of a few seeds.
 
     Args:
         ours: a configuration's AUC with each seed.
         base: the base's; paired with ours where they are equally many.
         differences: over the resamples.
+        trained: both were, so that a single one scatters as the several of the other do.
 
     Reference: Satterthwaite, Biometrics Bulletin 2 (1946).
     """
     parts = [ours - base] if len(ours) == len(base) else [ours, base]
     several = [part for part in parts if len(part) > 1]
-    variances = [seed_variance(part) for part in several]
+    lone = trained and len(several) < len(parts) > 1
+    # That of one training is that of the mean of S, times S.
+    variances = [seed_variance(part) * (1 + len(part) if lone else 1) for part in several]
     weighted = sum(v**2 / (len(p) - 1) for v, p in zip(variances, several, strict=True))
     # The resamples hold this variance and the users', but for chance.
     total = max(float(differences.var(ddof=1)), sum(variances))
@@ -281,13 +292,16 @@ def _compared(
     counts: Counts,
     ours: tuple[Floats, Floats],
     base: tuple[Floats, Floats],
+    *,
+    trained: bool,
 ) -> ComparisonRow:
     """A row from the AUC of each seed and over the resamples, of a configuration and the base."""
     aucs, resampled = ours
-    differences = resampled - base[1]
     low, high = interval(resampled.clip(0, 1))
+    resampled, base_resampled = _both_scatter(ours, base) if trained else (resampled, base[1])
+    differences = resampled - base_resampled
     difference_low, difference_high = interval(differences)
-    ratio_low, ratio_high = interval(_rela_impr(resampled, base[1]))
+    ratio_low, ratio_high = interval(_rela_impr(resampled, base_resampled))
     return ComparisonRow(
         configuration=configuration,
         group=group,
@@ -304,8 +318,20 @@ def _compared(
         rela_impr_low=ratio_low,
         rela_impr_high=ratio_high,
         verdict=judge(difference_low, difference_high, counts),
-        p_value=p_value(differences, seed_freedom(aucs, base[0], differences)),
+        p_value=p_value(differences, seed_freedom(aucs, base[0], differences, trained=trained)),
     )
+
+
+def _both_scatter(
+    ours: tuple[Floats, Floats], base: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """The resamples of both; one that was trained once scatters as the other does, if that does."""
+    (aucs, resampled), (base_aucs, base_resampled) = ours, base
+    if len(aucs) == 1 < len(base_aucs):
+        resampled = resampled + one_training(base_aucs, len(resampled), _SEED)
+    elif len(base_aucs) == 1 < len(aucs):
+        base_resampled = base_resampled + one_training(aucs, len(resampled), _SEED)
+    return resampled, base_resampled
 
 
 def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
@@ -314,7 +340,9 @@ def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
 
 def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     """What an interval of the difference says, if there are users enough to say anything."""
-    few = counts["users"] < _FEWEST_USERS or counts["positives"] < _FEWEST_POSITIVES
+    # An AUC is as uncertain as the rarer of the two labels leaves it.
+    rarer = min(counts["positives"], counts["rows"] - counts["positives"])
+    few = counts["users"] < _FEWEST_USERS or rarer < _FEWEST_OF_A_LABEL
     if low is None or high is None or few:
         return "too few users to tell"
     if low > 0:

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field as Bounds
 
@@ -12,6 +12,8 @@ from aqcl.config import as_values, build, choose, settings
 from aqcl.contracts import Backbone, Regularizer
 from aqcl.errors import ConfigError
 from aqcl.regularizers import REGULARIZERS
+
+DEFAULT_BACKBONE: Final = "din"
 
 Monitor = Literal["auc", "logloss"]
 Optimizer = Literal["adam", "lazy_adam", "rowwise_adagrad"]
@@ -55,9 +57,12 @@ class RuntimeOptions:
     """Where a run executes; not part of what it computes, apart from the thread count."""
 
     device: str = "cpu"
-    """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one."""
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one. A run may be scored on a machine
+    without the device that it was trained on."""
     threads: Annotated[int, Bounds(ge=0)] = 0
-    """CPU threads; 0 takes one per core. Results repeat bit for bit for the same number."""
+    """CPU threads that the command line gives torch; 0 takes OMP_NUM_THREADS where it is set, else
+    one per core. Results repeat bit for bit for the same number. A program of your own calls
+    `torch.set_num_threads`."""
     wait_policy: Literal["auto", "active", "passive"] = "auto"
     """Whether idle threads spin (a little faster on a free machine) or sleep after a brief wait
     (much faster on a busy one); `auto` looks at the load when the command starts."""
@@ -77,8 +82,9 @@ class Experiment:
     """Seeds initial weights, batch order, dropout, views and resampled negatives."""
     fields: tuple[str, ...] | None = None
     """Attribute columns that the model sees; all of the dataset's if not given."""
-    backbone: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "din"})
-    """`name` (or an import path such as `my_package.models:MyNet`) and its options."""
+    backbone: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": DEFAULT_BACKBONE})
+    """`name` (or an import path such as `my_package.models:MyNet`) and its options; `din` where no
+    name is given."""
     regularizer: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """A table for each regularizer, by name or import path, with its options."""
     train: TrainOptions = dataclasses.field(default_factory=TrainOptions)
@@ -106,7 +112,7 @@ def resolve(values: Mapping[str, Any]) -> Experiment:
         experiment = build(Experiment, values)
     except ConfigError as error:
         problems.append(str(error))
-    backbone = _resolved_table(values.get("backbone", {"name": "din"}), problems)
+    backbone = _resolved_table({"name": DEFAULT_BACKBONE, **values.get("backbone", {})}, problems)
     regularizers = {}
     for name, table in values["regularizer"].items():
         try:
@@ -149,8 +155,9 @@ def _no_table(where: str, value: object, meant: object) -> str:
 
 
 def _resolved_table(table: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    if not isinstance(table.get("name"), str):
-        problems.append('backbone: expected a table with a name, such as name = "din"')
+    if not isinstance(table["name"], str):
+        wanted = f'the name of a backbone, such as "{DEFAULT_BACKBONE}"'
+        problems.append(f"backbone.name: expected {wanted}, got {table['name']!r}")
         return {}
     options = {key: value for key, value in table.items() if key != "name"}
     try:

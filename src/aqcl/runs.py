@@ -148,15 +148,33 @@ def sole_trainer(path: Path) -> Iterator[None]:
             os.close(lock)
 
 
+@contextmanager
+def at_dataset(path: Path, experiment: Experiment) -> Iterator[None]:
+    """Let a run's configuration name the place where its dataset lies now, for the sole trainer.
+
+    Raises:
+        StorageError: another process has begun to train the run.
+    """
+    if read_toml(path / CONFIG)["dataset"] == experiment.dataset:
+        yield
+        return
+    atomic_write(path / CONFIG, to_toml(as_values(experiment)))
+    with sole_trainer(path):  # the lock before is that of the file which was replaced
+        yield
+
+
 def check_same_experiment(path: Path, experiment: Experiment) -> None:
     """Make sure that a run directory was started with this experiment.
+
+    The dataset may have moved: its fingerprint tells whether it is the same.
 
     Raises:
         ConfigError: a setting differs; names each.
     """
     # Resolved again: a setting that is younger than the run has its default.
     before = as_values(resolve(read_toml(path / CONFIG)))
-    lines = differences(before, as_values(experiment), "run")
+    now = as_values(experiment)
+    lines = differences(before, {**now, "dataset": before["dataset"]}, "run")
     if lines:
         lines.append(f"{path}: resume with the same settings or choose another --out")
         raise ConfigError("\n".join(lines))

@@ -41,14 +41,17 @@ def settle_threads(threads: Any = 0, wait_policy: Any = "auto") -> None:
     free one. OpenMP reads the policy once, when torch is imported.
 
     Args:
-        threads: CPU threads, 0 for one per core; anything else is left for validation to refuse.
+        threads: CPU threads; 0 for those that OMP_NUM_THREADS gives, else one per core; anything
+            else is left for validation to refuse.
         wait_policy: `active`, `passive`, which sleeps after a brief wait, or `auto`: passive where
             other work keeps the cores busy.
     """
     keep_freed_memory()
     n_cores = count_cores()
     asked = threads if type(threads) is int and threads > 0 else 0
-    n_threads = asked or n_cores
+    # a number for each level of nesting; torch has one level
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    n_threads = asked or (int(given) if given.isdecimal() else 0) or n_cores
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
     if wait_policy == "auto":
         busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * n_cores

@@ -1,5 +1,6 @@
 """A model applied to a split of a dataset."""
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ from aqcl.experiment import Experiment, find_backbone, find_regularizer
 from aqcl.predictions import Predictions
 from aqcl.readers import is_read, with_readers
 from aqcl.streams import derive_seed
+
+logger = logging.getLogger(__name__)
 
 SCORING_BATCH_SIZE = 8192
 """Rows scored at once; has no influence on the scores."""
@@ -91,14 +94,30 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"runtime.device = '{name}': expected cpu, cuda, cuda:N or auto")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        beyond = f" beyond cuda:{count - 1}" if count else ""
         raise ConfigError(
-            f"runtime.device = '{name}': expected cpu, cuda, cuda:N or auto"
-        ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"runtime.device = '{name}': torch finds no CUDA device here; use cpu or auto"
+            f"runtime.device = '{name}': torch finds no CUDA device{beyond} here; use cpu or auto"
         )
     return device
+
+
+def scoring_device(name: str) -> torch.device:
+    """The device of that name, or one that is here: a run may be scored where it was not trained.
+
+    Args:
+        name: the device that the run was trained on.
+    """
+    try:
+        return pick_device(name)
+    except ConfigError:
+        device = pick_device("auto")
+        logger.info("runtime.device = '%s' is not here: scored on %s", name, device)
+        return device
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """fit(): algorithm 1 of the paper as a loop one can read."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from aqcl.runs import (
     WEIGHTS,
     Run,
     append_to_log,
+    at_dataset,
     check_same_experiment,
     is_finished,
     load_tensors,
@@ -95,7 +97,8 @@ def train(
     """Train an experiment into a run directory and score the validation rows.
 
     Test rows are not read. A run that was killed continues from its latest evaluation with
-    `resume` and ends as it would have uninterrupted, bit for bit on CPU.
+    `resume` and ends as it would have uninterrupted, bit for bit on CPU. The
+    experiment may name another place for the same dataset.
 
     Args:
         experiment: a resolved experiment.
@@ -114,17 +117,43 @@ def train(
     if resume and (out / CONFIG).exists():
         check_same_experiment(out, experiment)
         if is_finished(out):
-            return open_run(out)
+            return finished_run(experiment, out)
     dataset = dataset or open_dataset(Path(experiment.dataset))
     trainer = Trainer(experiment, dataset, out)
     if not (resume and (out / CONFIG).exists()):
         start_run(out, experiment)
     with sole_trainer(out):
         if is_finished(out):  # by a process that has just ended
-            return open_run(out)
+            return finished_run(experiment, out)
         trainer.restore()
-        trainer.fit(listen or (lambda progress: None))
-        return finish(experiment, dataset, out, trainer)
+        with at_dataset(out, experiment):
+            trainer.fit(listen or (lambda progress: None))
+            return finish(experiment, dataset, out, trainer)
+
+
+def finished_run(experiment: Experiment, out: Path) -> Run:
+    """A run that needs no more training.
+
+    Raises:
+        ConfigError: the experiment's dataset is not the one that the run was trained on.
+    """
+    run = open_run(out)
+    if experiment.dataset != run.experiment.dataset:
+        check_dataset(open_dataset(Path(experiment.dataset)), run.manifest.source["dataset"], out)
+    return run
+
+
+def check_dataset(dataset: Dataset, fingerprint: str, out: Path) -> None:
+    """Make sure that a dataset is the one of a run, wherever it lies.
+
+    Raises:
+        ConfigError: its fingerprint is another.
+    """
+    if dataset.manifest.fingerprint != fingerprint:
+        raise ConfigError(
+            f"dataset: {dataset.path} is not the one that {out} was started on (its fingerprint "
+            "differs): prepare it as it was then or choose another --out"
+        )
 
 
 class Trainer:
@@ -136,7 +165,10 @@ class Trainer:
         self.dataset = dataset
         self.out = out
         self.device = pick_device(experiment.runtime.device)
-        torch.use_deterministic_algorithms(experiment.runtime.deterministic)
+        if experiment.runtime.deterministic:  # else as the caller has it
+            # What cuBLAS needs for it, read when it starts.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         self.facts = facts_of(dataset, experiment)
         self.objective = build_objective(experiment, self.facts).to(self.device)
         self.optimizer = Optimizers(self.objective, self.objective.backbone, self.options)
@@ -280,11 +312,7 @@ class Trainer:
         if not (self.out / CHECKPOINT).exists():
             return
         tensors, state = load_tensors(self.out / CHECKPOINT)
-        if state.pop("dataset") != self.dataset.manifest.fingerprint:
-            raise ConfigError(
-                f"dataset: {self.dataset.path} is not the one that {self.out} was started on (its "
-                "fingerprint differs): prepare it as it was then or choose another --out"
-            )
+        check_dataset(self.dataset, state.pop("dataset"), self.out)
         self.progress = Progress(**state)
         model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
         self.objective.load_state_dict(model)
@@ -294,13 +322,11 @@ class Trainer:
 
     def _explain(self, what: str) -> str:
         progress = self.progress
-        kept = (
-            f"; the best weights so far are kept in {self.out}" if progress.best is not None else ""
-        )
         return (
             f"{what} is not finite at epoch {progress.epoch}, step {progress.step}: lower "
             f"train.lr (now {self.options.lr}), raise train.embedding_l2 (now "
-            f"{self.options.embedding_l2}), or look for extreme values in numeric columns{kept}"
+            f"{self.options.embedding_l2}), or look for extreme values in numeric columns, and "
+            f"train again into another --out; {self.out} cannot go on with other settings"
         )
 
 

@@ -62,6 +62,12 @@ def legend(result: RunComparison) -> list[str]:
         f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled(comparison)}, "
         "paired on the same rows."
     )
+    seeds = {len(paths) for paths in result.runs.values()}
+    if min(seeds) == 1 < max(seeds):
+        lines.append(
+            "A method trained once, beside one trained several times, is taken to vary from "
+            "training to training as that one does."
+        )
     if any(row.finding != row.verdict for row in comparison.rows):
         lines.append(NOT_AFTER_HOLM)
     if any(row.group in ITEM_GROUPS for row in comparison.rows):

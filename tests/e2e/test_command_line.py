@@ -238,7 +238,7 @@ def test_evaluate_takes_another_split(runs: dict[str, list[Path]]) -> None:
 
 
 def test_compare_pairs_runs_and_puts_seeds_in_one_row(runs: dict[str, list[Path]]) -> None:
-    arguments = ("compare", *run_paths(runs), "--replicates", "50")
+    arguments = ("compare", *run_paths(runs), "--replicates", "100")
     found = succeeds(*arguments, "--json").json
     assert found["base"] == "DIN"
     assert found["runs"] == {label: [str(p) for p in paths] for label, paths in runs.items()}
@@ -262,7 +262,7 @@ def test_compare_pairs_runs_and_puts_seeds_in_one_row(runs: dict[str, list[Path]
 
 
 def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
-    arguments = ("compare", *run_paths(runs), "--replicates", "50")
+    arguments = ("compare", *run_paths(runs), "--replicates", "100")
     text = succeeds(*arguments).out
     assert max(map(len, text.splitlines())) <= 100
     assert text.startswith("log, test rows: against DIN\n")
@@ -276,7 +276,7 @@ def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
 
 
 def test_compare_takes_another_base(runs: dict[str, list[Path]]) -> None:
-    arguments = ("compare", *run_paths(runs), "--replicates", "20", "--base", "DIN+AQCL")
+    arguments = ("compare", *run_paths(runs), "--replicates", "100", "--base", "DIN+AQCL")
     assert succeeds(*arguments, "--json").json["base"] == "DIN+AQCL"
     assert "did you mean 'DIN'?" in fails("compare", *run_paths(runs), "--base", "DINN")
 
@@ -301,7 +301,7 @@ def test_runs_outlive_a_move_of_their_dataset(
     commands = (
         ("evaluate", run, "--split", "train"),
         ("evaluate", run, "--by", "item-activity"),
-        ("compare", run, "--replicates", 20),
+        ("compare", run, "--replicates", 100),
         ("interests", run),
         ("interests", run, "--user", "3"),
         ("report", run, "--out", page),

@@ -22,7 +22,7 @@ def test_a_learned_alpha_is_drawn_for_each_seed_and_told(tmp_path: Path) -> None
         experiment = tiny_experiment(data, f"seed={seed}", regularizer={"aqcl": table})
         runs.append(train(replace(experiment, name="learned"), tmp_path / str(seed)))
 
-    made = report_runs([run.path for run in runs], replicates=20)
+    made = report_runs([run.path for run in runs], replicates=100)
 
     text, mean = Outline(made.html).text, open_dataset(data).mean_activity
     assert {key for key in made.figures if key.startswith("alpha")} == {

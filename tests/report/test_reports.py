@@ -52,12 +52,12 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def result(runs: list[Path]) -> RunComparison:
-    return compare_runs(runs, replicates=50)
+    return compare_runs(runs, replicates=100)
 
 
 @pytest.fixture(scope="module")
 def report(runs: list[Path]) -> Report:
-    return report_runs(runs, replicates=50)
+    return report_runs(runs, replicates=100)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_report_shows_every_number_of_the_comparison(
 
 
 def test_a_report_tells_the_perplexity_that_sees_a_collapse(runs: list[Path]) -> None:
-    text = Outline(report_runs(runs[2:], replicates=50).html).text
+    text = Outline(report_runs(runs[2:], replicates=100).html).text
     found = open_run(runs[2]).log()[-1]["aqcl/nearest_perplexity"]
     assert 1 <= found <= 8
     assert f"{found:.2f}" in text
@@ -89,8 +89,8 @@ def test_a_report_tells_the_perplexity_that_sees_a_collapse(runs: list[Path]) ->
 
 
 def test_a_report_of_one_method_has_a_scale_for_its_yardsticks(runs: list[Path]) -> None:
-    made = report_runs(runs[:2], replicates=50).html
-    rows = compare_runs(runs[:2], replicates=50).comparison.rows
+    made = report_runs(runs[:2], replicates=100).html
+    rows = compare_runs(runs[:2], replicates=100).comparison.rows
     held = [row for row in rows if row.verdict != "base" and row.difference_low is not None]
     reach = max(abs(end or 0.0) for r in held for end in (r.difference_low, r.difference_high))
     assert reach > 0.0005
@@ -158,37 +158,37 @@ def test_yardsticks_are_computed_once_and_have_one_name(
         return counted(*arguments)
 
     monkeypatch.setattr(yardsticks, "item_cf", counting)
-    figure = report_runs([tmp_path / "run"], replicates=20).figures["auc-by-clicks"]
+    figure = report_runs([tmp_path / "run"], replicates=100).figures["auc-by-clicks"]
     assert len(calls) == 1
     assert "popularity (not trained)" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_report_is_small_and_the_same_each_time(runs: list[Path], report: Report) -> None:
-    assert report.html == report_runs(runs, replicates=50).html
+    assert report.html == report_runs(runs, replicates=100).html
     assert len(report.html.encode()) < 3_000_000
     assert {"auc-by-clicks", "valid-auc", "calibration", "alpha-1"} <= report.figures.keys()
 
 
 def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> None:
-    text = Outline(report_runs(runs[:3], replicates=50).html).text
+    text = Outline(report_runs(runs[:3], replicates=100).html).text
     assert "Few seeds (<b>DIN</b>: 2, DIN & AQCL: 1)" in text
     assert "different numbers of seeds" in text
     assert "Too few users to tell anything in the group highly-active" in text
 
 
 def test_a_report_of_one_method_warns_of_groups_that_are_too_small(runs: list[Path]) -> None:
-    text = Outline(report_runs(runs[:1], replicates=50).html).text
+    text = Outline(report_runs(runs[:1], replicates=100).html).text
     assert "Too few users to tell anything in the group highly-active" in text
 
 
 def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path], report: Report) -> None:
     alone, several = (
-        Outline(made.html).text for made in (report_runs(runs[:1], replicates=50), report)
+        Outline(made.html).text for made in (report_runs(runs[:1], replicates=100), report)
     )
-    assert "Interval: 95% of 50 resamples of the users, paired on the same rows." in alone
+    assert "Interval: 95% of 100 resamples of the users, paired on the same rows." in alone
     assert "95% intervals of 200 resamples of the users. Dotted" in alone
     assert "users and seeds" not in alone
-    assert "Interval: 95% of 50 resamples of the users and seeds, paired on the same" in several
+    assert "Interval: 95% of 100 resamples of the users and seeds, paired on the same" in several
     assert "95% intervals of 200 resamples of the users and seeds. Dotted" in several
 
 

@@ -57,7 +57,7 @@ def report_runs(
         paths: run directories.
         split: which rows; those not scored yet are scored.
         base: label of the method that the others are held against; the first by default.
-        replicates: resamples of the users.
+        replicates: resamples of the users, 100 or more.
         dataset: of the runs, if it is open already or has moved.
 
     Raises:
