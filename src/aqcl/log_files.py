@@ -14,6 +14,10 @@ from aqcl.errors import DataError
 PARQUET = (".parquet", ".pq")
 _LINES = 250_000
 """Of a text file that are in memory at once."""
+_HEADER_LINES = 100
+"""That a header takes at most."""
+_SHOWN = 80
+"""Characters of a line that a message holds."""
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
 _DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
 """Characters between columns, and how each is spelled in a shell."""
@@ -128,10 +132,7 @@ def _check_names(path: Path, delimiter: str) -> int:
     Returns:
         The place of the last column that has a name, from 1.
     """
-    header = pl.scan_csv(
-        path, glob=False, infer_schema=False, separator=delimiter, has_header=False, n_rows=1
-    )
-    names = [name for row in header.collect().rows() for name in row]
+    names = _header(path, delimiter)
     for name in filter(None, names):
         if names.count(name) > 1:
             raise DataError(
@@ -141,29 +142,80 @@ def _check_names(path: Path, delimiter: str) -> int:
     return max((place for place, name in enumerate(names, start=1) if name), default=0)
 
 
-def _check_lines(path: Path, delimiter: str, n_columns: int) -> None:
-    """Refuse a line that ends before the last column: polars fills it up in silence.
+def _header(path: Path, delimiter: str) -> list[str | None]:
+    """The names of the columns; no more of the file is read, so that its checks come first."""
+    lines = pl.scan_lines(path, glob=False).head(_HEADER_LINES).collect().to_series()
+    begun = lines.str.count_matches('"', literal=True).cum_sum() % 2 == 1
+    end = ((lines != "") & ~begun).arg_max() or 0  # a quoted name may hold line ends
+    text = "\n".join(lines[: end + 1])
+    header = pl.read_csv(
+        text.encode(), infer_schema=False, separator=delimiter, has_header=False, n_rows=1
+    )
+    return [name for row in header.rows() for name in row]
 
-    A blank line is left to the checks of values; one within a quoted value is part of it.
+
+def _check_lines(path: Path, delimiter: str, n_columns: int) -> None:
+    """Refuse lines that polars repairs in silence, each in its own way.
+
+    It fills up a line that ends before the last column, and it joins lines where a quote within a
+    value is not doubled. A blank line is left to the checks of values; one within a quoted value
+    is part of it.
     """
-    end = pl.escape_regex(delimiter)
-    quoted = rf'(^|{end})"(?:[^"]|"")*"'
-    inside = 0  # 1 where a quoted value has begun and not ended
+    inside = False
     lines = pl.scan_lines(path, glob=False, row_index_name="number", row_index_offset=1)
     for batch in lines.collect_batches(chunk_size=_LINES, engine="streaming"):
-        quotes = batch["line"].str.count_matches('"', literal=True)
-        before = inside + quotes.cum_sum() - quotes
-        inside = (inside + int(quotes.sum())) % 2
-        bare = batch["line"].str.replace_all(quoted, "$1")
-        counted = batch.select("number", n=bare.str.count_matches(delimiter, literal=True) + 1)
-        whole = (before % 2 == 0) & (quotes % 2 == 0) & (batch["line"] != "")
-        short = counted.filter(whole & (counted["n"] < n_columns))
+        bare, inside = _without_quoted(path, batch, delimiter, inside)
+        counted = bare.filter(pl.col("line") != "").select(
+            "number", n=pl.col("bare").str.count_matches(delimiter, literal=True) + 1
+        )
+        short = counted.filter(pl.col("n") < n_columns)
         if len(short):
             number, found = short.row(0)
             raise DataError(
                 f"{path}: line {number}: expected {n_columns} values, as the header, got {found}; "
                 "write each, if only as nothing between two delimiters"
             )
+
+
+def _without_quoted(
+    path: Path, batch: pl.DataFrame, delimiter: str, inside: bool
+) -> tuple[pl.DataFrame, bool]:
+    """The lines that hold whole rows, each also without its quoted values, as column `bare`.
+
+    Args:
+        path: of the file.
+        batch: columns `number` and `line`.
+        delimiter: between values.
+        inside: whether the first line begins within a quoted value.
+
+    Returns:
+        The lines, and whether the last one ends within a quoted value.
+
+    Raises:
+        DataError: a quote that neither opens nor closes a value and is not doubled within one.
+    """
+    end = pl.escape_regex(delimiter)
+    quoted = r'"(?:[^"]|"")*"'
+    value = rf'(?:{quoted}|[^"{end}][^{end}]*|)'
+    closed = rf"^(?:{value}{end})*{value}$"
+    left_open = rf'^(?:{value}{end})*"(?:[^"]|"")*$'
+    line = pl.col("line").str.strip_prefix("\ufeff")
+    quotes = line.str.count_matches('"', literal=True)
+    marked = batch.with_columns(quotes=quotes, after=(quotes.cum_sum() + int(inside)) % 2 == 1)
+    marked = marked.with_columns(before=pl.col("after").shift(1, fill_value=inside))
+    # The rest of a value from a line above is as a value that begins here.
+    line = pl.when("before").then(pl.concat_str(pl.lit('"'), line)).otherwise(line)
+    good = pl.when("after").then(line.str.contains(left_open)).otherwise(line.str.contains(closed))
+    bad = marked.filter(pl.col("quotes") > 0).filter(~good)
+    if len(bad):
+        number, came = bad.select("number", "line").row(0)
+        raise DataError(
+            f"{path}: line {number}: expected a value that holds a quote to stand in quotes, with "
+            f'each quote within it doubled, as "5"" tv", got {came[:_SHOWN]}; write it so'
+        )
+    whole = marked.filter(~pl.col("before") & ~pl.col("after"))
+    bare = line.str.replace_all(rf"(^|{end}){quoted}", "$1")
+    return whole.select("number", "line", bare=bare), bool(marked["after"].last())
 
 
 def check_same_types(files: list[LogFile]) -> None:
