@@ -10,6 +10,8 @@ from aqcl.errors import DataError
 from aqcl.schema import Kind
 
 SECONDS_PER_DAY = 86_400
+YEAR_5000 = 95_617_584_000
+"""In seconds since 1970. No click log ends after it, so that a later time is of another unit."""
 _CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]*)$"
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _ROUND_THE_CLOCK = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
