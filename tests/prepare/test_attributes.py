@@ -13,7 +13,7 @@ def _encode(kind: Kind, values: pl.Series, counts: list[int], min_count: int = 1
     return encode_column(Field("f", kind, "item"), values, np.array(counts), min_count)
 
 
-def test_an_entity_has_its_latest_training_value_or_else_its_earliest() -> None:
+def test_an_entity_has_its_latest_training_value_and_a_new_one_its_earliest() -> None:
     rows = pl.LazyFrame(
         [
             ("u", "a", 1, "old"),
@@ -33,16 +33,17 @@ def test_an_entity_has_its_latest_training_value_or_else_its_earliest() -> None:
     )
     ends = pl.DataFrame({"user": ["u", "v"], "held_out_from": [5, 9]})  # w was left out
 
-    found = training_values(rows, "item", "f", ends)
+    trained = pl.Series(["a", "b", "d"])  # b without a value there
+    found = training_values(rows, "item", "f", ends, trained)
 
-    assert dict(found.sort("item").rows()) == {"a": "old", "b": "late", "c": "first", "d": "y"}
+    assert dict(found.sort("item").rows()) == {"a": "old", "c": "first", "d": "y"}
 
 
 def test_lists_of_training_rows_count_too() -> None:
     rows = pl.LazyFrame({"user": [1, 1], "item": [2, 2], "timestamp": [3, 4], "f": [["x"], ["y"]]})
     ends = pl.DataFrame({"user": [1], "held_out_from": [4]})
 
-    assert training_values(rows, "user", "f", ends).rows() == [(1, ["x"])]
+    assert training_values(rows, "user", "f", ends, pl.Series([1])).rows() == [(1, ["x"])]
 
 
 def test_categorical_values_need_training_rows() -> None:

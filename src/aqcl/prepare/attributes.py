@@ -51,11 +51,12 @@ def encode_field(
 
 
 def training_values(
-    rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame
+    rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame, trained: pl.Series
 ) -> pl.DataFrame:
-    """Each entity's latest known value among training rows, else its earliest known one.
+    """Each entity's latest known value among training rows; a new entity's earliest known one.
 
-    Rows of a user's first held-out moment count as held out; file order breaks other ties.
+    Rows of a user's first held-out moment count as held out; file order breaks other ties. An
+    entity with training rows has no value of held-out rows: its training rows would see it.
 
     Args:
         rows: see `ClickLog.described`.
@@ -63,6 +64,7 @@ def training_values(
         name: the column.
         held_out_from: columns `user` and `held_out_from`, the first timestamp of the user's rows
             that do not train; a user who is not there has none that do.
+        trained: the entities that have training rows; all others are new.
 
     Returns:
         The columns `side` and `name`, of entities that have a value.
@@ -75,6 +77,7 @@ def training_values(
         .drop_nulls("value")
         .join(held_out_from.lazy(), on="user", how="left")
         .with_columns((time < pl.col("held_out_from")).fill_null(False).alias("trains"))
+        .filter(trains | ~pl.col("entity").is_in(trained.implode()))
         # Held-out rows count backwards in time, so that the largest is the earliest.
         .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in (time, row))
         .group_by("entity", "value", "trains")

@@ -33,8 +33,8 @@ from aqcl.prepare.samples import (
     negative_cdf,
     total,
 )
-from aqcl.prepare.sorted_log import Numbering, number_rows
-from aqcl.schema import Field, Schema
+from aqcl.prepare.sorted_log import Entities, Numbering, number_rows
+from aqcl.schema import FIRST_ID, Field, Schema
 from aqcl.splits import SPLITS, SplitSettings, moment
 from aqcl.storage import (
     Manifest,
@@ -252,7 +252,11 @@ def _read_log(
     entities = {"user": numbering.users, "item": numbering.items}
     encoded = [
         encode_field(
-            field, _values(log, field, census, numbering), entities[field.side], log.name, min_count
+            field,
+            _values(log, field, census, numbering, entities[field.side]),
+            entities[field.side],
+            log.name,
+            min_count,
         )
         for field in fields
         if field.side != "context"
@@ -267,7 +271,7 @@ def _read_log(
 
 
 def _values(
-    log: ClickLog, field: Field, census: Census, numbering: Numbering
+    log: ClickLog, field: Field, census: Census, numbering: Numbering, entities: Entities
 ) -> pl.DataFrame | None:
     """A table of entities with the column of a user or item field."""
     if log.described is None:
@@ -277,7 +281,8 @@ def _values(
         rows = rows.filter(pl.col("timestamp") < census.until)
     users = census.columns["user"].values
     ends = pl.DataFrame({"user": users, "held_out_from": numbering.held_out_from})
-    return training_values(rows, field.side, field.name, ends)
+    trained = entities.vocabulary.values.filter(entities.train_rows[FIRST_ID:] > 0)
+    return training_values(rows, field.side, field.name, ends, trained)
 
 
 def _write_entities(
