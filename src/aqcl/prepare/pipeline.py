@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,11 +154,11 @@ def prepare(
     identity = None
     if origin is not None:
         identity = fingerprint({"origin": origin.fingerprint, "settings": as_values(config)})
-    if _is_ready(out, identity, overwrite):
-        logger.info("%s is already prepared", out)
+    is_ready = partial(_is_ready, out, identity, overwrite)
+    if is_ready():
         return out
     log = take_users(log, config.user_share)
-    with write_directory(out, "aqcl-dataset") as folder:
+    with write_directory(out, "aqcl-dataset", is_ready) as folder:
         content = _write_dataset(log, config, fields, folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
@@ -181,6 +182,7 @@ def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
             raise
         raise StorageError(f"{error} (prepare --overwrite replaces it)") from None
     if identity is not None and found == identity:
+        logger.info("%s is already prepared", out)
         return True
     raise StorageError(
         f"{out}: holds a dataset made from other data or settings; choose another --out or "
