@@ -106,8 +106,13 @@ def _cause(error: BaseException) -> str:
     return ": ".join(filter(None, [found, origin.strip("`")]))
 
 
-def open_file(path: Path, delimiter: str) -> LogFile:
+def open_file(path: Path, delimiter: str, quote: str) -> LogFile:
     """Scan one file; the values of a CSV file are all text, null where empty.
+
+    Args:
+        path: of the file.
+        delimiter: between the values of a CSV file.
+        quote: around such values; empty if a quote is a character as any other.
 
     Raises:
         DataError: not a whole CSV or Parquet file.
@@ -118,63 +123,74 @@ def open_file(path: Path, delimiter: str) -> LogFile:
     is_text = name.endswith(CSV)
     with reading(path):
         if is_text:
-            _check_lines(path, delimiter, _check_names(path, delimiter))
-            frame = pl.scan_csv(path, glob=False, infer_schema=False, separator=delimiter)
+            names = _header(path, delimiter, quote)
+            _check_names(path, names)
+            _check_lines(path, delimiter, quote, names)
+            frame = pl.scan_csv(
+                path, glob=False, infer_schema=False, separator=delimiter, quote_char=quote or None
+            )
             frame = frame.with_columns(pl.all().replace("", None))
         else:
             frame = pl.scan_parquet(path, glob=False)
         return LogFile(path, frame, _types(frame), is_text)
 
 
-def _check_names(path: Path, delimiter: str) -> int:
-    """Refuse a header with a name twice: only the first of such columns could be asked for.
-
-    Returns:
-        The place of the last column that has a name, from 1.
-    """
-    names = _header(path, delimiter)
+def _check_names(path: Path, names: list[str | None]) -> None:
+    """Refuse a header with a name twice: only the first of such columns could be asked for."""
     for name in filter(None, names):
         if names.count(name) > 1:
             raise DataError(
                 f"{path}: {names.count(name)} columns have the name '{name}'; rename or remove "
                 "all but one in the header"
             )
-    return max((place for place, name in enumerate(names, start=1) if name), default=0)
 
 
-def _header(path: Path, delimiter: str) -> list[str | None]:
+def _header(path: Path, delimiter: str, quote: str) -> list[str | None]:
     """The names of the columns; no more of the file is read, so that its checks come first."""
     lines = pl.scan_lines(path, glob=False).head(_HEADER_LINES).collect().to_series()
-    begun = lines.str.count_matches('"', literal=True).cum_sum() % 2 == 1
-    end = ((lines != "") & ~begun).arg_max() or 0  # a quoted name may hold line ends
-    text = "\n".join(lines[: end + 1])
+    whole = lines != ""
+    if quote:  # a quoted name may hold line ends
+        whole &= lines.str.count_matches(quote, literal=True).cum_sum() % 2 == 0
     header = pl.read_csv(
-        text.encode(), infer_schema=False, separator=delimiter, has_header=False, n_rows=1
+        "\n".join(lines[: (whole.arg_max() or 0) + 1]).encode(),
+        infer_schema=False,
+        separator=delimiter,
+        quote_char=quote or None,
+        has_header=False,
+        n_rows=1,
     )
     return [name for row in header.rows() for name in row]
 
 
-def _check_lines(path: Path, delimiter: str, n_columns: int) -> None:
-    """Refuse lines that polars repairs in silence, each in its own way.
+def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]) -> None:
+    """Refuse lines that polars repairs in silence, each in its own way, and those it refuses.
 
     It fills up a line that ends before the last column, and it joins lines where a quote within a
     value is not doubled. A blank line is left to the checks of values; one within a quoted value
     is part of it.
     """
+    most = len(names)
+    least = max((place for place, name in enumerate(names, start=1) if name), default=0)
     inside = False
     lines = pl.scan_lines(path, glob=False, row_index_name="number", row_index_offset=1)
     for batch in lines.collect_batches(chunk_size=_LINES, engine="streaming"):
-        bare, inside = _without_quoted(path, batch, delimiter, inside)
+        bare = batch.with_columns(bare="line")
+        if quote:
+            bare, inside = _without_quoted(path, batch, delimiter, inside)
         counted = bare.filter(pl.col("line") != "").select(
             "number", n=pl.col("bare").str.count_matches(delimiter, literal=True) + 1
         )
-        short = counted.filter(pl.col("n") < n_columns)
-        if len(short):
-            number, found = short.row(0)
-            raise DataError(
-                f"{path}: line {number}: expected {n_columns} values, as the header, got {found}; "
+        # A header of one column has another delimiter, which is told later.
+        other = counted.filter((pl.col("n") < least) | ((pl.col("n") > most) & (most > 1)))
+        if len(other):
+            number, found = other.row(0)
+            advice = (
                 "write each, if only as nothing between two delimiters"
+                if found < least
+                else f"put a value that holds {delimiter!r} in quotes"
             )
+            expected = f"expected {least if found < least else most} values, as the header"
+            raise DataError(f"{path}: line {number}: {expected}, got {found}; {advice}")
 
 
 def _without_quoted(
@@ -211,7 +227,8 @@ def _without_quoted(
         number, came = bad.select("number", "line").row(0)
         raise DataError(
             f"{path}: line {number}: expected a value that holds a quote to stand in quotes, with "
-            f'each quote within it doubled, as "5"" tv", got {came[:_SHOWN]}; write it so'
+            f'each quote within it doubled, as "5"" tv", got {came[:_SHOWN]}; write it so, or '
+            "set source.quote = '' if the file puts no value in quotes"
         )
     whole = marked.filter(~pl.col("before") & ~pl.col("after"))
     bare = line.str.replace_all(rf"(^|{end}){quoted}", "$1")

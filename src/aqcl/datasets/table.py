@@ -62,6 +62,9 @@ class TableSettings:
     """Between the values of a `categories` column that is text."""
     delimiter: Annotated[str, AfterValidator(lambda text: "\t" if text == r"\t" else text)] = ","
     r"""Between the columns of a CSV file; `\t` is a tab."""
+    quote: Literal['"', ""] = '"'
+    """Around values of a CSV file that hold a delimiter, a line end or a quote, which is doubled
+    there; empty text says that no value is quoted and a quote is a character as any other."""
     name: str | None = None
     """Name of the log; by default that of the first file."""
 
@@ -171,7 +174,7 @@ def _named_by(settings: TableSettings, fields: tuple[Field, ...]) -> dict[str, s
 
 
 def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -> LogFile:
-    file = open_file(path, settings.delimiter)
+    file = open_file(path, settings.delimiter, settings.quote)
     if settings.label is None and "label" in file.types.columns:
         raise DataError(
             f"{path}: there is a column 'label'; set source.label = 'label' to learn from it, or "
