@@ -83,7 +83,7 @@ class Summary:
     positives: int
     users: int
     unknown_positives: int
-    """Positives whose item is not known from training."""
+    """Positives whose item has no id of its own, being too rare in training."""
     unknown_negatives: int
     users_without_negative: Int32s
     activity: Int32s
@@ -172,7 +172,7 @@ def take_samples(
 
 
 def summarise(samples: Samples, log: SortedLog, past: Histories, n_known: int) -> Summary:
-    """Count the samples of a block; items from `n_known` on are unknown."""
+    """Count the samples of a block; items from `n_known` on have no id of their own."""
     _, first = np.unique(log.user[samples.row], return_index=True)
     positive, unknown = samples.label == 1, samples.item >= n_known
     return Summary(
