@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from aqcl.errors import DataError
+from aqcl.prepare.census import BATCH_ROWS, batches
 from aqcl.prepare.sorted_log import Entities
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Side
 from aqcl.vocab import Vocabulary, fit
@@ -70,8 +71,7 @@ def training_values(
         The columns `side` and `name`, of entities that have a value.
     """
     row, time, trains = pl.col("row").cast(pl.Int64), pl.col("timestamp"), pl.col("trains")
-    newest = time == time.max()
-    return (
+    known = (
         rows.select("user", pl.col(side).alias("entity"), "timestamp", pl.col(name).alias("value"))
         .with_row_index("row")
         .drop_nulls("value")
@@ -80,13 +80,22 @@ def training_values(
         .filter(trains | ~pl.col("entity").is_in(trained.implode()))
         # Held-out rows count backwards in time, so that the largest is the earliest.
         .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in (time, row))
-        .group_by("entity", "value", "trains")
-        .agg(time.max(), row.filter(newest).max())
-        .sort("trains", "timestamp", "row")
-        .select(pl.col("entity").alias(side), pl.col("value").alias(name))
-        .unique(side, keep="last", maintain_order=True)
-        .collect(engine="streaming")
+        .select("entity", "value", "trains", "timestamp", "row")
     )
+    found, n_latest = [_latest_of_each(known.head(0).collect())], 0
+    for batch in batches(known):
+        found.append(_latest_of_each(batch))
+        if sum(map(len, found)) > 2 * max(n_latest, BATCH_ROWS):
+            found = [_latest_of_each(pl.concat(found))]
+            n_latest = len(found[0])
+    latest = _latest_of_each(pl.concat(found))
+    return latest.select(pl.col("entity").alias(side), pl.col("value").alias(name))
+
+
+def _latest_of_each(rows: pl.DataFrame) -> pl.DataFrame:
+    """The row of each entity that decides its value."""
+    ascending = rows.sort("trains", "timestamp", "row")
+    return ascending.unique("entity", keep="last", maintain_order=True)
 
 
 def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:
