@@ -13,11 +13,10 @@ from aqcl.activity import (
     GROUPS,
     alpha,
     group_alpha,
-    group_thresholds,
     spline_alpha,
     user_groups,
 )
-from aqcl.errors import ConfigError, DataError
+from aqcl.errors import ConfigError
 
 Array = npt.NDArray[Any]
 positive = st.floats(1e-3, 50)
@@ -115,25 +114,6 @@ def test_the_spline_has_the_gradient_of_differences() -> None:
     spline_alpha(clicks, 6.9, (0.0, 0.5, 1.0, 3.0), flat).sum().backward()
     assert flat.grad is not None
     assert flat.grad.isfinite().all()
-
-
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=60))
-def test_thresholds_are_the_smallest_integers_that_reach_their_shares(activity: list[int]) -> None:
-    thresholds = group_thresholds(np.array(activity))
-    for threshold, tenths in zip(thresholds, (6, 9), strict=True):
-        reached = [sum(a <= t for a in activity) * 10 >= tenths * len(activity) for t in range(31)]
-        assert threshold == reached.index(True)
-
-
-def test_thresholds_count_shares_exactly() -> None:
-    assert group_thresholds(np.arange(1, 11)) == (6, 9)
-    assert group_thresholds(np.arange(1, 6)) == (3, 5)
-    assert group_thresholds(np.zeros(4, dtype=np.int64)) == (0, 0)
-
-
-def test_thresholds_of_nobody_are_an_error() -> None:
-    with pytest.raises(DataError, match="at least one user"):
-        group_thresholds(np.empty(0, dtype=np.int64))
 
 
 @given(

@@ -85,6 +85,12 @@ def test_moments_that_are_none() -> None:
         moment("May", "second", "split.until")
     with pytest.raises(ConfigError, match=r"split\.until = 2020-01-01: .* are positions"):
         moment("2020-01-01", "position", "split.until")
+    in_milliseconds = r"split\.until = 1601728000000: expected an integer in seconds .* year 5000"
+    with pytest.raises(ConfigError, match=in_milliseconds):
+        moment(1_601_728_000_000, "second", "split.until")
+    with pytest.raises(ConfigError, match=r"split\.until = 1601728000: .* in days since 1970"):
+        moment(1_601_728_000, "day", "split.until")
+    assert moment(1_601_728_000_000, "position", "split.until") == 1_601_728_000_000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
-from aqcl.errors import ConfigError, DataError
+from aqcl.errors import ConfigError
 from aqcl.numbering import number_users
 
 GROUPS: Final = ("non-active", "slightly-active", "highly-active")
@@ -129,24 +129,6 @@ def _end_slope(step: Tensor, next_step: Tensor, secant: Tensor, next_secant: Ten
     steep = (secant * next_secant <= 0) & (slope.abs() > 3 * secant.abs())
     slope = torch.where(steep, 3 * secant, slope)
     return torch.where(slope * secant > 0, slope, 0.0)
-
-
-def group_thresholds(activity_per_user: Int[np.ndarray, " U"]) -> tuple[int, int]:
-    """The smallest integer activities that reach 60% and 90% of the users.
-
-    Args:
-        activity_per_user: L_j of each user at their first row of the split.
-
-    Raises:
-        DataError: there is no user.
-    """
-    n_users = len(activity_per_user)
-    if n_users == 0:
-        raise DataError("activity groups: expected at least one user, got none")
-    ascending = np.sort(activity_per_user)
-    # the k-th smallest value is the smallest integer that at least k users do not exceed
-    low, high = (int(ascending[-(-n_users * tenths // 10) - 1]) for tenths in (6, 9))
-    return low, high
 
 
 def user_groups(

@@ -10,9 +10,14 @@ from aqcl.errors import DataError
 from aqcl.schema import Kind
 
 SECONDS_PER_DAY = 86_400
+YEAR_5000 = 95_617_584_000
+"""In seconds since 1970. No click log ends after it, so that a later time is of another unit."""
 _CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]*)$"
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _ROUND_THE_CLOCK = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
+_FULL_YEAR = r"^\d{4}-"
+_HOURS_ALONE = r"(:\d\d(?:\.\d+)?[+-]\d\d)$"
+"""The end of a time whose offset has no minutes, as PostgreSQL writes it."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +123,17 @@ def _moment(raw: str, moment: pl.Expr, per_second: int, expected: str) -> Column
 
 def _iso_microseconds(spelled: pl.Expr) -> pl.Expr:
     """ISO dates, and times with or without an offset (then UTC), since 1970."""
-    plain = spelled.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
-    with_offset = plain.str.to_datetime(
-        "%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC"
-    )
+    full_year = pl.when(spelled.str.contains(_FULL_YEAR)).then(spelled)  # 21 is no year to guess
+    plain = full_year.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
+    plain = plain.str.replace(_HOURS_ALONE, "$1:00")
     moments = [plain.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))]
-    moments += [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _ROUND_THE_CLOCK]
-    epochs = [moment.dt.epoch("us") for moment in (*moments, with_offset)]
-    return pl.coalesce(epochs)
+    for clock in _ROUND_THE_CLOCK:
+        moments.append(plain.str.to_datetime(clock, strict=False, time_unit="us"))
+        with_offset = f"{clock}%:z"
+        moments.append(
+            plain.str.to_datetime(with_offset, strict=False, time_unit="us", time_zone="UTC")
+        )
+    return pl.coalesce([moment.dt.epoch("us") for moment in moments])
 
 
 def label_column(raw: str, types: pl.DataFrame) -> Column:

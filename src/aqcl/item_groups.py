@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int
 
-from aqcl.activity import group_thresholds
 from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
+from aqcl.thresholds import group_thresholds
 
 By = Literal["user-activity", "item-activity"]
 """What rows are grouped by."""

@@ -14,6 +14,10 @@ from aqcl.errors import DataError
 PARQUET = (".parquet", ".pq")
 _LINES = 250_000
 """Of a text file that are in memory at once."""
+_HEADER_LINES = 100
+"""That a header takes at most."""
+_SHOWN = 80
+"""Characters of a line that a message holds."""
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
 _DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
 """Characters between columns, and how each is spelled in a shell."""
@@ -102,8 +106,13 @@ def _cause(error: BaseException) -> str:
     return ": ".join(filter(None, [found, origin.strip("`")]))
 
 
-def open_file(path: Path, delimiter: str) -> LogFile:
+def open_file(path: Path, delimiter: str, quote: str) -> LogFile:
     """Scan one file; the values of a CSV file are all text, null where empty.
+
+    Args:
+        path: of the file.
+        delimiter: between the values of a CSV file.
+        quote: around such values; empty if a quote is a character as any other.
 
     Raises:
         DataError: not a whole CSV or Parquet file.
@@ -114,56 +123,116 @@ def open_file(path: Path, delimiter: str) -> LogFile:
     is_text = name.endswith(CSV)
     with reading(path):
         if is_text:
-            _check_lines(path, delimiter, _check_names(path, delimiter))
-            frame = pl.scan_csv(path, glob=False, infer_schema=False, separator=delimiter)
+            names = _header(path, delimiter, quote)
+            _check_names(path, names)
+            _check_lines(path, delimiter, quote, names)
+            frame = pl.scan_csv(
+                path, glob=False, infer_schema=False, separator=delimiter, quote_char=quote or None
+            )
             frame = frame.with_columns(pl.all().replace("", None))
         else:
             frame = pl.scan_parquet(path, glob=False)
         return LogFile(path, frame, _types(frame), is_text)
 
 
-def _check_names(path: Path, delimiter: str) -> int:
-    """Refuse a header with a name twice: only the first of such columns could be asked for.
-
-    Returns:
-        The place of the last column that has a name, from 1.
-    """
-    header = pl.scan_csv(
-        path, glob=False, infer_schema=False, separator=delimiter, has_header=False, n_rows=1
-    )
-    names = [name for row in header.collect().rows() for name in row]
+def _check_names(path: Path, names: list[str | None]) -> None:
+    """Refuse a header with a name twice: only the first of such columns could be asked for."""
     for name in filter(None, names):
         if names.count(name) > 1:
             raise DataError(
                 f"{path}: {names.count(name)} columns have the name '{name}'; rename or remove "
                 "all but one in the header"
             )
-    return max((place for place, name in enumerate(names, start=1) if name), default=0)
 
 
-def _check_lines(path: Path, delimiter: str, n_columns: int) -> None:
-    """Refuse a line that ends before the last column: polars fills it up in silence.
+def _header(path: Path, delimiter: str, quote: str) -> list[str | None]:
+    """The names of the columns; no more of the file is read, so that its checks come first."""
+    lines = pl.scan_lines(path, glob=False).head(_HEADER_LINES).collect().to_series()
+    whole = lines != ""
+    if quote:  # a quoted name may hold line ends
+        whole &= lines.str.count_matches(quote, literal=True).cum_sum() % 2 == 0
+    header = pl.read_csv(
+        "\n".join(lines[: (whole.arg_max() or 0) + 1]).encode(),
+        infer_schema=False,
+        separator=delimiter,
+        quote_char=quote or None,
+        has_header=False,
+        n_rows=1,
+    )
+    return [name for row in header.rows() for name in row]
 
-    A blank line is left to the checks of values; one within a quoted value is part of it.
+
+def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]) -> None:
+    """Refuse lines that polars repairs in silence, each in its own way, and those it refuses.
+
+    It fills up a line that ends before the last column, and it joins lines where a quote within a
+    value is not doubled. A blank line is left to the checks of values; one within a quoted value
+    is part of it.
     """
-    end = pl.escape_regex(delimiter)
-    quoted = rf'(^|{end})"(?:[^"]|"")*"'
-    inside = 0  # 1 where a quoted value has begun and not ended
+    most = len(names)
+    least = max((place for place, name in enumerate(names, start=1) if name), default=0)
+    inside = False
     lines = pl.scan_lines(path, glob=False, row_index_name="number", row_index_offset=1)
     for batch in lines.collect_batches(chunk_size=_LINES, engine="streaming"):
-        quotes = batch["line"].str.count_matches('"', literal=True)
-        before = inside + quotes.cum_sum() - quotes
-        inside = (inside + int(quotes.sum())) % 2
-        bare = batch["line"].str.replace_all(quoted, "$1")
-        counted = batch.select("number", n=bare.str.count_matches(delimiter, literal=True) + 1)
-        whole = (before % 2 == 0) & (quotes % 2 == 0) & (batch["line"] != "")
-        short = counted.filter(whole & (counted["n"] < n_columns))
-        if len(short):
-            number, found = short.row(0)
-            raise DataError(
-                f"{path}: line {number}: expected {n_columns} values, as the header, got {found}; "
+        bare = batch.with_columns(bare="line")
+        if quote:
+            bare, inside = _without_quoted(path, batch, delimiter, inside)
+        counted = bare.filter(pl.col("line") != "").select(
+            "number", n=pl.col("bare").str.count_matches(delimiter, literal=True) + 1
+        )
+        # A header of one column has another delimiter, which is told later.
+        other = counted.filter((pl.col("n") < least) | ((pl.col("n") > most) & (most > 1)))
+        if len(other):
+            number, found = other.row(0)
+            advice = (
                 "write each, if only as nothing between two delimiters"
+                if found < least
+                else f"put a value that holds {delimiter!r} in quotes"
             )
+            expected = f"expected {least if found < least else most} values, as the header"
+            raise DataError(f"{path}: line {number}: {expected}, got {found}; {advice}")
+
+
+def _without_quoted(
+    path: Path, batch: pl.DataFrame, delimiter: str, inside: bool
+) -> tuple[pl.DataFrame, bool]:
+    """The lines that hold whole rows, each also without its quoted values, as column `bare`.
+
+    Args:
+        path: of the file.
+        batch: columns `number` and `line`.
+        delimiter: between values.
+        inside: whether the first line begins within a quoted value.
+
+    Returns:
+        The lines, and whether the last one ends within a quoted value.
+
+    Raises:
+        DataError: a quote that neither opens nor closes a value and is not doubled within one.
+    """
+    end = pl.escape_regex(delimiter)
+    quoted = r'"(?:[^"]|"")*"'
+    value = rf'(?:{quoted}|[^"{end}][^{end}]*|)'
+    closed = rf"^(?:{value}{end})*{value}$"
+    left_open = rf'^(?:{value}{end})*"(?:[^"]|"")*$'
+    line = pl.col("line").str.strip_prefix("\ufeff")
+    quotes = line.str.count_matches('"', literal=True)
+    marked = batch.with_columns(quotes=quotes, after=(quotes.cum_sum() + int(inside)) % 2 == 1)
+    marked = marked.with_columns(before=pl.col("after").shift(1, fill_value=inside))
+    # The rest of a value from a line above is as a value that begins here.
+    line = pl.when("before").then(pl.concat_str(pl.lit('"'), line)).otherwise(line)
+    good = pl.when("after").then(line.str.contains(left_open)).otherwise(line.str.contains(closed))
+    bad = marked.filter(pl.col("quotes") > 0).filter(~good)
+    if len(bad):
+        number, came = bad.select("number", "line").row(0)
+        raise DataError(
+            f"{path}: line {number}: expected a value that holds a quote to stand in quotes, with "
+            f'each quote within it doubled, as "5"" tv", got {came[:_SHOWN]}; write it so, or '
+            "set source.quote = '' if the file puts no value in quotes"
+        )
+    whole = marked.filter(~pl.col("before") & ~pl.col("after"))
+    bare = line.str.replace_all(rf"(^|{end}){quoted}", "$1")
+    return whole.select("number", "line", bare=bare), bool(marked["after"].last())
 
 
 def check_same_types(files: list[LogFile]) -> None:

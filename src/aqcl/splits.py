@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pydantic
 
 from aqcl.click_log import TimeUnit
+from aqcl.columns import SECONDS_PER_DAY, YEAR_5000
 from aqcl.config import settings
 from aqcl.errors import ConfigError, DataError
 
@@ -20,7 +21,6 @@ Moment = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)] | str | dt.dateti
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 
-_DAY_SECONDS = 86_400
 _NEEDS: dict[str, set[str]] = {
     "last-interaction": set(),
     "last-day": set(),
@@ -43,7 +43,8 @@ class SplitSettings:
     days: Annotated[int, pydantic.Field(ge=2)] | None = None
     """For `last-days`: the last so many calendar days, the first half valid, the rest test."""
     valid_from: Moment | None = None
-    """For `time`: the first moment of valid, an ISO date or an integer in the log's unit."""
+    """For `time`: the first moment of valid, an ISO date or an integer: a position or a day where
+    the log has these, else seconds since 1970, also where a file has milliseconds."""
     test_from: Moment | None = None
     """For `time`: the first moment of test."""
     until: Moment | None = None
@@ -66,9 +67,16 @@ def moment(value: Moment, unit: TimeUnit, key: str) -> int:
     """A setting as a timestamp of the log: seconds or days since 1970 (UTC), or as it is.
 
     Raises:
-        ConfigError: not a date, or a date for a log that only has positions.
+        ConfigError: not a date, a date for a log that only has positions, or an integer of
+            another unit.
     """
     if isinstance(value, int):
+        latest = YEAR_5000 // SECONDS_PER_DAY if unit == "day" else YEAR_5000
+        if unit != "position" and value >= latest:
+            raise ConfigError(
+                f"{key} = {value}: expected an integer in {unit}s since 1970, this lies beyond the "
+                "year 5000; give it in them, or an ISO date such as 2014-07-01"
+            )
         return value
     if unit == "position":
         raise ConfigError(f"{key} = {value}: the log's timestamps are positions; give an integer")
@@ -81,7 +89,7 @@ def moment(value: Moment, unit: TimeUnit, key: str) -> int:
     if date.tzinfo is None:
         date = date.replace(tzinfo=dt.UTC)
     seconds = int(date.timestamp() // 1)
-    return seconds // _DAY_SECONDS if unit == "day" else seconds
+    return seconds // SECONDS_PER_DAY if unit == "day" else seconds
 
 
 def utc_date(timestamp: int, unit: TimeUnit) -> str:
@@ -131,7 +139,7 @@ def _days(timestamp: Int64s, unit: TimeUnit) -> Int64s:
             "split.kind: days are asked for, but the log's timestamps are positions; "
             "use 'last-interaction'"
         )
-    return timestamp if unit == "day" else timestamp // _DAY_SECONDS
+    return timestamp if unit == "day" else timestamp // SECONDS_PER_DAY
 
 
 def _by_last(user: npt.NDArray[np.integer], moments: Int64s) -> Int8s:
@@ -154,7 +162,7 @@ def _cuts(latest: int, split: SplitSettings, unit: TimeUnit) -> tuple[int, int]:
     """The first timestamps of valid and of test."""
     if split.kind == "last-days":
         assert split.days is not None
-        length = 1 if unit == "day" else _DAY_SECONDS
+        length = 1 if unit == "day" else SECONDS_PER_DAY
         end = (int(_days(np.array([latest]), unit)[0]) + 1) * length
         return end - split.days * length, end - (split.days - split.days // 2) * length
     assert split.valid_from is not None

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -204,7 +204,9 @@ def is_free(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def write_directory(out: Path, kind: Format) -> Iterator[Path]:
+def write_directory(
+    out: Path, kind: Format, is_ready: Callable[[], bool] = lambda: False
+) -> Iterator[Path]:
     """A new directory beside `out` that takes its place when the block ends without an error.
 
     The directory must get a manifest before the end. After an error, nothing is left; what a
@@ -213,6 +215,8 @@ def write_directory(out: Path, kind: Format) -> Iterator[Path]:
     Args:
         out: where the directory shall be; an existing one is replaced if it is of this format.
         kind: the format that is written.
+        is_ready: asked at the end, when another process may have been faster; if it is so, what
+            lies at `out` stays there.
 
     Raises:
         StorageError: `out` holds something else, or its place cannot be written.
@@ -226,7 +230,8 @@ def write_directory(out: Path, kind: Format) -> Iterator[Path]:
         read_manifest(folder, kind)
         for path in (*folder.rglob("*"), folder):
             _sync(path)
-        _put_in_place(folder, out)
+        if not is_ready():
+            _put_in_place(folder, out)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise

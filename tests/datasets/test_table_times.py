@@ -24,12 +24,24 @@ DAY = 86_400
         ("1970-01-02T00:00:01Z", DAY + 1),
         ("1970-01-02T02:00:01+02:00", DAY + 1),
         ("1969-12-31T23:59:59.5", -1),
+        ("1970-01-02 00:00:01+00", DAY + 1),
+        ("1970-01-02 02:00:01.5+02", DAY + 1),
+        ("1970-01-01 23:30:01-0030", DAY + 1),
+        ("1970-01-02T00:01Z", DAY + 60),
+        ("1970-01-02T02:01+02:00", DAY + 60),
+        ("1970-01-01 22:01-02", DAY + 60),
     ],
 )
 def test_iso_times(tmp_path: Path, spelled: str, seconds: int) -> None:
     rows = open_log(csv_file(tmp_path, f"user,item,timestamp\n1,2,{spelled}\n")).rows.collect()
 
     assert rows["timestamp"].to_list() == [seconds]
+
+
+@pytest.mark.parametrize("spelled", ["21-05-31", "05-06-21", "21-05-31T18:30", "021-05-31"])
+def test_a_year_has_four_digits(tmp_path: Path, spelled: str) -> None:
+    with pytest.raises(DataError, match=rf"row 1, column 'timestamp': .*ISO .*got '{spelled}'"):
+        open_log(csv_file(tmp_path, f"user,item,timestamp\n1,2,{spelled}\n"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from aqcl.errors import DataError
+from aqcl.prepare import attributes, census
 from aqcl.prepare.attributes import EncodedField, encode_column, entity_table, training_values
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Kind
 
@@ -13,7 +14,7 @@ def _encode(kind: Kind, values: pl.Series, counts: list[int], min_count: int = 1
     return encode_column(Field("f", kind, "item"), values, np.array(counts), min_count)
 
 
-def test_an_entity_has_its_latest_training_value_or_else_its_earliest() -> None:
+def test_an_entity_has_its_latest_training_value_and_a_new_one_its_earliest() -> None:
     rows = pl.LazyFrame(
         [
             ("u", "a", 1, "old"),
@@ -33,16 +34,47 @@ def test_an_entity_has_its_latest_training_value_or_else_its_earliest() -> None:
     )
     ends = pl.DataFrame({"user": ["u", "v"], "held_out_from": [5, 9]})  # w was left out
 
-    found = training_values(rows, "item", "f", ends)
+    trained = pl.Series(["a", "b", "d"])  # b without a value there
+    found = training_values(rows, "item", "f", ends, trained)
 
-    assert dict(found.sort("item").rows()) == {"a": "old", "b": "late", "c": "first", "d": "y"}
+    assert dict(found.sort("item").rows()) == {"a": "old", "c": "first", "d": "y"}
+
+
+def test_values_are_found_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng(0)
+    n_rows, n_items = 2000, 20
+    rows = pl.DataFrame(
+        {
+            "user": drawn.integers(0, 30, n_rows),
+            "item": drawn.integers(0, n_items, n_rows),
+            "timestamp": drawn.integers(0, 50, n_rows),
+            "f": drawn.random(n_rows),
+        }
+    ).lazy()
+    ends = pl.DataFrame({"user": np.arange(30), "held_out_from": np.arange(30)})
+    trained = pl.Series(np.arange(n_items // 2))
+    at_once = training_values(rows, "item", "f", ends, trained)
+    held = []
+
+    def latest_of_each(some: pl.DataFrame) -> pl.DataFrame:
+        held.append(len(some))
+        return latest(some)
+
+    latest = attributes._latest_of_each
+    monkeypatch.setattr(attributes, "_latest_of_each", latest_of_each)
+    for module in (census, attributes):
+        monkeypatch.setattr(module, "BATCH_ROWS", 40)
+    found = training_values(rows, "item", "f", ends, trained)
+    assert found.sort("item").equals(at_once.sort("item"))
+    assert len(found) == n_items
+    assert max(held) <= 3 * 40
 
 
 def test_lists_of_training_rows_count_too() -> None:
     rows = pl.LazyFrame({"user": [1, 1], "item": [2, 2], "timestamp": [3, 4], "f": [["x"], ["y"]]})
     ends = pl.DataFrame({"user": [1], "held_out_from": [4]})
 
-    assert training_values(rows, "user", "f", ends).rows() == [(1, ["x"])]
+    assert training_values(rows, "user", "f", ends, pl.Series([1])).rows() == [(1, ["x"])]
 
 
 def test_categorical_values_need_training_rows() -> None:

@@ -71,6 +71,14 @@ def test_the_earliest_moment_is_that_of_the_whole_log() -> None:
         take_census(make_log(rows), [], SplitSettings(until=-9))
 
 
+def test_an_until_that_leaves_no_row_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    take_census(make_log(ROWS), [], SplitSettings(until=20_000))
+    assert "split.until = 20000 leaves no row out, the latest timestamp is 1970-" in caplog.text
+    caplog.clear()
+    take_census(make_log(ROWS), [], SplitSettings(until=18))
+    assert "leaves no row out" not in caplog.text
+
+
 def test_a_failure_of_the_source_is_not_lost() -> None:
     log = make_log(_with((15, 0, "12"), (3, 0, "no number")))
     frame = log.rows.with_columns(pl.col("user").cast(pl.Int64))

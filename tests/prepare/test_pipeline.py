@@ -14,6 +14,7 @@ from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.prepare import pipeline as module
 from aqcl.prepare.pipeline import Origin, PrepareSettings, merge_protocol, prepare
 from aqcl.schema import FIRST_ID, UNKNOWN, Field
+from aqcl.storage import write_manifest
 from tests.click_logs import (
     FRAME,
     SPLIT_SETTINGS,
@@ -317,6 +318,30 @@ def test_the_same_origin_and_settings_are_not_prepared_again(
     assert (out / "manifest.json").stat() == before
     prepare(log, others[1][1], out, origin=origin, overwrite=True)
     assert open_dataset(out).protocol["seed"] == 1
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_dataset_that_another_process_wrote_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    log, out = make_log(simple_rows()), tmp_path / "out"
+    config = merge_protocol(log, {})
+    inodes = []
+
+    def write_after_the_other(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, "write_manifest", write_manifest)
+        prepare(log, config, out, origin=Origin("abc" if same else "abd", {}))
+        inodes.append((out / "manifest.json").stat().st_ino)
+        return write_manifest(*arguments)
+
+    monkeypatch.setattr(module, "write_manifest", write_after_the_other)
+    if same:
+        assert prepare(log, config, out, origin=Origin("abc", {})) == out
+    else:
+        with pytest.raises(StorageError, match="other data or settings"):
+            prepare(log, config, out, origin=Origin("abc", {}))
+    assert [(out / "manifest.json").stat().st_ino] == inodes
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_dataset_without_an_origin_is_known_by_its_content(tmp_path: Path) -> None:

@@ -78,6 +78,24 @@ def test_attributes_are_those_of_training_rows(
         assert found.to_list() == [f"tier {tier}"] * len(found)
 
 
+def test_values_of_held_out_rows_reach_no_training_row(tmp_path: Path) -> None:
+    rows = [
+        (f"u{user}", f"i{user % 5}" if day < 5 else "new", day, 7.0 if day == 5 else None)
+        for user in range(22)
+        for day in range(6)
+    ]
+    pl.DataFrame(rows, ["user", "item", "timestamp", "f"], orient="row").write_parquet(
+        tmp_path / "log.parquet"
+    )
+    source = {"name": "table", "path": str(tmp_path / "log.parquet"), "time_unit": "day"}
+    for side, values in {"user": [0.0] * 22, "item": [0.0] * 5 + [7.0]}.items():
+        columns = {f"{side}_columns": {"f": "numeric"}}
+        dataset = prepare_source({"source": {**source, **columns}}, tmp_path / side)
+        table = np.load(tmp_path / side / "attributes" / f"{side}_f.npy")
+        assert table[FIRST_ID:].tolist() == values
+        assert [(field.mean, field.std) for field in dataset.schema.fields] == [(0.0, 1.0)]
+
+
 @pytest.mark.parametrize("ties", ["order", "exclude"])
 @pytest.mark.parametrize("spelled", ["millisecond", "iso", "datetime"])
 def test_clicks_within_a_second_stand_in_their_true_order(

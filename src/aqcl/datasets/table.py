@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 
 from aqcl import columns
 from aqcl.click_log import BELOW_SECOND, ClickLog, TimeUnit
-from aqcl.columns import SECONDS_PER_DAY, Column
+from aqcl.columns import SECONDS_PER_DAY, YEAR_5000, Column
 from aqcl.config import settings
 from aqcl.errors import ConfigError, DataError
 from aqcl.log_files import LogFile, check_same_types, find_files, open_file, reading
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 _ROW = "__row__"
 _RESERVED = ("user", "item", "timestamp", "label", _ROW, BELOW_SECOND)
-_YEAR_1980, _YEAR_5000 = 315_532_800, 95_617_584_000
-"""In seconds since 1970. No click log ends before the one or after the other."""
+_YEAR_1980 = 315_532_800
+"""In seconds since 1970. No click log ends before it."""
 _IF_TOO_LATE = {
     "second": "if it is in milliseconds, use --set source.time_unit=millisecond",
     "millisecond": "if it is in a finer unit, divide the column where the file is made",
@@ -62,6 +62,9 @@ class TableSettings:
     """Between the values of a `categories` column that is text."""
     delimiter: Annotated[str, AfterValidator(lambda text: "\t" if text == r"\t" else text)] = ","
     r"""Between the columns of a CSV file; `\t` is a tab."""
+    quote: Literal['"', ""] = '"'
+    """Around values of a CSV file that hold a delimiter, a line end or a quote, which is doubled
+    there; empty text says that no value is quoted and a quote is a character as any other."""
     name: str | None = None
     """Name of the log; by default that of the first file."""
 
@@ -171,7 +174,7 @@ def _named_by(settings: TableSettings, fields: tuple[Field, ...]) -> dict[str, s
 
 
 def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -> LogFile:
-    file = open_file(path, settings.delimiter)
+    file = open_file(path, settings.delimiter, settings.quote)
     if settings.label is None and "label" in file.types.columns:
         raise DataError(
             f"{path}: there is a column 'label'; set source.label = 'label' to learn from it, or "
@@ -243,7 +246,7 @@ def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) 
     """Refuse integer times that lie where no log does: they count something else."""
     if last is None:
         return
-    if last >= (_YEAR_5000 // SECONDS_PER_DAY if unit == "day" else _YEAR_5000):
+    if last >= (YEAR_5000 // SECONDS_PER_DAY if unit == "day" else YEAR_5000):
         where, advice = "beyond the year 5000", _IF_TOO_LATE[unit]
     elif unit == "millisecond" and last < _YEAR_1980:
         where, advice = "before 1980", "if it is in seconds, use --set source.time_unit=second"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from aqcl.errors import DataError
+from aqcl.prepare.census import BATCH_ROWS, batches
 from aqcl.prepare.sorted_log import Entities
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Side
 from aqcl.vocab import Vocabulary, fit
@@ -51,11 +52,12 @@ def encode_field(
 
 
 def training_values(
-    rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame
+    rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame, trained: pl.Series
 ) -> pl.DataFrame:
-    """Each entity's latest known value among training rows, else its earliest known one.
+    """Each entity's latest known value among training rows; a new entity's earliest known one.
 
-    Rows of a user's first held-out moment count as held out; file order breaks other ties.
+    Rows of a user's first held-out moment count as held out; file order breaks other ties. An
+    entity with training rows has no value of held-out rows: its training rows would see it.
 
     Args:
         rows: see `ClickLog.described`.
@@ -63,27 +65,37 @@ def training_values(
         name: the column.
         held_out_from: columns `user` and `held_out_from`, the first timestamp of the user's rows
             that do not train; a user who is not there has none that do.
+        trained: the entities that have training rows; all others are new.
 
     Returns:
         The columns `side` and `name`, of entities that have a value.
     """
     row, time, trains = pl.col("row").cast(pl.Int64), pl.col("timestamp"), pl.col("trains")
-    newest = time == time.max()
-    return (
+    known = (
         rows.select("user", pl.col(side).alias("entity"), "timestamp", pl.col(name).alias("value"))
         .with_row_index("row")
         .drop_nulls("value")
         .join(held_out_from.lazy(), on="user", how="left")
         .with_columns((time < pl.col("held_out_from")).fill_null(False).alias("trains"))
+        .filter(trains | ~pl.col("entity").is_in(trained.implode()))
         # Held-out rows count backwards in time, so that the largest is the earliest.
         .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in (time, row))
-        .group_by("entity", "value", "trains")
-        .agg(time.max(), row.filter(newest).max())
-        .sort("trains", "timestamp", "row")
-        .select(pl.col("entity").alias(side), pl.col("value").alias(name))
-        .unique(side, keep="last", maintain_order=True)
-        .collect(engine="streaming")
+        .select("entity", "value", "trains", "timestamp", "row")
     )
+    found, n_latest = [_latest_of_each(known.head(0).collect())], 0
+    for batch in batches(known):
+        found.append(_latest_of_each(batch))
+        if sum(map(len, found)) > 2 * max(n_latest, BATCH_ROWS):
+            found = [_latest_of_each(pl.concat(found))]
+            n_latest = len(found[0])
+    latest = _latest_of_each(pl.concat(found))
+    return latest.select(pl.col("entity").alias(side), pl.col("value").alias(name))
+
+
+def _latest_of_each(rows: pl.DataFrame) -> pl.DataFrame:
+    """The row of each entity that decides its value."""
+    ascending = rows.sort("trains", "timestamp", "row")
+    return ascending.unique("entity", keep="last", maintain_order=True)
 
 
 def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:

@@ -96,6 +96,11 @@ def take_census(log: ClickLog, context: Sequence[Field], split: SplitSettings) -
             f"is {shown(faults.earliest, log.time_unit)}"
         )
     _check_dates(log, faults.earliest, latest)
+    if until is not None and n_kept == faults.n_rows:
+        logger.warning(
+            "log %s: split.until = %s leaves no row out, the latest timestamp is %s",
+            *(log.name, split.until, shown(latest, log.time_unit)),
+        )
     return Census(
         rows=pl.concat(held).lazy() if n_kept <= BATCH_ROWS else kept,
         n_rows=n_kept,

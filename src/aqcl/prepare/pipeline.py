@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,8 +34,8 @@ from aqcl.prepare.samples import (
     negative_cdf,
     total,
 )
-from aqcl.prepare.sorted_log import Numbering, number_rows
-from aqcl.schema import Field, Schema
+from aqcl.prepare.sorted_log import Entities, Numbering, number_rows
+from aqcl.schema import FIRST_ID, Field, Schema
 from aqcl.splits import SPLITS, SplitSettings, moment
 from aqcl.storage import (
     Manifest,
@@ -153,11 +154,11 @@ def prepare(
     identity = None
     if origin is not None:
         identity = fingerprint({"origin": origin.fingerprint, "settings": as_values(config)})
-    if _is_ready(out, identity, overwrite):
-        logger.info("%s is already prepared", out)
+    is_ready = partial(_is_ready, out, identity, overwrite)
+    if is_ready():
         return out
     log = take_users(log, config.user_share)
-    with write_directory(out, "aqcl-dataset") as folder:
+    with write_directory(out, "aqcl-dataset", is_ready) as folder:
         content = _write_dataset(log, config, fields, folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
@@ -181,6 +182,7 @@ def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
             raise
         raise StorageError(f"{error} (prepare --overwrite replaces it)") from None
     if identity is not None and found == identity:
+        logger.info("%s is already prepared", out)
         return True
     raise StorageError(
         f"{out}: holds a dataset made from other data or settings; choose another --out or "
@@ -252,7 +254,11 @@ def _read_log(
     entities = {"user": numbering.users, "item": numbering.items}
     encoded = [
         encode_field(
-            field, _values(log, field, census, numbering), entities[field.side], log.name, min_count
+            field,
+            _values(log, field, census, numbering, entities[field.side]),
+            entities[field.side],
+            log.name,
+            min_count,
         )
         for field in fields
         if field.side != "context"
@@ -267,7 +273,7 @@ def _read_log(
 
 
 def _values(
-    log: ClickLog, field: Field, census: Census, numbering: Numbering
+    log: ClickLog, field: Field, census: Census, numbering: Numbering, entities: Entities
 ) -> pl.DataFrame | None:
     """A table of entities with the column of a user or item field."""
     if log.described is None:
@@ -277,7 +283,8 @@ def _values(
         rows = rows.filter(pl.col("timestamp") < census.until)
     users = census.columns["user"].values
     ends = pl.DataFrame({"user": users, "held_out_from": numbering.held_out_from})
-    return training_values(rows, field.side, field.name, ends)
+    trained = entities.vocabulary.values.filter(entities.train_rows[FIRST_ID:] > 0)
+    return training_values(rows, field.side, field.name, ends, trained)
 
 
 def _write_entities(

@@ -15,6 +15,7 @@ from aqcl.prepare.sorted_log import Entities, Numbering, SortedLog
 from aqcl.schema import PADDING
 from aqcl.splits import SPLITS, TEST, TRAIN
 from aqcl.streams import derive_seed
+from aqcl.thresholds import group_thresholds
 
 Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]
@@ -22,7 +23,6 @@ Int64s = npt.NDArray[np.int64]
 Facts = dict[str, Any]
 
 _MIN_ITEMS = 2
-_GROUP_SHARES_PERCENT = (60, 90)
 
 
 @settings
@@ -83,7 +83,7 @@ class Summary:
     positives: int
     users: int
     unknown_positives: int
-    """Positives whose item is not known from training."""
+    """Positives whose item has no id of its own, being too rare in training."""
     unknown_negatives: int
     users_without_negative: Int32s
     activity: Int32s
@@ -172,7 +172,7 @@ def take_samples(
 
 
 def summarise(samples: Samples, log: SortedLog, past: Histories, n_known: int) -> Summary:
-    """Count the samples of a block; items from `n_known` on are unknown."""
+    """Count the samples of a block; items from `n_known` on have no id of their own."""
     _, first = np.unique(log.user[samples.row], return_index=True)
     positive, unknown = samples.label == 1, samples.item >= n_known
     return Summary(
@@ -257,13 +257,5 @@ def describe(numbering: Numbering, n_rows: int, n_clicks: int, found: Sequence[S
             for name, one in by_split.items()
         },
         "users_without_negative": len(without),
-        "activity_thresholds": _thresholds(found[TEST].activity),
+        "activity_thresholds": list(group_thresholds(found[TEST].activity)),
     }
-
-
-def _thresholds(activity: Int32s) -> list[int]:
-    """The smallest activities that 60% and 90% of the test users do not exceed."""
-    ascending = np.sort(activity)
-    # As `activity.group_thresholds`, which needs torch; in integers, so that nothing is rounded.
-    places = [-(-share * len(ascending) // 100) - 1 for share in _GROUP_SHARES_PERCENT]
-    return [int(ascending[place]) for place in places]
