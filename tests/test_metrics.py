@@ -235,7 +235,7 @@ def test_gauc_of_a_group_is_that_of_its_rows(rows: tuple[Array, Array, Array]) -
     _same(pairs.gauc(members=members), metrics.gauc(user[mask], label[mask], score[mask]))
 
 
-@pytest.mark.parametrize("size", [1, 7, 40, 1000])
+@pytest.mark.parametrize("size", [1, 7])
 @given(scored_rows())
 def test_pairs_are_the_same_in_any_chunks(size: int, rows: tuple[Array, Array, Array]) -> None:
     user, label, score = rows
