@@ -226,14 +226,15 @@ def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]
             "predicted_observed_ratio": None,
         }
         if predictions.is_probability:
-            rows = order if mask.all() else order[mask[order]]
+            everyone = bool(mask.all())  # all rows are not copied
+            rows = order if everyone else order[mask[order]]
             calibration = positive[rows], predictions.score[rows]
             measures["calibration_error"] = defined(
                 metrics.calibration_error_of_sorted(*calibration)
             )
             del rows, calibration
             label, score = predictions.label, predictions.score
-            if not mask.all():  # no copy of all rows
+            if not everyone:
                 label, score = label[mask], score[mask]
             measures["logloss"] = defined(metrics.logloss(label, score))
             measures["predicted_observed_ratio"] = defined(

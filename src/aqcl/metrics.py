@@ -167,7 +167,9 @@ def user_pairs(
     return UserPairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def _pairs_of(user: Numbers, positive: Bools, level: Numbers, n_users: int) -> tuple[Any, Any, Any]:
+def _pairs_of(
+    user: Numbers, positive: Bools, level: Numbers, n_users: int
+) -> tuple[Ints, Ints, Floats]:
     """Positives, negatives and wins of users whose rows are all here."""
     n_levels = int(level.max(initial=0)) + 1
     # One key in the place of two columns; below N * N, so that 64 bits hold it for any N below

@@ -97,8 +97,8 @@ def train(
     """Train an experiment into a run directory and score the validation rows.
 
     Test rows are not read. A run that was killed continues from its latest evaluation with
-    `resume` and ends as it would have uninterrupted, bit for bit on CPU. The
-    experiment may name another place for the same dataset.
+    `resume` and ends as it would have uninterrupted, bit for bit on CPU. The experiment may name
+    another place for the same dataset.
 
     Args:
         experiment: a resolved experiment.
