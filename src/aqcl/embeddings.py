@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -83,6 +84,15 @@ class Attributes(nn.Module):
         return total / present.sum(1, keepdim=True).clamp(min=1.0)
 
 
+@dataclass(frozen=True)
+class KnownIds:
+    """The ids of a batch as they are looked up: `UNKNOWN` for those that are unseen or hidden."""
+
+    items: Int[Tensor, " N"]
+    """Of the B candidates, then of the S clicks."""
+    user: Int[Tensor, " B"]
+
+
 class Embeddings(nn.Module):
     """The embedding layer shared by all backbones: a `Batch` in, an `Embedded` out.
 
@@ -116,13 +126,25 @@ class Embeddings(nn.Module):
             for table in self.id_tables():
                 table[0] = 0.0
 
-    def forward(self, batch: Batch) -> Embedded:
-        """Look all ids of a batch up."""
+    def known(self, batch: Batch) -> KnownIds:
+        """The ids of a batch as they are looked up; in training other ones are hidden each time."""
+        items = torch.cat([batch.item, batch.history])
+        return KnownIds(
+            items=self._known(items, self.item_table), user=self._known(batch.user, self.user_table)
+        )
+
+    def forward(self, batch: Batch, known: KnownIds | None = None) -> Embedded:
+        """Look all ids of a batch up.
+
+        Args:
+            batch: the samples.
+            known: their ids, where another part of the model looks up the same ones.
+        """
+        known = self.known(batch) if known is None else known
         # One look-up serves the candidates and the clicks, so there is one dense gradient.
         n_rows, ids = len(batch), torch.cat([batch.item, batch.history])
-        known = self._known(ids, self.item_table)
-        items = self._items(ids, known)
-        user_id = self._rows(self.user_table, self._known(batch.user, self.user_table))
+        items = self._items(ids, known.items)
+        user_id = self._rows(self.user_table, known.user)
         return Embedded(
             user=torch.cat([user_id[:, None], self.user_attributes(batch.user)], dim=1),
             item=items[:n_rows],
@@ -133,7 +155,7 @@ class Embeddings(nn.Module):
             keep=None,
             activity=batch.activity,
             linear=items.new_zeros(n_rows),
-            item_output=self._outputs(known[:n_rows]),
+            item_output=self._outputs(known.items[:n_rows]),
         )
 
     def items(self, ids: Int[Tensor, " N"]) -> Float[Tensor, "N Fi d"]:
@@ -247,8 +269,8 @@ class FirstOrder(nn.Module):
         single = dataclasses.replace(options, embedding_dim=1, embedding_std=0.0)
         self.weights = Embeddings(facts, single)
 
-    def forward(self, batch: Batch) -> Float[Tensor, " B"]:
-        return self.weights.fields(self.weights(batch)).sum((1, 2))
+    def forward(self, batch: Batch, known: KnownIds) -> Float[Tensor, " B"]:
+        return self.weights.fields(self.weights(batch, known)).sum((1, 2))
 
 
 def pairwise_products(fields: Float[Tensor, "B F d"]) -> Float[Tensor, "B d"]:

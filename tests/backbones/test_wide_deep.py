@@ -11,6 +11,7 @@ from torch import nn
 from aqcl.backbones.wide_deep import HASH_PRIME, WideDeep, bucket, occurs
 from aqcl.batch import Batch
 from aqcl.contracts import Facts
+from aqcl.embeddings import FirstOrder
 from aqcl.schema import Field, Schema
 from tests.backbones.slow_models import (
     assert_logits,
@@ -44,9 +45,8 @@ def crosses(module: nn.Module, facts: Facts, batch: Batch, row: int) -> float:
     hashed = module.get_parameter("crosses.hashed").detach().numpy()
     user, item, clicks = int(batch.user[row]), int(batch.item[row]), clicks_of(batch, row)
     n_items, total = facts.schema.n_items, 0.0
-    if clicks:
-        pair = [known if known < n_items else 1 for known in (item, clicks[-1])]
-        total += hashed[slow_bucket(pair[0], pair[1], 0, len(hashed))]
+    if clicks and max(item, clicks[-1]) < n_items:
+        total += hashed[slow_bucket(item, clicks[-1], 0, len(hashed))]
     columns: dict[str, list[str]] = {"user": [], "item": []}
     for field in facts.schema.fields:
         if field.kind != "numeric" and field.side != "context":
@@ -105,6 +105,30 @@ def test_a_wide_weight_is_learned_for_a_candidate_after_a_click() -> None:
 
     assert gradient.nonzero().tolist() == [[slow_bucket(4, 7, 0, len(hashed))]]
     assert slow_bucket(4, 7, 0, len(hashed)) != slow_bucket(7, 4, 0, len(hashed))
+
+
+def test_an_id_that_dropout_hides_is_hidden_from_wide_and_deep_alike() -> None:
+    module, backbone = make_backbone(WideDeep, make_facts(), id_dropout=0.5)
+    first, hashed = module.get_submodule("first_order"), module.get_parameter("crosses.hashed")
+    assert isinstance(first, FirstOrder)
+    batch, patterns = make_batch(lengths=(1,)), set[tuple[bool, ...]]()
+    module.train()
+
+    for _ in range(60):
+        embedded = backbone.embed(batch)
+        tables = [*embeddings_of(module).id_tables(), *first.weights.id_tables(), hashed]
+        total = embedded.user.sum() + embedded.item.sum() + embedded.history.sum()
+        of_deep_user, of_deep_item, of_user, of_item, of_pair = torch.autograd.grad(
+            total + embedded.linear.sum(), tables
+        )
+
+        for deep_rows, wide_rows in ((of_deep_user, of_user), (of_deep_item, of_item)):
+            assert torch.equal(deep_rows.any(1), wide_rows.any(1))
+        candidate, click = (bool(of_item[ids].any()) for ids in (batch.item, batch.history))
+        assert bool(of_pair.any()) == (candidate and click)
+        patterns.add((bool(of_user[batch.user].any()), candidate, click))
+
+    assert len(patterns) == 8
 
 
 def test_values_occur_among_the_clicks_of_their_own_row() -> None:

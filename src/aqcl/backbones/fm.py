@@ -40,8 +40,9 @@ class FM(nn.Module):
         return cls(facts, options)
 
     def embed(self, batch: Batch) -> Embedded:
-        embedded: Embedded = self.embeddings(batch)
-        return dataclasses.replace(embedded, linear=self.first_order(batch))
+        known = self.embeddings.known(batch)
+        embedded: Embedded = self.embeddings(batch, known)
+        return dataclasses.replace(embedded, linear=self.first_order(batch, known))
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
         return pairwise_products(self.embeddings.fields(embedded))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aqcl.batch import Batch, Embedded
 from aqcl.config import settings
 from aqcl.contracts import Facts
-from aqcl.embeddings import Embeddings, FirstOrder
+from aqcl.embeddings import Embeddings, FirstOrder, KnownIds
 from aqcl.jagged import segment_sum
 from aqcl.layers import look_up
 from aqcl.schema import FIRST_ID, PADDING, UNKNOWN, Field, Schema, Side
@@ -65,7 +65,6 @@ class Crosses(nn.Module):
 
     def __init__(self, facts: Facts, n_buckets: int) -> None:
         super().__init__()
-        self.n_items = facts.schema.n_items
         self.hashed = nn.Parameter(torch.zeros(n_buckets))
         self.present = nn.ParameterList()
         for field in discrete(facts.schema, "item"):
@@ -77,12 +76,13 @@ class Crosses(nn.Module):
                 names.append(f"{side}_{number}")
                 self.register_buffer(names[-1], table.reshape(len(table), -1))
 
-    def forward(self, batch: Batch) -> Float[Tensor, " B"]:
+    def forward(self, batch: Batch, known: KnownIds) -> Float[Tensor, " B"]:
         user, candidate = self._values("user", batch.user), self._values("item", batch.item)
         clicked = self._values("item", batch.history)
-        last = torch.cat([batch.history, batch.history.new_full((1,), PADDING)])
-        place = torch.where(batch.offsets.diff() > 0, batch.offsets[1:] - 1, batch.history.shape[0])
-        terms = [self._pairs(self._known(batch.item), self._known(last[place]), 0)]
+        ids = torch.cat([known.items, known.items.new_full((1,), PADDING)])
+        no_click = torch.full_like(batch.user, len(known.items))
+        last = torch.where(batch.offsets.diff() > 0, len(batch) + batch.offsets[1:] - 1, no_click)
+        terms = [self._pairs(_or_padding(ids[: len(batch)]), _or_padding(ids[last]), 0)]
         for weight, values, clicks in zip(self.present, candidate, clicked, strict=True):
             found = look_up(weight, values)
             terms.append((found * occurs(values, clicks, batch.segment)).sum(1))
@@ -93,9 +93,6 @@ class Crosses(nn.Module):
     def _values(self, side: Side, ids: Tensor) -> list[Int[Tensor, "N C"]]:
         return [self.get_buffer(name)[ids].long() for name in self.columns[side]]
 
-    def _known(self, items: Int[Tensor, " B"]) -> Int[Tensor, "B 1"]:
-        return torch.where(items < self.n_items, items, UNKNOWN)[:, None]
-
     def _pairs(
         self, left: Int[Tensor, "B L"], right: Int[Tensor, "B R"], number: int
     ) -> Float[Tensor, " B"]:
@@ -103,6 +100,15 @@ class Crosses(nn.Module):
         exists = (left != PADDING) & (right != PADDING)
         buckets = bucket(left, right, number, self.hashed.shape[0])
         return (look_up(self.hashed, buckets) * exists).sum((1, 2))
+
+
+def _or_padding(items: Int[Tensor, " B"]) -> Int[Tensor, "B 1"]:
+    """Known items, and padding for all others, which no pair is made of.
+
+    Besides those that id dropout hides, unknown candidates in training are drawn negatives alone:
+    a weight of theirs would learn that.
+    """
+    return torch.where(items == UNKNOWN, PADDING, items)[:, None]
 
 
 @settings
@@ -142,8 +148,9 @@ class WideDeep(nn.Module):
         return cls(facts, options)
 
     def embed(self, batch: Batch) -> Embedded:
-        embedded: Embedded = self.embeddings(batch)
-        wide = self.first_order(batch) + self.crosses(batch)
+        known = self.embeddings.known(batch)
+        embedded: Embedded = self.embeddings(batch, known)
+        wide = self.first_order(batch, known) + self.crosses(batch, known)
         return dataclasses.replace(embedded, linear=wide)
 
     def encode(self, embedded: Embedded) -> Float[Tensor, "B D"]:
