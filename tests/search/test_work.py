@@ -24,6 +24,7 @@ from tests.searches import (
     Killed,
     assert_same_study,
     draw_no_study_figures,
+    findings,
     killed_at,
 )
 from tests.searches import short_search as search_values
@@ -172,6 +173,38 @@ def test_another_dataset_does_not_resume_a_study(tmp_path: Path) -> None:
     (data / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
     with pytest.raises(ConfigError, match=r"dataset: .*its fingerprint differs"):
         run_search(values, tmp_path / "study", resume=True)
+    other = data.rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"elsewhere is not the one that .*fingerprint differs"):
+        run_search(search_values(other, trials=2), tmp_path / "study", resume=True)
+    assert read_toml(tmp_path / "study" / "study.toml")["dataset"] == str(data)
+
+
+def test_a_study_whose_dataset_has_moved_ends_as_if_it_had_not_been_interrupted(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, moved, out = tiny_dataset(tmp_path), tmp_path / "elsewhere", tmp_path / "study"
+    with killed_at(monkeypatch, trials, "_tell", 2):
+        run_search(search_values(first, **SETTINGS), out)
+    first.rename(moved)
+
+    run_search(search_values(moved, **SETTINGS), out, resume=True)
+
+    assert findings(out)["methods"] == findings(whole)["methods"]
+    assert read_toml(out / "study.toml")["dataset"] == str(moved)
+
+
+def test_workers_find_a_dataset_that_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, moved, out = tiny_dataset(tmp_path), tmp_path / "elsewhere", tmp_path / "study"
+    settings = {"trials": 3, "widen": 0}
+    with killed_at(monkeypatch, trials, "_tell", 0):
+        run_search(search_values(first, **settings), out)
+    first.rename(moved)
+
+    found = run_search(search_values(moved, **settings), out, workers=2, resume=True)
+
+    assert found["finished"]
 
 
 def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(

@@ -56,7 +56,8 @@ def run_search(
         values: an experiment as plain values, with a table `search`.
         out: the study directory; must not exist unless `resume`.
         workers: processes here; several have one thread each.
-        resume: continue or join a study; a finished one is returned as it is.
+        resume: continue or join a study; a finished one is returned as it is. Its dataset may lie
+            elsewhere now.
         listen: called now and then.
 
     Returns:
@@ -109,6 +110,7 @@ def run_alone(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -
     try:
         if (out / MANIFEST).exists():  # it has just ended
             return read_study(out)
+        follow_dataset(out, plan)
         return run_alpha_search(plan, dataset, out, listen)
     finally:
         os.close(lock)
@@ -120,6 +122,7 @@ def run_black_box(
     """Find the best settings of each method by whole trainings; returns the summary."""
     journal = Journal(out, plan)
     journal.check_dataset(dataset.manifest.fingerprint)
+    follow_dataset(out, plan)
     if workers == 1:
         work(journal, dataset, listen)
     else:
@@ -138,6 +141,8 @@ def open_closed(plan: SearchPlan) -> Dataset:
 def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
     """Make a study directory, or check that it is one of this plan.
 
+    The dataset may have moved: its fingerprint tells whether it is the same.
+
     Raises:
         ConfigError: it was started with other settings; names each.
         StorageError: it holds something else, or is there and shall not be resumed.
@@ -146,7 +151,8 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
     values = plan.to_values()
     if file.exists() and resume:
         # Resolved again: a setting that is younger than the study has its default.
-        lines = differences(plan_search(read_toml(file)).to_values(), values, "study")
+        before = plan_search(read_toml(file)).to_values()
+        lines = differences(before, {**values, "dataset": before["dataset"]}, "study")
         if lines:
             lines.append(f"{out}: resume with the same settings or choose another --out")
             raise ConfigError("\n".join(lines))
@@ -159,6 +165,12 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
     else:
         out.mkdir(parents=True, exist_ok=True)
         atomic_write(file, to_toml(values))
+
+
+def follow_dataset(out: Path, plan: SearchPlan) -> None:
+    """Let a study name the place where its dataset lies now."""
+    if read_toml(out / STUDY)["dataset"] != plan.experiment.dataset:
+        atomic_write(out / STUDY, to_toml(plan.to_values()))
 
 
 def read_study(out: Path) -> dict[str, Any]:
