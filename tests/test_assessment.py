@@ -1,19 +1,22 @@
 import dataclasses
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 import torch
 
-from aqcl import predictions, runs, storage
+from aqcl import predictions, storage
 from aqcl.assessment import assess, compare_runs, dataset_of, group_by_configuration
 from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.evaluate import ALL
 from aqcl.runs import WEIGHTS, Run, open_run, start_run
 from aqcl.splits import SplitName
-from aqcl.storage import atomic_write, read_manifest
+from aqcl.storage import atomic_stream, read_manifest
 from aqcl.train import train
 from aqcl.wording import legend
 from tests.run_directories import paths, scored_run, small_dataset
@@ -157,17 +160,18 @@ def test_a_run_killed_while_it_is_scored_is_completed_by_the_next(
     for copy in (path, whole):
         shutil.copytree(trained.path, copy)
 
-    def killing(file: Path, data: bytes | str) -> None:
-        if file.name != name:
-            atomic_write(file, data)
-        else:
-            if not before:
-                atomic_write(file, data)
+    @contextmanager
+    def killing(file: Path) -> Iterator[BinaryIO]:
+        if file.name == name and before:
+            raise Killed
+        with atomic_stream(file) as stream:
+            yield stream
+        if file.name == name:
             raise Killed
 
     with monkeypatch.context() as patch:
-        for module in (runs, predictions, storage):
-            patch.setattr(module, "atomic_write", killing)
+        for module in (predictions, storage):
+            patch.setattr(module, "atomic_stream", killing)
         with pytest.raises(Killed):
             assess(path, "train")
     open_run(path)

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aqcl import predictions
 from aqcl.errors import DataError, StorageError
 from aqcl.predictions import Predictions, read_predictions
 
@@ -24,8 +26,7 @@ def _columns(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("is_probability", [True, False])
 def test_what_is_read_is_what_was_written(tmp_path: Path, is_probability: bool) -> None:
-    predictions = Predictions(**_columns(), is_probability=is_probability)
-    predictions.write(tmp_path / "p.parquet")
+    Predictions(**_columns(), is_probability=is_probability).write(tmp_path / "p.parquet")
     back = read_predictions(tmp_path / "p.parquet")
     assert len(back) == 3
     assert back.is_probability is is_probability
@@ -88,6 +89,29 @@ def test_writing_leaves_no_other_file_and_replaces_the_old_one(tmp_path: Path) -
     Predictions(**_columns()).write(path)
     assert list(tmp_path.iterdir()) == [path]
     assert read_predictions(path).score[2] == 1.0
+
+
+@pytest.mark.parametrize("piece_rows", [1, 2, 3, 100])
+def test_how_it_is_cut_for_writing_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_rows: int
+) -> None:
+    monkeypatch.setattr(predictions, "_PIECE_ROWS", piece_rows)
+
+    Predictions(**_columns()).write(tmp_path / "p.parquet")
+
+    back = read_predictions(tmp_path / "p.parquet")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(back, name), _columns()[name])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
+def test_a_full_disk_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(predictions, "atomic_stream", lambda path: nullcontext(full))
+        with pytest.raises(StorageError, match=r"p\.parquet: could not be written: .*No space"):
+            Predictions(**_columns()).write(tmp_path / "p.parquet")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

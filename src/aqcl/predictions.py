@@ -1,7 +1,7 @@
 """Scores of the rows of a split: everything that evaluation needs."""
 
-import io
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from aqcl.errors import DataError, StorageError
-from aqcl.storage import atomic_write
+from aqcl.storage import atomic_stream
 
 Column = npt.NDArray[Any]
 
@@ -26,6 +27,7 @@ ROW_COLUMNS = tuple(name for name in _DTYPES if name != "score")
 """The columns that say which row it is; they are the same for every run on a split."""
 
 _IS_PROBABILITY = "aqcl.is_probability"
+_PIECE_ROWS = 262_144
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +89,28 @@ class Predictions:
         )
 
     def write(self, path: Path) -> None:
-        """Write the columns as a Parquet file, whole or not at all."""
-        buffer = io.BytesIO()
-        table = pl.DataFrame({name: getattr(self, name).astype(d) for name, d in _DTYPES.items()})
-        table.write_parquet(buffer, metadata={_IS_PROBABILITY: str(self.is_probability).lower()})
-        atomic_write(path, buffer.getvalue())
+        """Write the columns as a Parquet file, whole or not at all.
+
+        Raises:
+            StorageError: there is no space for it.
+        """
+        rows = register_io_source(self._pieces, schema=pl.DataFrame(self._piece(0)).schema)
+        metadata = {_IS_PROBABILITY: str(self.is_probability).lower()}
+        try:
+            with atomic_stream(path) as stream:
+                rows.sink_parquet(stream, row_group_size=_PIECE_ROWS, metadata=metadata)
+        except pl.exceptions.PolarsError as error:
+            raise StorageError(f"{path}: could not be written: {error}") from None
         _log.debug("wrote %d predictions to %s", len(self), path)
+
+    def _pieces(self, *_: object) -> Iterator[pl.DataFrame]:
+        """Some rows after the others, so that no column is copied as a whole."""
+        for start in range(0, len(self), _PIECE_ROWS):
+            yield pl.DataFrame(self._piece(start))
+
+    def _piece(self, start: int) -> dict[str, Column]:
+        rows = slice(start, start + _PIECE_ROWS)
+        return {name: getattr(self, name)[rows].astype(d) for name, d in _DTYPES.items()}
 
 
 def read_predictions(path: Path) -> Predictions:
