@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,16 @@ class Place:
     def is_prepared(self) -> bool:
         """Whether it is there."""
         return (self.prepared / MANIFEST).exists()
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What could not be done, and why."""
+
+    places: Mapping[Place, str] = field(default_factory=dict)
+    """Data sets that could not be had."""
+    runs: Mapping[Path, str] = field(default_factory=dict)
+    """Trainings that came to nothing, by their directories."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Outcomes made before, here or on another machine: their settings and finished comparisons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aqcl.config import to_toml
@@ -194,6 +194,14 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
         if kind in new:
             outcome[kind] = {**earlier.get(kind, {}), **new[kind]}
     return outcome
+
+
+def of_other_datasets(outcome: Outcome, datasets: Sequence[str]) -> Outcome:
+    """What an outcome holds of all data sets but these."""
+    for dataset in datasets:
+        outcome = _without(outcome, dataset)
+    facts = {key: found for key, found in outcome["datasets"].items() if key not in datasets}
+    return {**outcome, "datasets": facts}
 
 
 def _budget(study: Outcome) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from aqcl.comparison import measure
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import Cell, Place, Scope, comparisons_of, job_of, place_of
+from aqcl.reproduce.cells import Cell, Problems, Scope, comparisons_of, job_of, place_of
 from aqcl.reproduce.earlier import BUDGET
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
@@ -31,7 +31,7 @@ def gather(
     scope: Scope,
     name: str,
     datasets: tuple[str, ...],
-    problems: Mapping[Place, str],
+    problems: Problems,
 ) -> dict[str, Any]:
     """The outcome of a table or figure; cells that have not finished say so.
 
@@ -40,7 +40,7 @@ def gather(
         scope: of this command.
         name: of the table or figure.
         datasets: only these; all if empty.
-        problems: why a data set could not be had, by its place.
+        problems: what could not be done.
     """
     spec = specs.experiments[name]
     chosen = [key for key in spec.datasets if not datasets or key in datasets]
@@ -75,7 +75,7 @@ def _command(scope: Scope, name: str) -> str:
     return f"aqcl reproduce {name} --seeds {scope.seeds}{trials}{' --quick' * scope.quick}"
 
 
-def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]) -> dict[str, Any]:
+def _dataset(specs: Specs, scope: Scope, key: str, problems: Problems) -> dict[str, Any]:
     spec, place = specs.datasets[key], place_of(scope, key, TUNED)
     facts: dict[str, Any] = {
         "title": spec.title,
@@ -84,7 +84,7 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]
         "note": spec.note,
     }
     if not place.is_prepared:
-        return {**facts, "missing": problems.get(place, "not prepared yet")}
+        return {**facts, "missing": problems.places.get(place, "not prepared yet")}
     dataset = open_dataset(place.prepared)
     return {
         **facts,
@@ -130,7 +130,7 @@ def _comparison(
     spec: ComparisonSpec,
     dataset_key: str,
     cells: Sequence[Cell],
-    problems: Mapping[Place, str],
+    problems: Problems,
 ) -> dict[str, Any]:
     runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
     outcome: dict[str, Any] = {
@@ -182,18 +182,24 @@ def _comparison(
 
 def finished_runs(cell: Cell, seeds: int) -> list[Path]:
     """The run directories of a cell that have finished."""
+    return [out for out in _run_directories(cell, seeds) if is_finished(out)]
+
+
+def _run_directories(cell: Cell, seeds: int) -> list[Path]:
     jobs = [job_of(cell, seed) for seed in range(1, seeds + 1)]
-    return [job.out for job in jobs if job is not None and is_finished(job.out)]
+    return [job.out for job in jobs if job is not None]
 
 
-def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Mapping[Place, str]) -> str:
+def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Problems) -> str:
     if len(found) == seeds:
         return FINISHED
-    if cell.carried_over and cell.place in problems:
-        return f"{NOT_RUN}: {problems[cell.place]}"
+    if cell.carried_over and cell.place in problems.places:
+        return f"{NOT_RUN}: {problems.places[cell.place]}"
     if cell.study.winner() is None:
         return f"{NOT_RUN}: not tuned yet"
-    return f"{NOT_RUN}: {len(found)} of {seeds} seeds"
+    failed = [out for out in _run_directories(cell, seeds) if out in problems.runs]
+    reasons = "".join(f"; {out.name}: {problems.runs[out]}" for out in failed)
+    return f"{NOT_RUN}: {len(found)} of {seeds} seeds{reasons}"
 
 
 def _run(label: str, run: Run) -> dict[str, Any]:
