@@ -9,11 +9,18 @@ import torch
 from aqcl import __version__
 from aqcl.assessment import assess, predictions_of
 from aqcl.comparison import measure
-from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import Cell, Problems, Scope, comparisons_of, job_of, place_of
-from aqcl.reproduce.earlier import BUDGET
+from aqcl.reproduce.cells import (
+    Cell,
+    Problems,
+    Scope,
+    Study,
+    comparisons_of,
+    job_of,
+    place_of,
+    studies_of,
+)
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
@@ -59,7 +66,7 @@ def gather(
         "version": __version__,
         "torch": torch.__version__,
         "datasets": {key: _dataset(specs, scope, key, problems) for key in chosen},
-        "studies": _studies(scope, comparisons_of(specs, scope, name, datasets)),
+        "studies": _studies(studies_of(specs, scope, name, datasets)),
         "comparisons": comparisons,
     }
     makers = {"activity": activity_of, "alpha": alphas_of, "latents": latents_of}
@@ -96,33 +103,16 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Problems) -> dict[s
     }
 
 
-def _studies(
-    scope: Scope, comparisons: Iterable[tuple[ComparisonSpec, str, list[Cell]]]
-) -> dict[str, Any]:
-    studies: dict[str, Any] = {}
-    for study in dict.fromkeys(cell.study for _, _, cells in comparisons for cell in cells):
-        found = study.findings()
-        if found is None:
-            continue
-        folder, summary = found
-        facts = {part: summary[part] for part in (*BUDGET, "seed")}
-        method = summary["methods"][study.method]
-        key = f"{study.place.dataset}/{study.backbone}"
-        studies.setdefault(key, {**facts, "methods": {}})["methods"][study.method] = {
-            "valid": method["best"]["value"],
-            "finalists": method["finalists"],
-            "parameters": method["best"]["parameters"],
-            "penalty": method["best"]["penalty"],
-            "rows": method["rows"],
-            "seconds": method["seconds"],
-            "experiment": _settings(folder / method["best"]["experiment"]),
-        }
-    return studies
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """All settings of a winner, apart from where its dataset lies."""
-    return {key: value for key, value in read_toml(file).items() if key != "dataset"}
+def _studies(studies: Iterable[Study]) -> dict[str, Any]:
+    """What is known of studies, by data set and backbone."""
+    found: dict[str, Any] = {}
+    for study in studies:
+        known = study.record()
+        if known is not None:
+            _, record = known
+            whole = found.setdefault(f"{study.place.dataset}/{study.backbone}", record)
+            whole["methods"] |= record["methods"]
+    return found
 
 
 def _comparison(

@@ -12,6 +12,7 @@ from aqcl.reproduce.cells import Problems, Scope, comparisons_of, needs_of
 from aqcl.reproduce.earlier import (
     Outcome,
     check_budgets,
+    drawn_in,
     finished_in,
     merged,
     of_other_datasets,
@@ -80,7 +81,8 @@ def reproduce(
         raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
     earlier = read_earlier(specs, scope)
     problems = Problems()
-    needs = needs_of(specs, scope, names, datasets, finished_in(specs, scope, earlier))
+    finished, drawn = finished_in(specs, scope, earlier), drawn_in(specs, scope, earlier)
+    needs = needs_of(specs, scope, names, datasets, finished, drawn)
     check_budgets(specs, scope, needs.studies)
     if train:
         hear = listen or (lambda standing: None)
