@@ -132,6 +132,41 @@ def test_only_the_methods_that_are_left_are_tuned_and_known_settings_give_the_sa
     assert paper.reproduce(("table2",), partly, datasets=DATASETS) == [table]
 
 
+def after(first: Scope, name: str, tmp_path: Path) -> Scope:
+    """A later command that knows one outcome of the earlier alone."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / f"{name}.json").write_text(json.dumps(outcome_of(first, name)))
+    return Scope(tmp_path / "later", seeds=1, earlier=folder)
+
+
+def test_a_figure_of_a_study_is_drawn_from_a_table_that_has_it(
+    first: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "run_search", refuse)
+    later, table = after(first, "table2", tmp_path), outcome_of(first, "table2")
+    (figure,) = paper.reproduce(("figure4",), later, datasets=DATASETS)
+    known = table["studies"]["oncold/din"]["methods"]["AQCL"]
+    searched = {name: known["parameters"][f"regularizer.aqcl.{name}"] for name in ("w1", "w2")}
+    assert figure["alpha"]["oncold"] == {**searched, "trials": []}
+    assert figure["studies"]["oncold/din"]["methods"] == {"AQCL": known}
+
+
+def test_trials_of_a_figure_made_before_are_kept(
+    first: Scope, later: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "run_search", refuse)
+    (figure,) = paper.reproduce(("figure4",), later, datasets=DATASETS)
+    assert figure["alpha"] == outcome_of(first, "figure4")["alpha"]
+    assert len(figure["alpha"]["oncold"]["trials"]) == 2
+
+
+def test_a_figure_of_another_budget_is_refused(first: Scope, tmp_path: Path) -> None:
+    later = after(first, "figure4", tmp_path)
+    with pytest.raises(ConfigError, match=r"figure4\.json tuned oncold/din with 2 trials"):
+        paper.reproduce(("figure4",), replace(later, trials=3), datasets=DATASETS)
+
+
 def test_settings_that_were_not_confirmed_with_as_many_seeds_are_passed_over(
     partly: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,10 +187,11 @@ def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> N
         paper.reproduce(("table2",), replace(later, trials=3), datasets=DATASETS)
 
 
-def test_settings_once_taken_keep_their_budget(first: Scope, later: Scope) -> None:
+def test_settings_once_taken_keep_their_budget(first: Scope, tmp_path: Path) -> None:
+    later = after(first, "table2", tmp_path)
     paper.reproduce(("figure4",), later, datasets=DATASETS)
     alone = replace(later, earlier=None)
-    with pytest.raises(ConfigError, match=r"AQCL\.toml: AQCL was tuned with trials 2, now 3: .*eq"):
+    with pytest.raises(ConfigError, match=r"AQCL\.json: AQCL was tuned with trials 2, now 3: .*eq"):
         paper.reproduce(("figure4",), replace(alone, trials=3), datasets=DATASETS, train=False)
     assert paper.reproduce(("figure4",), alone, datasets=DATASETS, train=False)
 
@@ -235,9 +271,12 @@ def test_a_data_set_that_is_missing_here_keeps_its_facts() -> None:
 
 
 def test_curves_and_latents_of_other_data_sets_are_kept() -> None:
-    before = outcome(comparison("a", "x"), alpha={"x": 1, "y": 2})
-    here = outcome(comparison("a", "x"), alpha={"x": 3})
-    assert merged(here, before, ORDER)["alpha"] == {"x": 3, "y": 2}
+    curves = [{"w1": number, "trials": [{}]} for number in range(4)]
+    before = outcome(comparison("a", "x"), alpha={"x": curves[1], "y": curves[2]})
+    here = outcome(comparison("a", "x"), alpha={"x": curves[3]})
+    assert merged(here, before, ORDER)["alpha"] == {"x": curves[3], "y": curves[2]}
+    without_trials = outcome(comparison("a", "x"), alpha={"x": {"w1": 3, "trials": []}})
+    assert merged(without_trials, before, ORDER)["alpha"] == before["alpha"]
 
 
 def study(trials: int, *names: str) -> dict[str, Any]:
@@ -257,12 +296,13 @@ def test_of_a_data_set_tuned_in_two_ways_only_one_is_kept(here: str, expected: i
         tuned = comparison("a", "x", p="finished", q=q) | {"of": trials}
         other = comparison("a", "y", p="finished") | {"of": trials}
         studies = {"x/din": study(trials, "DIN")}
-        return outcome(tuned, other, studies=studies, alpha={"x": trials, "y": trials})
+        curve = {"w1": trials}
+        return outcome(tuned, other, studies=studies, alpha={"x": curve, "y": curve})
 
     both = merged(made(6, here), made(12, "finished"), ORDER)
     assert [c["of"] for c in both["comparisons"]] == [expected, 6]
     assert both["studies"] == {"x/din": study(expected, "DIN")}
-    assert both["alpha"] == {"x": expected, "y": 6}
+    assert both["alpha"] == {"x": {"w1": expected}, "y": {"w1": 6}}
     assert both["datasets"].keys() == {"x", "y"}
 
 

@@ -17,6 +17,7 @@ from aqcl.datasets import SOURCES
 from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.reproduce import gather, paper, work
 from aqcl.reproduce.cells import (
+    Problems,
     Scope,
     comparisons_of,
     needs_of,
@@ -30,8 +31,9 @@ from aqcl.reproduce.markdown import finding, latents_parts, tuning_lines
 from aqcl.reproduce.pictures import figure_title
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
+from aqcl.train import train
 from tests.e2e.commands import aqcl
-from tests.reproduce.specifications import small_specs, train_in_process
+from tests.reproduce.specifications import InProcess, small_specs, train_in_process
 
 pytestmark = pytest.mark.usefixtures("no_study_figures")
 SEEDS = 2
@@ -161,10 +163,10 @@ def test_a_figure_trains_no_more_methods_and_seeds_than_it_draws(world: Scope) -
 def test_methods_of_unequal_budgets_do_not_stand_in_one_table(
     outcomes: dict[str, Any], world: Scope
 ) -> None:
-    for train in (True, False):
+    for trains in (True, False):
         with pytest.raises(ConfigError, match=r"DIN was tuned with trials 2, now 3: .*equal budg"):
             paper.reproduce(
-                ("table2",), replace(world, trials=3), datasets=("oncold",), train=train
+                ("table2",), replace(world, trials=3), datasets=("oncold",), train=trains
             )
 
 
@@ -186,24 +188,70 @@ def test_a_killed_worker_is_told_even_if_it_was_idle(
         def submit(self, *_: Any, **__: Any) -> Any:
             raise BrokenProcessPool
 
-    copy = Scope(tmp_path / "paper", SEEDS)
-    shutil.copytree(world.out, copy.out)
-    shutil.rmtree(
-        finished_runs(tuned_cell(small_specs(), place_of(copy, "oncold", TUNED), "ICL"), SEEDS)[1]
-    )
+    copy = copy_without_a_run(world, tmp_path / "paper")
     monkeypatch.setattr(work, "ProcessPoolExecutor", Broken)
     with pytest.raises(TrainingError, match="a worker was killed"):
         paper.reproduce(("table2",), copy, datasets=("oncold",))
 
 
+def copy_without_a_run(world: Scope, out: Path) -> Scope:
+    """The same work, but for the second run of ICL."""
+    copy = Scope(out, SEEDS)
+    shutil.copytree(world.out, copy.out)
+    cell = tuned_cell(small_specs(), place_of(copy, "oncold", TUNED), "ICL")
+    shutil.rmtree(finished_runs(cell, SEEDS)[1])
+    return copy
+
+
+def test_a_run_that_diverges_leaves_the_others_and_is_told(
+    outcomes: dict[str, Any], world: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_without_a_run(world, tmp_path / "paper")
+    shutil.rmtree(
+        finished_runs(tuned_cell(small_specs(), place_of(copy, "oncold", TUNED), "AQCL"), SEEDS)[0]
+    )
+
+    def diverge(experiment: Any, *args: Any, **options: Any) -> Any:
+        if experiment.name == "ICL":
+            raise TrainingError("the loss is no longer finite")
+        return train(experiment, *args, **options)
+
+    monkeypatch.setattr(work, "train", diverge)
+    (outcome,) = paper.reproduce(("table2",), copy, datasets=("oncold",))
+    reason = "not run: 1 of 2 seeds; seed2: the loss is no longer finite"
+    assert outcome["comparisons"][0]["cells"] == {
+        "DIN": "finished",
+        "ICL": reason,
+        "AQCL": "finished",
+    }
+    assert reason in (copy.out / "outcome" / "table2.md").read_text()
+
+
+def test_an_interrupted_command_begins_no_other_run(
+    outcomes: dict[str, Any], world: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, begun = Scope(tmp_path / "paper", seeds=SEEDS + 3), list[Any]()
+    shutil.copytree(world.out, copy.out)
+
+    class Counting(InProcess):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            begun.append(args)
+            return super().submit(*args, **options)
+
+    def interrupt(standing: Standing) -> None:
+        if standing.what.startswith("trained"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "ProcessPoolExecutor", Counting)
+    with pytest.raises(KeyboardInterrupt):
+        paper.reproduce(("table2",), copy, datasets=("oncold",), workers=2, listen=interrupt)
+    assert len(begun) == 2
+
+
 def test_a_cell_without_all_of_its_seeds_is_not_run(
     outcomes: dict[str, Any], world: Scope, tmp_path: Path
 ) -> None:
-    copy = Scope(tmp_path / "paper", SEEDS)
-    shutil.copytree(world.out, copy.out)
-    specs = small_specs()
-    cell = tuned_cell(specs, place_of(copy, "oncold", TUNED), "ICL")
-    shutil.rmtree(finished_runs(cell, SEEDS)[1])
+    copy = copy_without_a_run(world, tmp_path / "paper")
     (outcome,) = paper.reproduce(("table2",), copy, datasets=("oncold",), train=False)
     (comparison,) = outcome["comparisons"]
     assert comparison["cells"]["ICL"] == "not run: 1 of 2 seeds"
@@ -276,9 +324,34 @@ def test_a_comparison_whose_fields_cannot_be_had_is_not_run_and_says_why(tmp_pat
         for found in comparisons_of(load_specs(), scope, "table2", ("beauty",))
         if found[0].id == "attributes"
     )
-    problems = {cells[0].place: "no attributes"}
+    problems = Problems({cells[0].place: "no attributes"})
     made = gather._comparison(scope, comparison, "beauty", cells, problems)
     assert made["cells"] == dict.fromkeys(("DIN", "ICL", "AQCL"), "not run: no attributes")
+
+
+def test_one_data_set_after_the_other_gives_what_both_at_once_do(
+    world: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = small_specs()
+    twin = replace(specs.datasets["oncold"], title="Twin")
+    figure = replace(specs.experiments["figure2"], datasets=("oncold", "twin"))
+    specs = replace(
+        specs,
+        datasets={**specs.datasets, "twin": twin},
+        experiments={**specs.experiments, "figure2": figure},
+    )
+    monkeypatch.setattr(paper, "load_specs", lambda: specs)
+    (both,) = paper.reproduce(("figure2",), Scope(tmp_path / "both"))
+    assert both["activity"].keys() == {"oncold", "twin"}
+
+    for key in ("oncold", "twin", "oncold"):
+        paper.reproduce(("figure2",), Scope(tmp_path / "each"), datasets=(key,))
+    assert json.loads((tmp_path / "each" / "outcome" / "figure2.json").read_text()) == both
+
+    # Other seeds make another table.
+    other = Scope(tmp_path / "each", seeds=3)
+    (alone,) = paper.reproduce(("figure2",), other, datasets=("twin",))
+    assert alone["activity"].keys() == {"twin"}
 
 
 def test_an_outcome_says_what_made_it(outcomes: dict[str, Any]) -> None:

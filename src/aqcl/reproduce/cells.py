@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
 from aqcl.search.files import FINDINGS
 from aqcl.search.plan import with_settings
 from aqcl.storage import MANIFEST, fingerprint
+
+BUDGET = ("trials", "confirm", "confirm_seeds", "objective", "pruning")
+"""How the winner of each method in a study is found, as its options and its outcome have it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Problems:
+    """What could not be done, and why."""
+
+    places: Mapping[Place, str] = field(default_factory=dict)
+    """Data sets that could not be had."""
+    runs: Mapping[Path, str] = field(default_factory=dict)
+    """Trainings that came to nothing, by their directories."""
+
+
+@dataclass(frozen=True)
 class Study:
     """The trials that find the settings of a method on a data set."""
 
@@ -68,8 +81,8 @@ class Study:
 
     @property
     def kept(self) -> Path:
-        """Where the settings lie that an earlier study chose, and its budget as `search`."""
-        return self.place.folder / f"settings-{self.backbone}" / f"{self.method}.toml"
+        """Where the record of an earlier study lies, if that stands in for this one."""
+        return self.place.folder / f"settings-{self.backbone}" / f"{self.method}.json"
 
     def findings(self) -> tuple[Path, dict[str, Any]] | None:
         """What was found here, and the study directory; None before the trials have ended."""
@@ -83,22 +96,46 @@ class Study:
                     return folder, found
         return None
 
-    def budget(self) -> tuple[Path, dict[str, Any]] | None:
-        """How its winner was looked for, and where that stands; None where nothing says it."""
-        if self.kept.exists():
-            known = read_toml(self.kept).get("search")
-            return None if known is None else (self.kept, known)
-        return self.findings()
+    def record(self) -> tuple[Path, dict[str, Any]] | None:
+        """What outcomes say of it and where that is known from; None before its trials have ended.
 
-    def winner(self) -> Experiment | None:
-        """The settings that an earlier study chose or this one; None before its trials end."""
+        Its budget, and under `methods` what was found for the method, with its settings.
+        """
         if self.kept.exists():
-            return resolve({k: v for k, v in read_toml(self.kept).items() if k != "search"})
+            return self.kept, json.loads(self.kept.read_text(encoding="utf-8"))
         found = self.findings()
         if found is None:
             return None
         folder, summary = found
-        return resolve(read_toml(folder / summary["methods"][self.method]["best"]["experiment"]))
+        method = summary["methods"][self.method]
+        best = method["best"]
+        return folder, {
+            **{part: summary[part] for part in (*BUDGET, "seed")},
+            "methods": {
+                self.method: {
+                    "valid": best["value"],
+                    "finalists": method["finalists"],
+                    "parameters": best["parameters"],
+                    "penalty": best["penalty"],
+                    "rows": method["rows"],
+                    "seconds": method["seconds"],
+                    "experiment": _without_place(read_toml(folder / best["experiment"])),
+                }
+            },
+        }
+
+    def winner(self) -> Experiment | None:
+        """The settings that an earlier study chose or this one; None before its trials end."""
+        known = self.record()
+        if known is None:
+            return None
+        settings = known[1]["methods"][self.method]["experiment"]
+        return resolve({**settings, "dataset": str(self.place.prepared)})
+
+
+def _without_place(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings, apart from where the dataset lies."""
+    return {key: value for key, value in experiment.items() if key != "dataset"}
 
 
 @dataclass(frozen=True)
@@ -250,6 +287,7 @@ def needs_of(
     names: Iterable[str],
     datasets: tuple[str, ...],
     finished: Mapping[tuple[str, str, str], Container[str]],
+    drawn: Container[tuple[str, str]] = (),
 ) -> Needs:
     """Everything that several tables and figures need.
 
@@ -260,6 +298,7 @@ def needs_of(
         datasets: only these; all if empty.
         finished: labels of cells that need not be trained, by table or figure, id and data set of
             their comparison; it is left out if all of them are there.
+        drawn: tables or figures with data sets whose curves or latents are there.
     """
     places: dict[Place, None] = {}
     studies: dict[Study, None] = {}
@@ -269,6 +308,8 @@ def needs_of(
         for key in (k for k in spec.datasets if not datasets or k in datasets):
             tuned = place_of(scope, key, TUNED)
             places[tuned] = None
+            if (name, key) in drawn:
+                continue
             for method in spec.tunes:
                 studies[study_of(specs, tuned, method)] = None
             for method in spec.trains:
@@ -281,6 +322,14 @@ def needs_of(
         places |= {cell.study.place: None, cell.place: None}
         studies[cell.study] = None
     return Needs(tuple(places), tuple(studies), cells)
+
+
+def studies_of(
+    specs: Specs, scope: Scope, name: str, datasets: tuple[str, ...] = ()
+) -> list[Study]:
+    """The studies behind a table or figure."""
+    needs = needs_of(specs, scope, (name,), datasets, {})
+    return list(needs.studies)
 
 
 def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:

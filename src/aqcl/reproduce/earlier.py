@@ -1,11 +1,11 @@
 """Outcomes made before, here or on another machine: their settings and finished comparisons."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aqcl.config import to_toml
 from aqcl.errors import ConfigError
-from aqcl.reproduce.cells import Needs, Place, Scope, Study, search_options
+from aqcl.reproduce.cells import BUDGET, Needs, Place, Scope, Study, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.states import finished_cells
@@ -13,9 +13,6 @@ from aqcl.storage import atomic_write, read_manifest
 
 KINDS = ("activity", "alpha", "latents")
 """What an outcome holds by data set besides comparisons."""
-BUDGET = ("trials", "confirm", "confirm_seeds", "objective", "pruning")
-"""How the winner of each method in a study is found, as its options and its outcome have it."""
-
 Outcome = Mapping[str, Any]
 
 
@@ -68,12 +65,36 @@ def finished_in(
         (name, *_key(comparison)): finished_cells(comparison)
         for name, outcome in earlier.items()
         for comparison in outcome["comparisons"]
-        if all(_budget(study) == _budget(options) for study in _studies_on(outcome, comparison))
+        if all(
+            _budget(study) == _budget(options)
+            for study in _studies_on(outcome, comparison["dataset"])
+        )
     }
 
 
+def drawn_in(specs: Specs, scope: Scope, earlier: Mapping[str, Outcome]) -> set[tuple[str, str]]:
+    """Tables and figures with the data sets whose curves or latents are there.
+
+    Those whose winner was found in another way than this command would find it are left out.
+    """
+    options = search_options(specs, scope)
+    return {
+        (name, key)
+        for name, outcome in earlier.items()
+        for kind in KINDS
+        for key, found in outcome.get(kind, {}).items()
+        if _is_whole(found)
+        and all(_budget(study) == _budget(options) for study in _studies_on(outcome, key))
+    }
+
+
+def _is_whole(found: Outcome) -> bool:
+    """Whether curves have the trials behind them, and latents are there."""
+    return "missing" not in found and found.get("trials") != []
+
+
 def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str, Outcome]) -> None:
-    """Write the settings that earlier studies chose, for those studies that have not begun here.
+    """Write what earlier studies found, for those studies that have not begun here.
 
     A study that confirmed its winners with other seeds than this command would is passed over.
 
@@ -92,19 +113,17 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
             continue
         for outcome in earlier.values():
             _check_same_rows(study.place, outcome)
-        if study.folder.exists() or study.findings() or study.kept.exists():
+        if study.folder.exists() or study.record():
             continue
         for outcome in earlier.values():
             known = outcome["studies"].get(f"{study.place.dataset}/{study.backbone}")
             if known is None or _budget(known) != _budget(options):
                 continue
             if study.method in known["methods"]:
-                settings = known["methods"][study.method]["experiment"]
+                methods = {study.method: known["methods"][study.method]}
                 study.kept.parent.mkdir(parents=True, exist_ok=True)
-                budget = {key: known[key] for key in BUDGET if known.get(key) is not None}
-                dataset = str(study.place.prepared)
-                values = {**settings, "dataset": dataset, "search": budget}
-                atomic_write(study.kept, to_toml(values))
+                text = json.dumps({**known, "methods": methods}, indent=1, ensure_ascii=False)
+                atomic_write(study.kept, text + "\n")
                 break
 
 
@@ -116,7 +135,7 @@ def check_budgets(specs: Specs, scope: Scope, studies: Iterable[Study]) -> None:
     """
     wanted = _budget(search_options(specs, scope))
     for study in studies:
-        found = study.budget()
+        found = study.record()
         if found is None:
             continue
         place, budget = found
@@ -192,16 +211,26 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     }
     for kind in KINDS:
         if kind in new:
-            outcome[kind] = {**earlier.get(kind, {}), **new[kind]}
+            before = earlier.get(kind, {})
+            here = {k: made for k, made in new[kind].items() if k not in before or _is_whole(made)}
+            outcome[kind] = {**before, **here}
     return outcome
+
+
+def of_other_datasets(outcome: Outcome, datasets: Sequence[str]) -> Outcome:
+    """What an outcome holds of all data sets but these."""
+    for dataset in datasets:
+        outcome = _without(outcome, dataset)
+    facts = {key: found for key, found in outcome["datasets"].items() if key not in datasets}
+    return {**outcome, "datasets": facts}
 
 
 def _budget(study: Outcome) -> tuple[Any, ...]:
     return tuple(study.get(key) for key in BUDGET)
 
 
-def _studies_on(outcome: Outcome, comparison: Outcome) -> list[Outcome]:
-    prefix = f"{comparison['dataset']}/"
+def _studies_on(outcome: Outcome, dataset: str) -> list[Outcome]:
+    prefix = f"{dataset}/"
     return [study for key, study in outcome["studies"].items() if key.startswith(prefix)]
 
 

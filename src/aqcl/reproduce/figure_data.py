@@ -45,20 +45,28 @@ def activity_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
 
 
 def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
-    """The w1 and w2 that the study of AQCL met and chose; None before it has ended here."""
+    """The w1 and w2 that the study of AQCL met and chose; None before it has ended.
+
+    An earlier study that stands in for it has left those that it chose alone.
+    """
     study = study_of(specs, place_of(scope, key, TUNED), "AQCL")
-    found = study.findings()
-    if found is None:
+    known, found = study.record(), study.findings()
+    if known is None:
         return None
-    table = found[1]["methods"][study.method]
-    trials = [
-        {"w1": w1, "w2": w2, "valid": trial["value"]}
-        for trial in table["trials"]
+    trials = (
+        found[1]["methods"][study.method]["trials"] if found and not study.kept.exists() else []
+    )
+    w1, w2 = (known[1]["methods"][study.method]["parameters"][name] for name in SEARCHED)
+    met = [
+        {
+            "w1": trial["parameters"][SEARCHED[0]],
+            "w2": trial["parameters"][SEARCHED[1]],
+            "valid": trial["value"],
+        }
+        for trial in trials
         if trial["value"] is not None
-        for w1, w2 in [tuple(trial["parameters"][name] for name in SEARCHED)]
     ]
-    w1, w2 = (table["best"]["parameters"][name] for name in SEARCHED)
-    return {"w1": w1, "w2": w2, "trials": trials}
+    return {"w1": w1, "w2": w2, "trials": met}
 
 
 def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:

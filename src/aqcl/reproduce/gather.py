@@ -9,11 +9,18 @@ import torch
 from aqcl import __version__
 from aqcl.assessment import assess, predictions_of
 from aqcl.comparison import measure
-from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
 from aqcl.evaluate import ALL, evaluate
-from aqcl.reproduce.cells import Cell, Place, Scope, comparisons_of, job_of, place_of
-from aqcl.reproduce.earlier import BUDGET
+from aqcl.reproduce.cells import (
+    Cell,
+    Problems,
+    Scope,
+    Study,
+    comparisons_of,
+    job_of,
+    place_of,
+    studies_of,
+)
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
@@ -31,7 +38,7 @@ def gather(
     scope: Scope,
     name: str,
     datasets: tuple[str, ...],
-    problems: Mapping[Place, str],
+    problems: Problems,
 ) -> dict[str, Any]:
     """The outcome of a table or figure; cells that have not finished say so.
 
@@ -40,7 +47,7 @@ def gather(
         scope: of this command.
         name: of the table or figure.
         datasets: only these; all if empty.
-        problems: why a data set could not be had, by its place.
+        problems: what could not be done.
     """
     spec = specs.experiments[name]
     chosen = [key for key in spec.datasets if not datasets or key in datasets]
@@ -59,7 +66,7 @@ def gather(
         "version": __version__,
         "torch": torch.__version__,
         "datasets": {key: _dataset(specs, scope, key, problems) for key in chosen},
-        "studies": _studies(scope, comparisons_of(specs, scope, name, datasets)),
+        "studies": _studies(studies_of(specs, scope, name, datasets)),
         "comparisons": comparisons,
     }
     makers = {"activity": activity_of, "alpha": alphas_of, "latents": latents_of}
@@ -75,7 +82,7 @@ def _command(scope: Scope, name: str) -> str:
     return f"aqcl reproduce {name} --seeds {scope.seeds}{trials}{' --quick' * scope.quick}"
 
 
-def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]) -> dict[str, Any]:
+def _dataset(specs: Specs, scope: Scope, key: str, problems: Problems) -> dict[str, Any]:
     spec, place = specs.datasets[key], place_of(scope, key, TUNED)
     facts: dict[str, Any] = {
         "title": spec.title,
@@ -84,7 +91,7 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]
         "note": spec.note,
     }
     if not place.is_prepared:
-        return {**facts, "missing": problems.get(place, "not prepared yet")}
+        return {**facts, "missing": problems.places.get(place, "not prepared yet")}
     dataset = open_dataset(place.prepared)
     return {
         **facts,
@@ -96,33 +103,16 @@ def _dataset(specs: Specs, scope: Scope, key: str, problems: Mapping[Place, str]
     }
 
 
-def _studies(
-    scope: Scope, comparisons: Iterable[tuple[ComparisonSpec, str, list[Cell]]]
-) -> dict[str, Any]:
-    studies: dict[str, Any] = {}
-    for study in dict.fromkeys(cell.study for _, _, cells in comparisons for cell in cells):
-        found = study.findings()
-        if found is None:
-            continue
-        folder, summary = found
-        facts = {part: summary[part] for part in (*BUDGET, "seed")}
-        method = summary["methods"][study.method]
-        key = f"{study.place.dataset}/{study.backbone}"
-        studies.setdefault(key, {**facts, "methods": {}})["methods"][study.method] = {
-            "valid": method["best"]["value"],
-            "finalists": method["finalists"],
-            "parameters": method["best"]["parameters"],
-            "penalty": method["best"]["penalty"],
-            "rows": method["rows"],
-            "seconds": method["seconds"],
-            "experiment": _settings(folder / method["best"]["experiment"]),
-        }
-    return studies
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """All settings of a winner, apart from where its dataset lies."""
-    return {key: value for key, value in read_toml(file).items() if key != "dataset"}
+def _studies(studies: Iterable[Study]) -> dict[str, Any]:
+    """What is known of studies, by data set and backbone."""
+    found: dict[str, Any] = {}
+    for study in studies:
+        known = study.record()
+        if known is not None:
+            _, record = known
+            whole = found.setdefault(f"{study.place.dataset}/{study.backbone}", record)
+            whole["methods"] |= record["methods"]
+    return found
 
 
 def _comparison(
@@ -130,7 +120,7 @@ def _comparison(
     spec: ComparisonSpec,
     dataset_key: str,
     cells: Sequence[Cell],
-    problems: Mapping[Place, str],
+    problems: Problems,
 ) -> dict[str, Any]:
     runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
     outcome: dict[str, Any] = {
@@ -182,18 +172,24 @@ def _comparison(
 
 def finished_runs(cell: Cell, seeds: int) -> list[Path]:
     """The run directories of a cell that have finished."""
+    return [out for out in _run_directories(cell, seeds) if is_finished(out)]
+
+
+def _run_directories(cell: Cell, seeds: int) -> list[Path]:
     jobs = [job_of(cell, seed) for seed in range(1, seeds + 1)]
-    return [job.out for job in jobs if job is not None and is_finished(job.out)]
+    return [job.out for job in jobs if job is not None]
 
 
-def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Mapping[Place, str]) -> str:
+def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Problems) -> str:
     if len(found) == seeds:
         return FINISHED
-    if cell.carried_over and cell.place in problems:
-        return f"{NOT_RUN}: {problems[cell.place]}"
+    if cell.carried_over and cell.place in problems.places:
+        return f"{NOT_RUN}: {problems.places[cell.place]}"
     if cell.study.winner() is None:
         return f"{NOT_RUN}: not tuned yet"
-    return f"{NOT_RUN}: {len(found)} of {seeds} seeds"
+    failed = [out for out in _run_directories(cell, seeds) if out in problems.runs]
+    reasons = "".join(f"; {out.name}: {problems.runs[out]}" for out in failed)
+    return f"{NOT_RUN}: {len(found)} of {seeds} seeds{reasons}"
 
 
 def _run(label: str, run: Run) -> dict[str, Any]:

@@ -1,15 +1,23 @@
 """Tables and figures of the paper made anew: the work, outcomes, texts and pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.figures import save
-from aqcl.reproduce.cells import Place, Scope, comparisons_of, needs_of
-from aqcl.reproduce.earlier import check_budgets, finished_in, merged, read_earlier
+from aqcl.reproduce.cells import Problems, Scope, comparisons_of, needs_of
+from aqcl.reproduce.earlier import (
+    Outcome,
+    check_budgets,
+    drawn_in,
+    finished_in,
+    merged,
+    of_other_datasets,
+    read_earlier,
+)
 from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
 from aqcl.reproduce.page import write_paper_page
@@ -51,7 +59,8 @@ def reproduce(
     Args:
         asked: `table1`, ... or `all`.
         scope: how thoroughly, on which files, and where it goes.
-        datasets: only these; all if empty.
+        datasets: only these; all if empty. What the same command found here before of the others
+            stays in the outcomes.
         workers: processes that train, each with one thread.
         train: whether to do the work, or only to gather what has finished.
         listen: told how far the work has come.
@@ -71,8 +80,9 @@ def reproduce(
     if workers < 1 or scope.seeds < 1:
         raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
     earlier = read_earlier(specs, scope)
-    problems: dict[Place, str] = {}
-    needs = needs_of(specs, scope, names, datasets, finished_in(specs, scope, earlier))
+    problems = Problems()
+    finished, drawn = finished_in(specs, scope, earlier), drawn_in(specs, scope, earlier)
+    needs = needs_of(specs, scope, names, datasets, finished, drawn)
     check_budgets(specs, scope, needs.studies)
     if train:
         hear = listen or (lambda standing: None)
@@ -81,19 +91,36 @@ def reproduce(
     for name in names:
         found = gather(specs, scope, name, datasets, problems)
         order = [(spec.id, key) for spec, key, _ in comparisons_of(specs, scope, name)]
-        outcomes.append(merged(found, earlier.get(name), order))
+        outcome = merged(found, earlier.get(name), order)
+        if datasets:
+            outcome = merged(outcome, _of_others(scope, outcome, datasets), order)
+        outcomes.append(outcome)
     for outcome in outcomes:
         write(outcome, scope.out / OUTCOME)
     write_paper_page(scope.out / OUTCOME, scope.out / OUTCOME / "report.html")
     return outcomes
 
 
-def write(outcome: Mapping[str, Any], folder: Path) -> None:
+def _of_others(scope: Scope, outcome: Outcome, datasets: Sequence[str]) -> Outcome | None:
+    """What the same command said here before of the data sets that it is not asked of now."""
+    file = _file(outcome, scope.out / OUTCOME)
+    if not file.exists():
+        return None
+    before = json.loads(file.read_text(encoding="utf-8"))
+    same = before["command"] == outcome["command"]
+    return of_other_datasets(before, datasets) if same else None
+
+
+def _file(outcome: Outcome, folder: Path) -> Path:
+    return folder / f"{outcome['name']}.json"
+
+
+def write(outcome: Outcome, folder: Path) -> None:
     """Write an outcome as JSON and Markdown, and its figures as SVG, PNG and PDF."""
     name, figures = outcome["name"], figures_of(outcome)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     text = json.dumps(outcome, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(folder / f"{name}.json", text)
+    atomic_write(_file(outcome, folder), text)
     for key, figure in figures.items():
         save(figure, folder / "figures" / key)
     atomic_write(folder / f"{name}.md", markdown(outcome, figures, "figures/"))

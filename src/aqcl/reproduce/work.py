@@ -4,14 +4,16 @@ Whatever has finished is found again by its directory and settings, so that the 
 after any interruption.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from aqcl.config import build
@@ -22,6 +24,7 @@ from aqcl.reproduce.cells import (
     Job,
     Needs,
     Place,
+    Problems,
     Scope,
     Study,
     job_of,
@@ -37,6 +40,8 @@ from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
 from aqcl.search.work import end_with_parent, run_search
 from aqcl.train import train
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def do_work(
     workers: int,
     listen: Listener,
     earlier: Mapping[str, Outcome],
-) -> dict[Place, str]:
+) -> Problems:
     """Prepare, tune and train.
 
     Args:
@@ -80,7 +85,7 @@ def do_work(
         earlier: outcomes whose settings stand in for studies.
 
     Returns:
-        Why a data set could not be had, by its place.
+        What could not be done, and why.
 
     Raises:
         ConfigError: a data set that is prepared needs the file that it was made from, or is of
@@ -107,9 +112,10 @@ def do_work(
         if study.place not in problems and study.winner() is None
     }
     cells = {c: seeds for c, seeds in needs.cells.items() if c.place not in problems}
+    work = _Work(studies, cells, workers, listen)
     if studies or jobs_of(cells):
-        _Work(studies, cells, workers, listen).do()
-    return problems
+        work.do()
+    return Problems(problems, work.failures)
 
 
 class _Work:
@@ -130,6 +136,8 @@ class _Work:
         self.listen = listen
         self.started = time.monotonic()
         self.done = 0
+        self.failures: dict[Path, str] = {}
+        """Why a run came to nothing, by its directory."""
 
     def do(self) -> None:
         """Do everything; a cell waits for no more studies than its own and those before."""
@@ -183,22 +191,35 @@ class _Work:
         self._tell(f"training {len(jobs)} runs", left)
         # Only as long as it trains: an idle process costs memory while a study has its own.
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+            waiting, running = iter(jobs), dict[Future[None], Job]()
             try:
-                futures = {pool.submit(_train_job, job): job for job in jobs}
-                for future in as_completed(futures):
-                    future.result()
-                    self.done += 1
-                    left -= 1
-                    job = futures[future]
-                    self._tell(f"trained {job.experiment.name} on {job.out.parents[3].name}", left)
+                while True:
+                    # No more than begin at once: what a pool has in store, Ctrl-C does not cancel.
+                    for job in islice(waiting, self.workers - len(running)):
+                        running[pool.submit(_train_job, job)] = job
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        job = running.pop(future)
+                        left -= 1
+                        self._end(job, future, left)
             except BrokenProcessPool:
                 raise TrainingError(
                     "a worker was killed, often for want of memory; repeat the command with fewer "
                     "--workers: it continues where it stopped"
                 ) from None
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+
+    def _end(self, job: Job, future: "Future[None]", left: int) -> None:
+        """Count a run, or note why it came to nothing: others do not wait for it."""
+        self.done += 1
+        what = "trained"
+        try:
+            future.result()
+        except TrainingError as error:
+            what = "gave up"
+            self.failures[job.out] = str(error)
+            logger.warning("%s: %s", job.out, error)
+        self._tell(f"{what} {job.experiment.name} on {job.out.parents[3].name}", left)
 
 
 def _trainings(search: Mapping[str, Any]) -> int:
