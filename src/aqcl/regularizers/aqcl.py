@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int, Num
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
@@ -238,18 +238,11 @@ class AQCL(nn.Module):
         if done == self.options.warmup_steps:
             self._set_codebook()
         self._normalise_codebook()
-        ignore = self._false_negatives(z, groups)
+        groups = self._false_negatives(z, groups)
         if done < self.options.warmup_steps:
             self._remember(z)
-            value = contrastive.info_nce(
-                z,
-                z_view,
-                temperature=self.options.instance_temperature,
-                symmetric=self.options.symmetric,
-                ignore=ignore,
-            ).mean()
-            return LossTerm.of(value)
-        value = self._contrast(z, z_view, self.alpha(activity), ignore).mean()
+            return LossTerm.of(self._contrast(z, z_view, None, groups).mean())
+        value = self._contrast(z, z_view, self.alpha(activity), groups).mean()
         similarity = contrastive.unit(z.detach()) @ contrastive.unit(self.codebook).T
         codes = self._assign(similarity.detach())
         self._remember(z)
@@ -276,8 +269,8 @@ class AQCL(nn.Module):
         return self.shape.of(activity, self.mean_activity)
 
     @torch.no_grad()
-    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Bool[Tensor, "B B"] | None:
-        """Which samples are no negatives of which; None keeps all."""
+    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Int[Tensor, " B"] | None:
+        """The group of each sample, whose members are no negatives of it; None keeps all."""
         kind = self.options.false_negatives
         if (groups is not None) != (kind in ("user", "item")):
             raise ConfigError(
@@ -288,28 +281,39 @@ class AQCL(nn.Module):
         # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
         if kind == "intent" and self.steps > self.options.warmup_steps:
             groups = (contrastive.unit(z) @ self.codebook.T).argmax(1)
-        return None if groups is None else contrastive.same_group(groups)
+        return groups
 
     def _contrast(
-        self, z: Tensor, z_view: Tensor, weight: Tensor, ignore: Tensor | None
+        self, z: Tensor, z_view: Tensor, weight: Tensor | None, groups: Tensor | None
     ) -> Float[Tensor, " B"]:
-        options = self.options
-        losses = [
-            contrastive.aqcl(
-                z[block],
-                z_view[block],
-                self.codebook if options.joint_codebook else self.codebook.detach(),
-                weight[block],
-                top_k=options.top_k,
-                instance_temperature=options.instance_temperature,
-                cluster_temperature=options.cluster_temperature,
-                denominator=options.denominator,
-                pool=options.pool,
-                symmetric=options.symmetric,
-                ignore=None if ignore is None else ignore[block, block],
-            )
-            for block in contrastive.blocks(len(z), options.block_size)
-        ]
+        """The loss of each sample; without a weight of the clusters, of the instances alone."""
+        options, losses = self.options, []
+        for block in contrastive.blocks(len(z), options.block_size):
+            # Only now: what a block bounds is these matrices too.
+            ignore = None if groups is None else contrastive.same_group(groups[block])
+            if weight is None:
+                loss = contrastive.info_nce(
+                    z[block],
+                    z_view[block],
+                    temperature=options.instance_temperature,
+                    symmetric=options.symmetric,
+                    ignore=ignore,
+                )
+            else:
+                loss = contrastive.aqcl(
+                    z[block],
+                    z_view[block],
+                    self.codebook if options.joint_codebook else self.codebook.detach(),
+                    weight[block],
+                    top_k=options.top_k,
+                    instance_temperature=options.instance_temperature,
+                    cluster_temperature=options.cluster_temperature,
+                    denominator=options.denominator,
+                    pool=options.pool,
+                    symmetric=options.symmetric,
+                    ignore=ignore,
+                )
+            losses.append(loss)
         return torch.cat(losses)
 
     @torch.no_grad()
