@@ -95,6 +95,20 @@ def test_the_state_survives_the_disk(changes: dict[str, Any], tmp_path: Path) ->
     assert train(other, 3) == train(objective, 3)
 
 
+@pytest.mark.parametrize("codebook", [{"joint_codebook": True}, {"codebook": "ema"}], ids=str)
+def test_two_batches_may_share_a_backward_pass(codebook: dict[str, Any]) -> None:
+    together, apart = make_aqcl(**codebook), make_aqcl(**codebook)
+
+    terms: list[LossTerm] = [together(*latents(seed)) for seed in range(2)]
+    sum((term.value + term.own for term in terms), torch.zeros(())).backward()
+
+    for seed in range(2):
+        term = apart(*latents(seed))
+        (term.value + term.own).backward()
+    for ours, theirs in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 @VARIANT
 def test_a_variant_starts_with_the_weights_of_the_paper(changes: dict[str, Any]) -> None:
     plain, variant = make_aqcl().state_dict(), make_aqcl(**changes).state_dict()

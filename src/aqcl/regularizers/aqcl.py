@@ -238,12 +238,14 @@ class AQCL(nn.Module):
         if done == self.options.warmup_steps:
             self._set_codebook()
         self._normalise_codebook()
+        # A copy: the next call may change the codewords before this one's gradient is taken.
+        codebook = self.codebook.clone()
         groups = self._false_negatives(z, groups)
         if done < self.options.warmup_steps:
             self._remember(z)
-            return LossTerm.of(self._contrast(z, z_view, None, groups).mean())
-        value = self._contrast(z, z_view, self.alpha(activity), groups).mean()
-        similarity = contrastive.unit(z.detach()) @ contrastive.unit(self.codebook).T
+            return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
+        value = self._contrast(z, z_view, codebook, self.alpha(activity), groups).mean()
+        similarity = contrastive.unit(z.detach()) @ contrastive.unit(codebook).T
         codes = self._assign(similarity.detach())
         self._remember(z)
         own = contrastive.codebook_loss(
@@ -284,7 +286,12 @@ class AQCL(nn.Module):
         return groups
 
     def _contrast(
-        self, z: Tensor, z_view: Tensor, weight: Tensor | None, groups: Tensor | None
+        self,
+        z: Tensor,
+        z_view: Tensor,
+        codebook: Tensor,
+        weight: Tensor | None,
+        groups: Tensor | None,
     ) -> Float[Tensor, " B"]:
         """The loss of each sample; without a weight of the clusters, of the instances alone."""
         options, losses = self.options, []
@@ -303,7 +310,7 @@ class AQCL(nn.Module):
                 loss = contrastive.aqcl(
                     z[block],
                     z_view[block],
-                    self.codebook if options.joint_codebook else self.codebook.detach(),
+                    codebook if options.joint_codebook else codebook.detach(),
                     weight[block],
                     top_k=options.top_k,
                     instance_temperature=options.instance_temperature,

@@ -83,7 +83,10 @@ class SwAV(nn.Module):
         self._normalise_prototypes()
         frozen = bool(self.steps < self.options.warmup_steps)
         self.steps += 1
-        prototypes = self.prototypes.detach() if frozen else self.prototypes
+        # A copy: the next call may change them before this one's gradient is taken.
+        prototypes = self.prototypes.clone()
+        if frozen:
+            prototypes = prototypes.detach()
         both = unit(self.projector(torch.cat([latent, view]))).chunk(2)
         scores = [z @ prototypes.T for z in both]
         codes = [
