@@ -153,7 +153,8 @@ class AQCL(nn.Module):
         self.usage: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         # NOTE[DIFF]: the latest 4T latents, kept for setting the codebook after the warm-up and
-        # for balancing the assignment of a batch that is too small to fill every codeword.
+        # for balancing the assignment of a batch that has fewer than four samples for each
+        # codeword, too few to fill all evenly.
         self.register_buffer("recent", torch.zeros(4 * size, dim))
         self.register_buffer("usage", torch.full((size,), 1.0 / size))
         averaged = self.options.codebook == "ema"
