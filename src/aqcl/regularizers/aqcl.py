@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from aqcl import contrastive
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
-from aqcl.codebook import diagnostics, interest_readout, moved_codebook, spread
+from aqcl.codebook import balanced, diagnostics, interest_readout, moved_codebook, push, spread
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.errors import ConfigError
@@ -243,12 +243,12 @@ class AQCL(nn.Module):
         codebook = self.codebook.clone()
         groups = self._false_negatives(z, groups)
         if done < self.options.warmup_steps:
-            self._remember(z)
+            push(self.recent, z)
             return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
         value = self._contrast(z, z_view, codebook, self.alpha(activity), groups).mean()
         similarity = contrastive.unit(z.detach()) @ contrastive.unit(codebook).T
         codes = self._assign(similarity.detach())
-        self._remember(z)
+        push(self.recent, z)
         own = contrastive.codebook_loss(
             similarity, codes, temperature=self.options.codebook_temperature
         )
@@ -328,11 +328,10 @@ class AQCL(nn.Module):
     def _assign(self, similarity: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
         """The codeword of each sample by balanced assignment."""
         n_samples = len(similarity)
-        if n_samples < len(self.recent):
-            stored = contrastive.unit(self.recent[self.recent.abs().sum(1) > 0])
-            similarity = torch.cat([similarity, stored @ self.codebook.T])
-        plan = contrastive.sinkhorn(
+        plan = balanced(
             similarity,
+            contrastive.unit(self.recent),
+            self.codebook,
             epsilon=self.options.sinkhorn_epsilon,
             iterations=self.options.sinkhorn_iterations,
         )
@@ -353,11 +352,6 @@ class AQCL(nn.Module):
         )
         self.codebook.copy_(codebook)
         self.sums.copy_(sums)
-
-    @torch.no_grad()
-    def _remember(self, z: Tensor) -> None:
-        kept = z.detach()[-len(self.recent) :].to(self.recent.dtype)
-        self.recent.copy_(torch.cat([self.recent[len(kept) :], kept]))
 
     @torch.no_grad()
     def _set_codebook(self) -> None:
