@@ -62,7 +62,8 @@ def test_clicks_are_masked_whole_and_one_real_one_is_left(history: str) -> None:
 def test_kept_steps_have_the_rate_and_never_only_padding() -> None:
     vectors = torch.ones(2000, 4, 2)
     vectors[:, 2:] = 0
-    keep = kept_steps(vectors, 0.5, torch.Generator().manual_seed(0))
+    draw = torch.rand(2000, 4, generator=torch.Generator().manual_seed(0))
+    keep = kept_steps(vectors, draw, draw >= 0.5)
     assert keep[:, :2].any(1).all()
     # Of two clicks the view keeps 1.25 on average: both with 1/4, one with the rest.
     assert abs(keep[:, :2].float().sum(1).mean().item() - 1.25) < 0.05
@@ -70,28 +71,55 @@ def test_kept_steps_have_the_rate_and_never_only_padding() -> None:
     assert abs(keep[:, 2:].float().mean().item() - 0.5) < 0.05
 
 
-def test_tables_of_a_click_lose_the_same_steps() -> None:
-    class TwoTables(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.item, self.kind = nn.Embedding(9, 2), nn.Embedding(9, 2)
-            self.dnn = nn.Linear(4, 3)
+class TwoTables(nn.Module):
+    """Mean pools of two tables, of one history or of two, with and without padding."""
 
-        def forward(self, ids: Tensor) -> Tensor:
-            clicks = torch.cat([self.item(ids), self.kind(ids)], 2)
-            return self.pooled(clicks)
+    def __init__(self, paddings: tuple[int | None, int | None] = (None, None)) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Embedding(9, 2, padding_idx=p) for p in paddings)
+        self.dnn = nn.Linear(4, 3)
 
-        def pooled(self, clicks: Tensor) -> Tensor:
-            self.clicks = clicks
-            hidden: Tensor = self.dnn(clicks.mean(1))
-            return hidden
+    def forward(self, ids: Tensor, other: Tensor) -> Tensor:
+        clicks = torch.cat([self.first(ids), self.second(other)], 2)
+        return self.pooled(clicks)
 
-    model = TwoTables()
-    options = ICLOptions(view=ViewOptions(mask_rate=0.5, bit_rate=0.0))
-    attachment = aqcl.attach(
-        model, latent="output:dnn", embeddings=[], history=["item", "kind"], options=options
-    )
-    attachment(torch.randint(0, 9, (16, 6)))
-    zero = model.clicks == 0
-    assert 0.2 < zero.float().mean() < 0.8
-    assert torch.equal(zero[:, :, :2], zero[:, :, 2:])
+    def pooled(self, clicks: Tensor) -> Tensor:
+        self.clicks = clicks
+        hidden: Tensor = self.dnn(clicks.mean(1))
+        return hidden
+
+    def kept(self, ids: Tensor, other: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Which steps of a view are not zero, in each table."""
+        options = ICLOptions(view=ViewOptions(mask_rate=rate, bit_rate=0.0))
+        history = ["first", "second"]
+        aqcl.attach(self, latent="output:dnn", embeddings=[], history=history, options=options)(
+            ids, other
+        )
+        kept = self.clicks != 0
+        return kept[:, :, 0], kept[:, :, 2]
+
+
+@pytest.mark.parametrize("paddings", [(None, None), (0, 0), (0, None)])
+def test_tables_of_a_click_lose_the_same_steps(paddings: tuple[int | None, int | None]) -> None:
+    random = torch.Generator().manual_seed(0)
+    lengths = torch.arange(200)[:, None] % 7
+    ids = torch.randint(1, 9, (200, 6), generator=random) * (torch.arange(6) < lengths)
+
+    first, second = TwoTables(paddings).kept(ids, ids, rate=0.7)
+
+    clicks = ids > 0 if 0 in paddings else torch.ones_like(ids, dtype=torch.bool)
+    assert 0.2 < first[clicks].float().mean() < 0.6
+    assert torch.equal(first[clicks], second[clicks])
+
+
+def test_each_history_of_one_length_keeps_a_click_of_its_own() -> None:
+    """One has its padding behind, the other before."""
+    random = torch.Generator().manual_seed(0)
+    ids, lengths = torch.randint(1, 9, (200, 6), generator=random), torch.arange(200)[:, None] % 7
+    behind, before = ids * (torch.arange(6) < lengths), ids * (torch.arange(6) >= 6 - lengths)
+
+    kept = TwoTables((0, 0)).kept(behind, before, rate=0.9)
+
+    for steps in kept:
+        assert torch.equal(steps.any(1), lengths[:, 0] > 0)
+        assert steps.sum() < 0.7 * lengths.sum()

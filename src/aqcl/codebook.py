@@ -1,4 +1,4 @@
-"""The codewords of AQCL beside its losses: how they start, move, are read and are judged.
+"""Codewords beside the losses: stored latents, how they start, move, are read and are judged.
 
 Letters as in `aqcl.contrastive`: z a projected latent, T codewords, B the batch size.
 """
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from aqcl.contrastive import NORM_FLOOR, uniformity, unit
+from aqcl.contrastive import NORM_FLOOR, sinkhorn, uniformity, unit
 
 DEAD_SHARE = 0.1
 """A codeword used less than this part of its fair share 1/T counts as dead."""
@@ -16,9 +16,46 @@ DIAGNOSED_SAMPLES = 256
 
 
 @torch.no_grad()
+def push(stored: Float[Tensor, "N D"], latents: Float[Tensor, "B D"]) -> None:
+    """Put latents behind those stored, in place; the first of all fall out."""
+    kept = latents.detach()[-len(stored) :].to(stored.dtype)
+    stored.copy_(torch.cat([stored[len(kept) :], kept]))
+
+
+def filled(stored: Float[Tensor, "N D"]) -> Float[Tensor, "M D"]:
+    """Those vectors of a store that have been put there; before, it has zeros."""
+    return stored[stored.abs().sum(1) > 0]
+
+
+@torch.no_grad()
+def balanced(
+    scores: Float[Tensor, "B T"],
+    stored: Float[Tensor, "N D"],
+    codebook: Float[Tensor, "T D"],
+    *,
+    epsilon: float,
+    iterations: int,
+) -> Float[Tensor, "M T"]:
+    """Balanced assignment of the samples, and behind them of the stored latents, if these joined.
+
+    They join where the samples are fewer than the store can hold.
+
+    Args:
+        scores: cosines of samples and codewords.
+        stored: latents of length one, and zeros where none has been stored yet.
+        codebook: codewords of length one.
+        epsilon: as in `contrastive.sinkhorn`.
+        iterations: likewise.
+    """
+    if len(scores) < len(stored):
+        scores = torch.cat([scores, filled(stored) @ codebook.T])
+    return sinkhorn(scores, epsilon=epsilon, iterations=iterations)
+
+
+@torch.no_grad()
 def spread(stored: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
     """At most `count` distinct vectors of those stored, spread over all; zeros are none."""
-    distinct: Tensor = torch.unique(stored[stored.abs().sum(1) > 0], dim=0)
+    distinct: Tensor = torch.unique(filled(stored), dim=0)
     count = min(len(distinct), count)
     # `unique` sorts, so equal steps through it spread the choice.
     last = max(len(distinct) - 1, 0)

@@ -112,7 +112,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     losses = []
     for anchor, other in anchors:
         instances = _instance_mass(anchor, other, instance_temperature, ignore, siblings=symmetric)
-        similarity = anchor @ codebook.T / cluster_temperature
+        similarity = _precise(anchor @ codebook.T) / cluster_temperature
         clusters = similarity.logsumexp(1)
         positive = similarity.topk(top_k, dim=1, sorted=False).values.logsumexp(1)
         if pool == "mean":
@@ -134,13 +134,13 @@ def _instance_mass(
     if not siblings and ignore is None:
         return log_sum_exp_of_products(scaled, other)
     itself = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    across = scaled @ other.T
+    across = _precise(scaled @ other.T)
     if ignore is not None:
         across = across.masked_fill(ignore & ~itself, -torch.inf)
     if not siblings:
         return across.logsumexp(1)
     hidden = itself if ignore is None else ignore | itself
-    among = (scaled @ anchor.T).masked_fill(hidden, -torch.inf)
+    among = _precise(scaled @ anchor.T).masked_fill(hidden, -torch.inf)
     return torch.cat([across, among], dim=1).logsumexp(1)
 
 

@@ -101,7 +101,8 @@ class View:
         self.calls: Counter[str] = Counter()
         self.masked: Counter[str] = Counter()
         self.generators: dict[torch.device, Generator] = {}
-        self.keeps: dict[tuple[torch.Size, torch.device], Tensor] = {}
+        self.keeps: dict[tuple[torch.Size, torch.device], tuple[Tensor, Tensor]] = {}
+        """By shape of a history: what was drawn for its steps, and which of them stay."""
 
     def perturb(self, table: Table, output: object) -> Tensor:
         """The output of one call of a table, with steps and bits zeroed."""
@@ -125,11 +126,18 @@ class View:
         return output
 
     def _keep(self, output: Float[Tensor, "B L d"], generator: Generator) -> Bool[Tensor, "B L"]:
-        """Which steps stay: the same for all tables, as the fields of a click go together."""
+        """Which steps stay: the same for all tables, as the fields of a click go together.
+
+        Another history of the same length has its clicks elsewhere; where it would lose them all,
+        it keeps one of its own as well.
+        """
         key = (output.shape[:2], output.device)
         if key not in self.keeps:
-            self.keeps[key] = kept_steps(output.detach(), self.options.mask_rate, generator)
-        return self.keeps[key]
+            draw = torch.rand(output.shape[:2], generator=generator, device=output.device)
+            self.keeps[key] = draw, draw >= self.options.mask_rate
+        draw, keep = self.keeps[key]
+        self.keeps[key] = draw, kept_steps(output.detach(), draw, keep)
+        return self.keeps[key][1]
 
     def check(self, tables: Sequence[Table]) -> None:
         """After the pass: whether each table had its effect."""
@@ -151,21 +159,18 @@ class View:
 
 
 def kept_steps(
-    vectors: Float[Tensor, "B L d"], rate: float, generator: Generator
+    vectors: Float[Tensor, "B L d"], draw: Float[Tensor, "B L"], keep: Bool[Tensor, "B L"]
 ) -> Bool[Tensor, "B L"]:
-    """True for the steps that a view keeps: each with probability 1 - rate, but one at least.
+    """The steps `keep`, and that of the highest draw in each row that would lose all its clicks.
 
-    A step is padding, and is not the one to be kept, if its vector is zero, as torch makes it for
-    `padding_idx`.
+    A step is padding, and not a click, if its vector is zero, as torch makes it for `padding_idx`.
     """
-    draw = torch.rand(vectors.shape[:2], generator=generator, device=vectors.device)
-    keep = draw >= rate
-    if vectors.shape[1] > 0:
-        padding = (vectors == 0).all(2)
-        # The highest draw stays anyway unless all are masked, and then any step is as likely.
-        highest = draw.masked_fill(padding, -1.0).argmax(1, keepdim=True)
-        keep.scatter_(1, highest, True)
-    return keep
+    if vectors.shape[1] == 0:
+        return keep
+    click = (vectors != 0).any(2)
+    highest = draw.masked_fill(~click, -1.0).argmax(1, keepdim=True)
+    lost = click.any(1, keepdim=True) & ~(keep & click).any(1, keepdim=True)
+    return keep.scatter(1, highest, keep.gather(1, highest) | lost)
 
 
 @contextmanager

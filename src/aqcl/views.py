@@ -154,6 +154,9 @@ def augment_history(
     assert cropped is not None
     assert masked is not None
     keep = ((operation != 0) | cropped) & ((operation != 1) | masked)
+    # NOTE[DIFF]: CL4SRec has a model that reads the clicks in their order; of the backbones here
+    # only the latents of `dien`, `dmr` and `sasrec` know it, and for the others a reordering does
+    # nothing.
     block = _blocks(embedded, options.reorder_share, generator, at_least=0)
     view = _shuffle(embedded, (operation == 2) & block, generator)
     view = dataclasses.replace(view, keep=keep).without_masked()

@@ -116,6 +116,29 @@ def test_every_column_matters(make: Make, schema: Schema) -> None:
         assert (predict(backbone, changed) != before).all(), name
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, True) for name in ("dien", "dmr", "sasrec")),
+        *((name, False) for name in ("autoint", "dcn-v2", "deepfm", "din", "fm", "mean-pool")),
+        ("wide-deep", False),
+    ],
+)
+def test_few_latents_know_the_order_of_the_clicks(name: str, expected: bool) -> None:
+    """The note on CL4SRec's reordering names those that do."""
+    module, backbone = make_backbone(BACKBONES[name], make_facts(WITH_FIELDS))
+    module.eval()
+    batch = make_batch(WITH_FIELDS, (6, 5, 4))
+    turned = torch.cat([own.flip(0) for own in batch.history.split([6, 5, 4])])
+
+    latent, other = (
+        backbone.encode(backbone.embed(dataclasses.replace(batch, history=history)))
+        for history in (batch.history, turned)
+    )
+
+    assert torch.allclose(latent, other, rtol=0, atol=2e-6) != expected
+
+
 def test_a_row_does_not_depend_on_its_neighbours(make: Make, schema: Schema) -> None:
     module, backbone = make()
     module.eval()

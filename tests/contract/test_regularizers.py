@@ -15,7 +15,7 @@ from aqcl.config import build
 from aqcl.contracts import Backbone
 from aqcl.errors import ConfigError
 from aqcl.layers import BatchNorm
-from aqcl.objective import Moment
+from aqcl.objective import Losses, Moment, Objective
 from aqcl.regularizers import REGULARIZERS
 from tests.model_inputs import LENGTHS, WITH_FIELDS, make_batch
 from tests.objectives import make_objective, make_step, mixed_batch, only, same_weights, train
@@ -143,6 +143,24 @@ def test_a_step_repeats_bit_for_bit(name: str) -> None:
 
     assert train(first, 5) == train(again, 5)
     assert same_weights(first, again)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_two_batches_may_share_a_backward_pass(name: str, warm: bool) -> None:
+    """As where a loop adds up the losses of several batches before an update."""
+    options = {} if warm else settled(name)
+    together, apart = make_objective({name: options}), make_objective({name: options})
+
+    def total(objective: Objective, number: int) -> Tensor:
+        losses: Losses = objective(mixed_batch(number), Moment(3, 0, number, number))
+        return losses.total
+
+    (total(together, 0) + total(together, 1)).backward()
+
+    for number in range(2):
+        total(apart, number).backward()
+    for ours, theirs in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_the_state_survives_the_disk(name: str, tmp_path: Path) -> None:

@@ -46,12 +46,13 @@ def latents(seed: int = 0, n_samples: int = 40) -> tuple[Tensor, Tensor, Tensor]
     return latent, view, torch.arange(float(n_samples))
 
 
+@pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("false_negatives", ["keep", "user"])
-def test_blocks_are_batches_of_their_own(false_negatives: str) -> None:
+def test_blocks_are_batches_of_their_own(false_negatives: str, warm: bool) -> None:
     latent, view, activity = latents(n_samples=40)
     users = torch.arange(40) % 7
-    whole = make_aqcl(block_size=13, false_negatives=false_negatives)
-    alone = make_aqcl(false_negatives=false_negatives)
+    given = {"false_negatives": false_negatives, "warmup_steps": 9 if warm else 0}
+    whole, alone = make_aqcl(block_size=13, **given), make_aqcl(**given)
     runs = [slice(0, 10), slice(10, 20), slice(20, 30), slice(30, 40)]
 
     def value(aqcl: AQCL, rows: slice) -> Tensor:
@@ -92,6 +93,20 @@ def test_the_state_survives_the_disk(changes: dict[str, Any], tmp_path: Path) ->
 
     assert same_weights(other, objective)
     assert train(other, 3) == train(objective, 3)
+
+
+@pytest.mark.parametrize("codebook", [{"joint_codebook": True}, {"codebook": "ema"}], ids=str)
+def test_two_batches_may_share_a_backward_pass(codebook: dict[str, Any]) -> None:
+    together, apart = make_aqcl(**codebook), make_aqcl(**codebook)
+
+    terms: list[LossTerm] = [together(*latents(seed)) for seed in range(2)]
+    sum((term.value + term.own for term in terms), torch.zeros(())).backward()
+
+    for seed in range(2):
+        term = apart(*latents(seed))
+        (term.value + term.own).backward()
+    for ours, theirs in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 @VARIANT
@@ -246,6 +261,25 @@ def test_groups_come_where_they_have_a_use_and_nowhere_else(kind: str, given: bo
 
     with pytest.raises(ConfigError, match=rf"groups: .*'{kind}', and groups were .*given"):
         make_aqcl(false_negatives=kind)(*latents(), groups=groups)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_no_matrix_of_pairs_is_larger_than_a_block(
+    monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    sizes: list[int] = []
+    same_group = contrastive.same_group
+
+    def watched(groups: Tensor) -> Tensor:
+        sizes.append(len(groups))
+        return same_group(groups)
+
+    monkeypatch.setattr(contrastive, "same_group", watched)
+    module = make_aqcl(block_size=13, false_negatives="user", warmup_steps=9 if warm else 0)
+
+    module(*latents(n_samples=40), groups=torch.arange(40) % 7)
+
+    assert sizes == [10, 10, 10, 10]
 
 
 def test_the_default_makes_no_matrix_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

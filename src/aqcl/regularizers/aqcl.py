@@ -4,14 +4,14 @@ from dataclasses import field
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int, Num
 from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl import contrastive
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
-from aqcl.codebook import diagnostics, interest_readout, moved_codebook, spread
+from aqcl.codebook import balanced, diagnostics, interest_readout, moved_codebook, push, spread
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.errors import ConfigError
@@ -153,7 +153,8 @@ class AQCL(nn.Module):
         self.usage: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         # NOTE[DIFF]: the latest 4T latents, kept for setting the codebook after the warm-up and
-        # for balancing the assignment of a batch that is too small to fill every codeword.
+        # for balancing the assignment of a batch that has fewer than four samples for each
+        # codeword, too few to fill all evenly.
         self.register_buffer("recent", torch.zeros(4 * size, dim))
         self.register_buffer("usage", torch.full((size,), 1.0 / size))
         averaged = self.options.codebook == "ema"
@@ -238,21 +239,16 @@ class AQCL(nn.Module):
         if done == self.options.warmup_steps:
             self._set_codebook()
         self._normalise_codebook()
-        ignore = self._false_negatives(z, groups)
+        # A copy: the next call may change the codewords before this one's gradient is taken.
+        codebook = self.codebook.clone()
+        groups = self._false_negatives(z, groups)
         if done < self.options.warmup_steps:
-            self._remember(z)
-            value = contrastive.info_nce(
-                z,
-                z_view,
-                temperature=self.options.instance_temperature,
-                symmetric=self.options.symmetric,
-                ignore=ignore,
-            ).mean()
-            return LossTerm.of(value)
-        value = self._contrast(z, z_view, self.alpha(activity), ignore).mean()
-        similarity = contrastive.unit(z.detach()) @ contrastive.unit(self.codebook).T
+            push(self.recent, z)
+            return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
+        value = self._contrast(z, z_view, codebook, self.alpha(activity), groups).mean()
+        similarity = contrastive.unit(z.detach()) @ contrastive.unit(codebook).T
         codes = self._assign(similarity.detach())
-        self._remember(z)
+        push(self.recent, z)
         own = contrastive.codebook_loss(
             similarity, codes, temperature=self.options.codebook_temperature
         )
@@ -276,8 +272,8 @@ class AQCL(nn.Module):
         return self.shape.of(activity, self.mean_activity)
 
     @torch.no_grad()
-    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Bool[Tensor, "B B"] | None:
-        """Which samples are no negatives of which; None keeps all."""
+    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Int[Tensor, " B"] | None:
+        """The group of each sample, whose members are no negatives of it; None keeps all."""
         kind = self.options.false_negatives
         if (groups is not None) != (kind in ("user", "item")):
             raise ConfigError(
@@ -288,39 +284,54 @@ class AQCL(nn.Module):
         # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
         if kind == "intent" and self.steps > self.options.warmup_steps:
             groups = (contrastive.unit(z) @ self.codebook.T).argmax(1)
-        return None if groups is None else contrastive.same_group(groups)
+        return groups
 
     def _contrast(
-        self, z: Tensor, z_view: Tensor, weight: Tensor, ignore: Tensor | None
+        self,
+        z: Tensor,
+        z_view: Tensor,
+        codebook: Tensor,
+        weight: Tensor | None,
+        groups: Tensor | None,
     ) -> Float[Tensor, " B"]:
-        options = self.options
-        losses = [
-            contrastive.aqcl(
-                z[block],
-                z_view[block],
-                self.codebook if options.joint_codebook else self.codebook.detach(),
-                weight[block],
-                top_k=options.top_k,
-                instance_temperature=options.instance_temperature,
-                cluster_temperature=options.cluster_temperature,
-                denominator=options.denominator,
-                pool=options.pool,
-                symmetric=options.symmetric,
-                ignore=None if ignore is None else ignore[block, block],
-            )
-            for block in contrastive.blocks(len(z), options.block_size)
-        ]
+        """The loss of each sample; without a weight of the clusters, of the instances alone."""
+        options, losses = self.options, []
+        for block in contrastive.blocks(len(z), options.block_size):
+            # Only now: what a block bounds is these matrices too.
+            ignore = None if groups is None else contrastive.same_group(groups[block])
+            if weight is None:
+                loss = contrastive.info_nce(
+                    z[block],
+                    z_view[block],
+                    temperature=options.instance_temperature,
+                    symmetric=options.symmetric,
+                    ignore=ignore,
+                )
+            else:
+                loss = contrastive.aqcl(
+                    z[block],
+                    z_view[block],
+                    codebook if options.joint_codebook else codebook.detach(),
+                    weight[block],
+                    top_k=options.top_k,
+                    instance_temperature=options.instance_temperature,
+                    cluster_temperature=options.cluster_temperature,
+                    denominator=options.denominator,
+                    pool=options.pool,
+                    symmetric=options.symmetric,
+                    ignore=ignore,
+                )
+            losses.append(loss)
         return torch.cat(losses)
 
     @torch.no_grad()
     def _assign(self, similarity: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
         """The codeword of each sample by balanced assignment."""
         n_samples = len(similarity)
-        if n_samples < len(self.recent):
-            stored = contrastive.unit(self.recent[self.recent.abs().sum(1) > 0])
-            similarity = torch.cat([similarity, stored @ self.codebook.T])
-        plan = contrastive.sinkhorn(
+        plan = balanced(
             similarity,
+            contrastive.unit(self.recent),
+            self.codebook,
             epsilon=self.options.sinkhorn_epsilon,
             iterations=self.options.sinkhorn_iterations,
         )
@@ -341,11 +352,6 @@ class AQCL(nn.Module):
         )
         self.codebook.copy_(codebook)
         self.sums.copy_(sums)
-
-    @torch.no_grad()
-    def _remember(self, z: Tensor) -> None:
-        kept = z.detach()[-len(self.recent) :].to(self.recent.dtype)
-        self.recent.copy_(torch.cat([self.recent[len(kept) :], kept]))
 
     @torch.no_grad()
     def _set_codebook(self) -> None:

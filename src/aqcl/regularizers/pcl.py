@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from aqcl.batch import Embedded, LossTerm
+from aqcl.codebook import filled, push
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.contrastive import info_nce, unit
@@ -115,7 +116,7 @@ class PCL(nn.Module):
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         options, since_warm_up = self.options, int(self.steps) - self.options.warmup_steps
         self.steps += 1
-        self._remember(z)
+        push(self.recent, unit(z.detach()))
         if since_warm_up >= 0 and since_warm_up % options.refresh_steps == 0:
             self._cluster(generator)
         if len(z) == 0:
@@ -138,7 +139,7 @@ class PCL(nn.Module):
 
     @torch.no_grad()
     def _cluster(self, generator: Generator) -> None:
-        stored = self.recent[self.recent.abs().sum(1) > 0]
+        stored = filled(self.recent)
         sizes, iterations = self.options.granularities, self.options.cluster_iterations
         self.concentration.zero_()
         pairs = zip(self.prototypes.split(sizes), self.concentration.split(sizes), strict=True)
@@ -152,11 +153,6 @@ class PCL(nn.Module):
             concentration[: len(found)] = concentrations(
                 stored, found, codes, temperature=self.options.temperature
             )
-
-    @torch.no_grad()
-    def _remember(self, z: Tensor) -> None:
-        kept = unit(z.detach()[-len(self.recent) :]).to(self.recent.dtype)
-        self.recent.copy_(torch.cat([self.recent[len(kept) :], kept]))
 
 
 def prototype_loss(

@@ -9,9 +9,10 @@ from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl.batch import Embedded, LossTerm
+from aqcl.codebook import balanced, push
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
-from aqcl.contrastive import sinkhorn, unit
+from aqcl.contrastive import unit
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
 
@@ -83,14 +84,18 @@ class SwAV(nn.Module):
         self._normalise_prototypes()
         frozen = bool(self.steps < self.options.warmup_steps)
         self.steps += 1
-        prototypes = self.prototypes.detach() if frozen else self.prototypes
+        # A copy: the next call may change them before this one's gradient is taken.
+        prototypes = self.prototypes.clone()
+        if frozen:
+            prototypes = prototypes.detach()
         both = unit(self.projector(torch.cat([latent, view]))).chunk(2)
         scores = [z @ prototypes.T for z in both]
         codes = [
             self._assign(own.detach(), queue)
             for own, queue in zip(scores, self.recent, strict=True)
         ]
-        self._remember(both)
+        for z, queue in zip(both, self.recent, strict=True):
+            push(queue, z)
         losses = swapped_prediction(
             scores[0], scores[1], codes[0], codes[1], temperature=self.options.temperature
         )
@@ -103,11 +108,10 @@ class SwAV(nn.Module):
         n_samples = len(scores)
         if n_samples == 0:
             return scores
-        if n_samples < len(queue):
-            stored = queue[queue.abs().sum(1) > 0]
-            scores = torch.cat([scores, stored @ self.prototypes.T])
-        plan = sinkhorn(
+        plan = balanced(
             scores,
+            queue,
+            self.prototypes,
             epsilon=self.options.sinkhorn_epsilon,
             iterations=self.options.sinkhorn_iterations,
         )
@@ -116,11 +120,6 @@ class SwAV(nn.Module):
     @torch.no_grad()
     def _normalise_prototypes(self) -> None:
         self.prototypes.copy_(unit(self.prototypes))
-
-    @torch.no_grad()
-    def _remember(self, both: tuple[Tensor, ...]) -> None:
-        kept = torch.stack(both)[:, -self.recent.shape[1] :].to(self.recent.dtype)
-        self.recent.copy_(torch.cat([self.recent[:, kept.shape[1] :], kept], dim=1))
 
 
 def swapped_prediction(
