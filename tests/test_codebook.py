@@ -28,7 +28,8 @@ def test_stored_latents_join_a_batch_smaller_than_their_store(
     z, stored, codebook = (unit(torch.randn(n, 3, generator=random)) for n in (n_samples, 8, 5))
     stored[:4] = 0
 
-    plan = balanced(z @ codebook.T, stored, codebook, epsilon=0.1, iterations=3)
+    plan = balanced(z @ codebook.T, 3 * stored, codebook, epsilon=0.1, iterations=3)
 
     everything = torch.cat([z, stored[4 : 4 + n_joined]])
-    assert torch.equal(plan, sinkhorn(everything @ codebook.T, epsilon=0.1, iterations=3))
+    expected = sinkhorn(everything @ codebook.T, epsilon=0.1, iterations=3)
+    torch.testing.assert_close(plan, expected)

@@ -42,13 +42,13 @@ def balanced(
 
     Args:
         scores: cosines of samples and codewords.
-        stored: latents of length one, and zeros where none has been stored yet.
+        stored: latents of any length, and zeros where none has been stored yet.
         codebook: codewords of length one.
         epsilon: as in `contrastive.sinkhorn`.
         iterations: likewise.
     """
     if len(scores) < len(stored):
-        scores = torch.cat([scores, filled(stored) @ codebook.T])
+        scores = torch.cat([scores, unit(filled(stored)) @ codebook.T])
     return sinkhorn(scores, epsilon=epsilon, iterations=iterations)
 
 

@@ -330,7 +330,7 @@ class AQCL(nn.Module):
         n_samples = len(similarity)
         plan = balanced(
             similarity,
-            contrastive.unit(self.recent),
+            self.recent,
             self.codebook,
             epsilon=self.options.sinkhorn_epsilon,
             iterations=self.options.sinkhorn_iterations,
