@@ -33,7 +33,7 @@ class Outline(HTMLParser):
 
 
 def drawing() -> Figure:
-    return best_so_far_figure({"a": [0.5, 0.6], "b": [0.4, 0.7]}, "AUC")
+    return best_so_far_figure({NASTY: [0.5, 0.6], "$x_$": [0.4, 0.7], "_base": [0.3]}, "AUC")
 
 
 def whole_page() -> str:
@@ -46,7 +46,9 @@ def whole_page() -> str:
 def test_what_users_chose_is_text_and_never_markup() -> None:
     outline = Outline(whole_page())
     assert [tag for tag, _ in outline.tags].count("script") == 1  # the page's own
-    assert outline.text.count('<script>alert("x")</script>') >= 5
+    assert outline.text.count('<script>alert("x")</script>') >= 7
+    assert outline.text.count("$x_$") == 2  # in the legends of both figures
+    assert outline.text.count("_base") == 2
 
 
 def test_nothing_comes_from_elsewhere() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from aqcl.figures import save
 from aqcl.reproduce.markdown import finished_comparisons, markdown
 from aqcl.reproduce.page import paper_page
+from aqcl.reproduce.pictures import activity_figure
 from aqcl.reproduce.results_page import read_outcomes, results_page
 from aqcl.wording import NOT_AFTER_HOLM
 from tests.report.test_page import Outline
@@ -65,6 +67,15 @@ def test_what_needs_no_training_stands_in_every_table_for_every_group(
             assert f"| {name}, not trained | {' | '.join(aucs)} |" in text
     cells = page.count("<td>popularity, not trained</td>")
     assert cells == 4 * len(shown)
+
+
+def test_the_clicks_of_users_are_told_in_full_numbers(tmp_path: Path) -> None:
+    activity = {"clicks": [1, 10, 1000], "users": [5, 3, 1], "thresholds": [1, 10]}
+    (file,) = save(activity_figure(activity, "cost $5 vs $6"), tmp_path / "figure", ("svg",))
+    text = Outline(file.read_text()).text
+    assert "1,000" in text
+    assert "math" not in text
+    assert "cost $5 vs $6" in text
 
 
 def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(table3: dict[str, Any]) -> None:
