@@ -163,7 +163,7 @@ def trajectory_figure(
         axes.set_xlabel("step")
         axes.set_ylabel("w1, w2" if log else "alpha")
         axes.grid(axis="y", color=PALE, linewidth=0.6)
-        legend_above(axes, lines, columns=5, size=8)
+        legend_above(axes, lines, size=8)
     return figure
 
 

@@ -24,10 +24,13 @@ def training_axes() -> Axes:
     return curves_figure(dict.fromkeys(NAMES, runs), "rows", "AUC").axes[0]
 
 
-def calibration_axes() -> Axes:
+def predictions() -> Predictions:
     rows = np.arange(20)
-    found = [Predictions(rows, rows, rows % 2, rows, rows / 20)]
-    return calibration_figure(dict.fromkeys(NAMES, found)).axes[0]
+    return Predictions(rows, rows, rows % 2, rows, rows / 20)
+
+
+def calibration_axes() -> Axes:
+    return calibration_figure({name: [predictions()] for name in NAMES}).axes[0]
 
 
 @pytest.mark.parametrize("draw", [activity_axes, training_axes, calibration_axes])

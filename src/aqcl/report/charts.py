@@ -105,7 +105,7 @@ def calibration_figure(predictions: Mapping[str, Sequence[Predictions]], bins: i
         axes.plot(ends, ends, color=GRAY, linewidth=0.9, linestyle=":", zorder=0)
         axes.set_xlabel("mean prediction")
         axes.set_ylabel("share of clicks")
-        legend_above(axes, lines, columns=2)
+        legend_above(axes, lines)
     return figure
 
 
