@@ -8,7 +8,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from aqcl.figures import best_so_far_figure, latents_figure
-from aqcl.report.page import Cell, Section, figure, interval_bar, number, render_page, table
+from aqcl.report.page import (
+    TOO_FEW,
+    Cell,
+    Section,
+    figure,
+    interval_bar,
+    number,
+    reach_of,
+    render_page,
+    table,
+)
 
 NASTY = '<script>alert("x")</script> & "quotes" \'too\''
 
@@ -123,6 +133,14 @@ def test_bars_stand_where_the_interval_is(
 
 def test_a_bar_never_leaves_its_cell() -> None:
     assert 'x1="2.00" x2="98.00"' in interval_bar(0.0, -9.0, 9.0, 0.02, "").markup
+
+
+def test_too_few_users_do_not_make_the_other_bars_too_short() -> None:
+    wide, narrow = (TOO_FEW, -0.9, 0.4), ("better", 0.01, 0.03)
+    missing = ("no difference shown", None, None)
+    assert reach_of([wide, narrow, ("worse", -0.02, -0.01), missing]) == 0.03
+    assert reach_of([wide, missing]) == 0.9
+    assert reach_of([missing]) == 0
 
 
 def test_what_is_not_defined_has_no_bar() -> None:

@@ -15,8 +15,8 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
 from aqcl.report import study_report
 from aqcl.report.charts import activity_edges, reliability
-from aqcl.report.page import Cell
-from aqcl.report.run_report import Report, _result_row, _results, report_runs
+from aqcl.report.page import TOO_FEW, Cell
+from aqcl.report.run_report import Report, _reach, _result_row, _results, report_runs
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
@@ -96,6 +96,16 @@ def test_a_report_of_one_method_has_a_scale_for_its_yardsticks(runs: list[Path])
     assert reach > 0.0005
     assert f"bars reach from {-reach:+.3f} to {reach:+.3f} AUC" in made
     assert made.count('<svg class="bar') == len(held)
+
+
+def test_bars_are_on_the_scale_of_those_that_tell_something(result: RunComparison) -> None:
+    trained = [
+        row for row in result.comparison.rows if row.configuration in result.runs and row.p_value
+    ]
+    told = replace(trained[0], verdict="better", difference_low=0.01, difference_high=0.03)
+    wide = replace(trained[0], verdict=TOO_FEW, difference_low=-0.2, difference_high=0.3)
+    assert _reach([told, wide], result.runs) == 0.03
+    assert _reach([wide], result.runs) == 0.3
 
 
 def test_an_improvement_on_chance_is_told_as_a_difference(result: RunComparison) -> None:

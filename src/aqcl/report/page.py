@@ -23,6 +23,8 @@ INK: Final = {
     "#000000": "var(--ink)",
 }
 """Colours of figures as those of the page, which differ in the dark."""
+TOO_FEW: Final = "too few users to tell"
+"""The verdict on a difference whose interval is too wide to say anything."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,21 @@ def _class(names: str) -> str:
 def number(value: float | None, digits: int = 4) -> Cell:
     """A number, sorted as such; empty where there is none."""
     return Cell("", "") if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def reach_of(judged: Iterable[tuple[str, float | None, float | None]]) -> float:
+    """What half the width of bars stands for: the farthest end of an interval, 0 without any.
+
+    Args:
+        judged: verdict, lower and upper end of each difference. Where there are others, those of
+            too few users are left out: their bars end where their cells do, and would else make
+            all others too short to be read.
+    """
+    known = [
+        (v, max(-low, high)) for v, low, high in judged if low is not None and high is not None
+    ]
+    told = [end for verdict, end in known if verdict != TOO_FEW]
+    return max(told or [end for _, end in known], default=0.0)
 
 
 def interval_bar(

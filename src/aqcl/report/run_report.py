@@ -18,12 +18,14 @@ from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
+    TOO_FEW,
     Cell,
     Section,
     figure,
     interval_bar,
     number,
     paragraph,
+    reach_of,
     render_page,
     table,
     text,
@@ -97,7 +99,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
         lines.append("The methods have different numbers of seeds.")
     rows = result.comparison.rows
     # Yardsticks too: of a single method, the base, no other row is judged.
-    small = [row.group for row in rows if row.verdict == "too few users to tell"]
+    small = [row.group for row in rows if row.verdict == TOO_FEW]
     for group in dict.fromkeys(small):
         lines.append(f"Too few users to tell anything in the group {group}.")
     return lines
@@ -155,7 +157,7 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     }
     facts = (
         f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
-        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables."
+        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables; longer ones are cut."
     )
     meanings = "".join(f"<li>{text(line)}</li>" for line in legend(result))
     parts = [paragraph(facts), f"<ul>{meanings}</ul>"]
@@ -187,8 +189,7 @@ def _reach(rows: Sequence[ComparisonRow], trained: Container[str]) -> float:
     """
     others = [row for row in rows if row.verdict != "base"]
     shown = [row for row in others if row.configuration in trained] or others
-    ends = [abs(e) for r in shown for e in (r.difference_low, r.difference_high) if e is not None]
-    return max(ends, default=0.0)
+    return reach_of((row.verdict, row.difference_low, row.difference_high) for row in shown)
 
 
 def _result_row(
