@@ -53,23 +53,48 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
 
 def tuning_lines(outcome: Mapping[str, Any]) -> str:
     """What each study chose on the validation rows, and whether its penalty lies at an edge."""
+    return "\n\n".join(
+        "\n".join([head, "", *(f"- {line}" for line in lines)])
+        for head, lines in tuning(outcome).items()
+    )
+
+
+def tuning(outcome: Mapping[str, Any]) -> dict[str, list[str]]:
+    """A line for each study, below a head that tells how it was tuned."""
     found: dict[str, list[str]] = {}
     for key, study in outcome["studies"].items():
-        dataset, _, backbone = key.partition("/")
         chosen = []
         for name, method in study["methods"].items():
-            inside = method["penalty"] is None or method["penalty"]["inside"]
             settings = ", ".join(
                 f"{setting.rpartition('.')[2]} {value:.3g}"
-                f"{'' if inside or setting != PENALTY else ' AT THE EDGE of its range'}"
+                f"{' AT THE EDGE of its range' if setting == PENALTY and _at_edge(method) else ''}"
                 for setting, value in method["parameters"].items()
             )
             chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings})")
         if chosen:
-            found.setdefault(_budget(study), []).append(
-                f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
-            )
-    return "\n\n".join("\n".join([head, "", *lines]) for head, lines in found.items())
+            line = f"{_study_title(key, outcome)}: {'; '.join(chosen)}"
+            found.setdefault(_budget(study), []).append(line)
+    return found
+
+
+def edges(outcome: Mapping[str, Any]) -> list[str]:
+    """A line for each winner whose penalty lies at an edge of its range."""
+    return [
+        f"{_study_title(key, outcome)}: the penalty of {name} lies AT THE EDGE of its range; the "
+        "best may lie beyond."
+        for key, study in outcome["studies"].items()
+        for name, method in study["methods"].items()
+        if _at_edge(method)
+    ]
+
+
+def _at_edge(method: Mapping[str, Any]) -> bool:
+    return method["penalty"] is not None and not method["penalty"]["inside"]
+
+
+def _study_title(key: str, outcome: Mapping[str, Any]) -> str:
+    dataset, _, backbone = key.partition("/")
+    return f"{outcome['datasets'][dataset]['title']}, {backbone}"
 
 
 def _budget(study: Mapping[str, Any]) -> str:
@@ -115,22 +140,35 @@ def counts_beside(facts: Mapping[str, Any]) -> list[tuple[str, int | None]]:
 
 def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
     """How well interests separate latents, in numbers."""
-    lines, missing = [], []
-    for key, found in outcome.get("latents", {}).items():
-        title = outcome["datasets"][key]["title"]
-        if "missing" in found:
-            missing.append(f"{title}: {found['missing']}")
-            continue
-        for name, measured in found["separation"].items():
-            for how, one in measured.items():
-                lines.append(
-                    f"| {title} | {name} | {how} | {one['silhouette']:+.3f} "
-                    f"| {one['purity']:.3f} | {one['chance']:.3f} |"
-                )
+    lines = [
+        f"| {title} | {name} | {how} | {one['silhouette']:+.3f} "
+        f"| {one['purity']:.3f} | {one['chance']:.3f} |"
+        for title, name, how, one in separations(outcome)
+    ]
     if not lines:
-        return missing
+        return missing_latents(outcome)
     head = "| data | latents of | divided | silhouette | neighbours alike | by chance |"
-    return ["\n".join([head, "|---|---|---|---|---|---|", *lines]), *missing]
+    table = "\n".join([head, "|---|---|---|---|---|---|", *lines])
+    return [table, *missing_latents(outcome)]
+
+
+def separations(outcome: Mapping[str, Any]) -> list[tuple[str, str, str, Mapping[str, float]]]:
+    """Data set, whose latents, how they are divided, and how well that separates them."""
+    return [
+        (outcome["datasets"][key]["title"], name, how, one)
+        for key, found in outcome.get("latents", {}).items()
+        for name, measured in found.get("separation", {}).items()
+        for how, one in measured.items()
+    ]
+
+
+def missing_latents(outcome: Mapping[str, Any]) -> list[str]:
+    """Why a data set has no latents, a line for each."""
+    return [
+        f"{outcome['datasets'][key]['title']}: {found['missing']}"
+        for key, found in outcome.get("latents", {}).items()
+        if "missing" in found
+    ]
 
 
 def finished_comparisons(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -203,7 +241,7 @@ def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
         return "not defined"
     text = f"{row['auc']:.4f}" + (f" ± {row['auc_sd']:.4f}" if row["auc_sd"] is not None else "")
     if row["verdict"] != "base" and row["rela_impr"] is not None:
-        shown = _relative(row)
+        shown = relative(row)
         if row["verdict"] in ("better", "worse"):
             shown = f"**{shown}**" if holds(row) else f"{shown}†"
         text += f"; {shown}"
@@ -215,7 +253,8 @@ def holds(row: Mapping[str, Any]) -> bool:
     return row["holm"] is None or row["holm"] <= SIGNIFICANCE
 
 
-def _relative(row: Mapping[str, Any]) -> str:
+def relative(row: Mapping[str, Any]) -> str:
+    """RelaImpr with its interval, or the difference of AUC where the base is too near chance."""
     if row["rela_impr"] is None:
         return f"AUC {row['difference']:+.4f}"
     interval = ""
@@ -234,7 +273,7 @@ def claims(comparison: Mapping[str, Any]) -> str:
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""
         what = " RelaImpr" if claim["rela_impr"] is not None else ""
-        lines.append(f"- {claim['text']}: **{finding(claim)}**, {_relative(claim)}{what}{paper}")
+        lines.append(f"- {claim['text']}: **{finding(claim)}**, {relative(claim)}{what}{paper}")
     return "\n".join(lines)
 
 
@@ -258,7 +297,7 @@ def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:
                 printed = claim["paper_rela_impr"]
                 paper = f"{printed:+.2f}%" if printed is not None else "-"
                 lines.append(
-                    f"| {claim['text']} | {where} | {_relative(claim)} | {paper} "
+                    f"| {claim['text']} | {where} | {relative(claim)} | {paper} "
                     f"| {finding(claim)} |"
                 )
     return "\n".join(lines)
