@@ -1,6 +1,7 @@
 """Reports of real runs and studies: what they show is what comparisons and studies say."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,23 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
             if trial["value"] is not None:
                 assert f"{trial['value']:.4f}" in text
     assert {"best-so-far", "alpha-1"} <= made.figures.keys()
+
+
+def test_a_study_tells_what_its_winner_reached_over_all_its_seeds(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, summary = read_findings(study)
+    din, aqcl = summary["methods"].values()
+    best = din["best"]
+    other = (best["number"] + 1) % 3  # as good in its first seed
+    din["finalists"] = [
+        {"number": number, "values": [best["value"], 0.1, 0.1], "mean": mean}
+        for number, mean in ((other, 0.4567), (best["number"], 0.4321))
+    ]
+    monkeypatch.setattr(study_report, "read_findings", lambda path: (manifest, summary))
+    rows = re.findall(r"<tr>.*?</tr>", report_study(study).html)[1:3]
+    told = [re.findall(r">(\d\.\d{4})</td><td[^>]*>(\d+)</td>", row)[0] for row in rows]
+    assert told == [("0.4321", "3"), (f"{aqcl['best']['value']:.4f}", "1")]
 
 
 def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(

@@ -7,6 +7,7 @@ from aqcl.comparison import SIGNIFICANCE, restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN
+from aqcl.search.files import value_of_winner
 from aqcl.search.space import PENALTY
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
@@ -70,7 +71,8 @@ def tuning(outcome: Mapping[str, Any]) -> dict[str, list[str]]:
                 f"{' AT THE EDGE of its range' if setting == PENALTY and _at_edge(method) else ''}"
                 for setting, value in method["parameters"].items()
             )
-            chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings})")
+            value, _ = value_of_winner({"value": method["valid"]}, method.get("finalists", ()))
+            chosen.append(f"{name} {value:.4f} ({settings})")
         if chosen:
             line = f"{_study_title(key, outcome)}: {'; '.join(chosen)}"
             found.setdefault(_budget(study), []).append(line)
@@ -105,14 +107,6 @@ def _budget(study: Mapping[str, Any]) -> str:
         f"{tuned}, the best {study['confirm']} with {study['confirm_seeds']} more seeds; mean "
         f"validation {objective} of the winner's seeds:"
     )
-
-
-def _value_of_winner(method: Mapping[str, Any]) -> float:
-    """The mean over its seeds, where finalists were trained with several."""
-    own = method["valid"]
-    finalists = method.get("finalists", ())
-    means = [finalist["mean"] for finalist in finalists if finalist["values"][0] == own]
-    return float(means[0]) if means and means[0] is not None else float(own)
 
 
 def _image(name: str, outcome: Mapping[str, Any], folder: str) -> str:
