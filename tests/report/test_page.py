@@ -113,9 +113,10 @@ def test_a_section_without_content_is_left_out() -> None:
 
 
 def test_tables_are_labelled_and_columns_of_numbers_are_marked() -> None:
-    markup = table(["Name", "#AUC"], [["a", number(0.51234)]], "caption")
+    markup = table(["Name", "#AUC"], [[NASTY, number(0.51234)]], "caption")
     assert "<caption>caption</caption>" in markup
     assert markup.count('scope="col"') == 2
+    assert '<tr><th scope="row">&lt;script&gt;' in markup
     assert '<td class="number" data-value="0.51234">0.5123</td>' in markup
 
 

@@ -17,7 +17,7 @@ from aqcl.predictions import Predictions
 from aqcl.report import study_report
 from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.page import TOO_FEW, Cell
-from aqcl.report.run_report import Report, _reach, _result_row, _results, report_runs
+from aqcl.report.run_report import Report, _reach, _result_row, _results, report_runs, title_of
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
@@ -258,10 +258,8 @@ def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     assert "the best validation AUC, non-active" in text
     assert "constrained" not in text
     assert made.figures["best-so-far"].axes[0].get_ylabel().endswith("validation AUC, non-active")
-    assert (
-        f'<td class="number" data-value="{second["number"]}">{second["number"]} *</td>' in made.html
-    )
-    assert made.html.count(" *</td>") == 1
+    assert f'data-value="{second["number"]}">{second["number"]} *</th>' in made.html
+    assert made.html.count(" *</th>") == 1
     assert f"{INFEASIBLE}; such a trial cannot win." in text
     assert f"Why trial {third['number']} failed: the loss is <nan>" in text
 
@@ -294,6 +292,11 @@ def test_a_search_for_alpha_alone_shows_how_it_went(
     unit = {"one-run": "evaluation", "halving": "rung of a candidate"}[method]
     assert made.figures["best-so-far"].axes[0].get_xlabel() == unit
     assert len(made.figures["course"].axes[0].get_lines()) >= 2
+
+
+def test_a_title_names_a_few_methods_and_counts_many() -> None:
+    assert title_of(["DIN", "AQCL", "ICL", "DMR"], "beauty") == "DIN, AQCL, ICL, DMR"
+    assert title_of([str(k) for k in range(40)], "beauty") == "40 methods on beauty"
 
 
 def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_needs_no_training_stands_in_every_table_for_every_group(
         for name, evaluation in comparison["yardsticks"].items():
             aucs = [f"{group['auc']:.4f}" for group in evaluation["groups"]]
             assert f"| {name}, not trained | {' | '.join(aucs)} |" in text
-    cells = page.count("<td>popularity, not trained</td>")
+    cells = page.count('<th scope="row">popularity, not trained</th>')
     assert cells == 4 * len(shown)
 
 

@@ -23,6 +23,12 @@ INK: Final = {
     "#000000": "var(--ink)",
 }
 """Colours of figures as those of the page, which differ in the dark."""
+PIXELS: Final = 96
+"""Of the page, in an inch of a figure."""
+WIDE: Final = 544
+"""Pixels from which on a figure scrolls where the page is narrow, lest its text is too small."""
+LEAST: Final = 0.85
+"""Of its width, to which such a figure shrinks at most."""
 TOO_FEW: Final = "too few users to tell"
 """The verdict on a difference whose interval is too wide to say anything."""
 
@@ -96,7 +102,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
 
     Args:
         headings: plain text; one that begins with `#` is that of a column of numbers.
-        rows: cells or plain text.
+        rows: cells or plain text; the first of a row says what it is of.
         caption: plain text.
     """
     numeric = [heading.startswith("#") for heading in headings]
@@ -108,7 +114,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     lines = []
     for row in rows:
         cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-        lines.append("<tr>" + "".join(map(_cell, cells, numeric)) + "</tr>")
+        tags = ['th scope="row"', *["td"] * (len(cells) - 1)]
+        lines.append("<tr>" + "".join(map(_cell, cells, numeric, tags)) + "</tr>")
     body = "\n".join(lines)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
@@ -117,10 +124,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     )
 
 
-def _cell(cell: Cell, right: bool) -> str:
+def _cell(cell: Cell, right: bool, tag: str) -> str:
     value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
     style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
-    return f"<td{style}{value}>{cell.markup or text(cell.text)}</td>"
+    return f"<{tag}{style}{value}>{cell.markup or text(cell.text)}</{tag[:2]}>"
 
 
 def _class(names: str) -> str:
@@ -177,7 +184,7 @@ def interval_bar(
 
 
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
-    """A figure as inline SVG in the colours of the page.
+    """A figure as inline SVG in the colours of the page; a wide one scrolls on a narrow page.
 
     One that holds pixels, whose colours are fixed, keeps all its own, on white in the dark too.
 
@@ -207,11 +214,17 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
     svg = _sized(svg, drawn)
     opening = f'<svg{_class("pixels" if has_pixels else "")} role="img" aria-label="{text(alt)}"'
     svg = svg.replace("<svg", opening, 1)
+    width = drawn.get_figwidth() * PIXELS
+    if width > WIDE:
+        svg = (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}" '
+            f'style="--least: {LEAST * width:.0f}px">{svg}</div>'
+        )
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def _sized(svg: str, drawn: Figure) -> str:
-    width, height = drawn.get_size_inches() * 96
+    width, height = drawn.get_size_inches() * PIXELS
     svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
     return svg.replace("<svg", f'<svg width="{width:.0f}" height="{height:.0f}"', 1)

@@ -1,6 +1,6 @@
 """A report of runs: how they compare, for whom, and what they were."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ from aqcl.wording import below_lines, few_seeds, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
+
+MOST_NAMED = 4
+"""Methods that a title names."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,17 @@ def report_runs(
         Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
         Section("Settings", "settings", _settings(runs)),
     ]
-    names = ", ".join(runs)
+    title = title_of(runs, result.dataset.name)
     kind = ", simulated data" if result.dataset.simulated else ""
     subtitle = f"{result.dataset.name}{kind}, {split} rows, against {result.comparison.base}"
-    return Report(render_page(names, subtitle, sections, _warnings(result, runs)), figures)
+    return Report(render_page(title, subtitle, sections, _warnings(result, runs)), figures)
+
+
+def title_of(methods: Collection[str], dataset: str) -> str:
+    """The names of the methods; of many, how many they are, lest the title fills the page."""
+    if len(methods) > MOST_NAMED:
+        return f"{len(methods)} methods on {dataset}"
+    return ", ".join(methods)
 
 
 def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[str]:

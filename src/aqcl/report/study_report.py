@@ -13,7 +13,7 @@ from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.alpha_section import drawn_alpha
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
-from aqcl.report.run_report import Report
+from aqcl.report.run_report import Report, title_of
 from aqcl.search.alpha_figures import alpha_search_figures
 from aqcl.search.files import STUDY, read_findings, value_of_winner
 from aqcl.search.plan import plan_search
@@ -38,12 +38,12 @@ def report_study(path: Path) -> Report:
         Section("Importance", "importance", _importances(summary, figures)),
         Section("Trials", "trials", _trials(summary)),
     ]
-    names = ", ".join(summary["methods"])
+    title = f"Search of {title_of(summary['methods'], summary['dataset']['name'])}"
     subtitle = f"Study on {summary['dataset']['name']}: the best validation {objective}"
     warnings = list(summary["notes"])
     if summary["dataset"]["simulated"]:
         warnings.append("The data is simulated: it says nothing about real users.")
-    return Report(render_page(f"Search of {names}", subtitle, sections, warnings), figures)
+    return Report(render_page(title, subtitle, sections, warnings), figures)
 
 
 def _searched(summary: Mapping[str, Any]) -> str:
