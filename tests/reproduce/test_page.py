@@ -59,6 +59,17 @@ def test_a_difference_that_holds_stands_out(table3: dict[str, Any]) -> None:
     assert "Holm" not in page
 
 
+def test_brackets_are_told_of_above_tables_that_have_some(table3: dict[str, Any]) -> None:
+    bare = deepcopy(table3)
+    for comparison in bare["comparisons"]:
+        comparison["paper"] = {}
+    told = "the paper's AUC in brackets"
+    assert markdown(table3).count(told) == len(finished_comparisons(table3))
+    assert told not in markdown(bare)
+    marks = "bold where it excludes zero and survives Holm's correction, † where it excludes zero"
+    assert markdown(bare).count(marks) == len(finished_comparisons(bare))
+
+
 def test_what_needs_no_training_stands_in_every_table_for_every_group(
     table3: dict[str, Any],
 ) -> None:

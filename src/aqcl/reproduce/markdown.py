@@ -6,7 +6,7 @@ from typing import Any
 from aqcl.comparison import SIGNIFICANCE, restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
-from aqcl.reproduce.states import FINISHED, NOT_RUN
+from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
 from aqcl.search.files import value_of_winner
 from aqcl.search.space import PENALTY
 
@@ -199,10 +199,12 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
     counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
+    printed = any(comparison["paper"].get(label) for label in finished_cells(comparison))
+    brackets = "; the paper's AUC in brackets" if printed else ""
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
-        "paired 95% interval over users and seeds, bold where it excludes zero, † where that does "
-        "not survive Holm's correction; the paper's AUC in brackets."
+        "paired 95% interval over users and seeds, bold where it excludes zero and survives Holm's "
+        f"correction, † where it excludes zero and does not{brackets}."
         f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",
