@@ -37,7 +37,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn += figure(points, "points", "caption", "points")
     body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], ["Beware"]))
+    warnings = [f"Beware of {'a_long_name' * 10}"]
+    path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], warnings))
     return path
 
 
