@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from aqcl.legends import legend_above
 from aqcl.storage import atomic_write
 
 COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -30,6 +32,7 @@ STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": GRAY,
     "svg.hashsalt": "aqcl",  # the same figure is the same file
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a name with a dollar sign is no formula
 }
 FORMATS: Final[Mapping[str, dict[str, None]]] = {
     "svg": {"Date": None},
@@ -113,15 +116,12 @@ def best_so_far_figure(
     """The best value found after each trial, or other unit, a line for each method."""
     figure, axes = new_figure(6.4, 3.6)
     with matplotlib.rc_context(STYLE):
+        lines: dict[str, Line2D] = {}
         for number, (name, curve) in enumerate(curves.items()):
             known = [(trial, value) for trial, value in enumerate(curve) if value is not None]
             trials, values = zip(*known, strict=True) if known else ((), ())
-            axes.plot(
-                trials,
-                values,
-                label=name,
-                drawstyle="steps-post",
-                **curve_style(number),
+            (lines[name],) = axes.plot(
+                trials, values, drawstyle="steps-post", **curve_style(number)
             )
         axes.set_xlabel(unit)
         axes.set_ylabel(f"best {objective}")
@@ -129,9 +129,7 @@ def best_so_far_figure(
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.grid(axis="y", color=PALE, linewidth=0.6)
         if len(curves) > 1:
-            # Above, where no curve is.
-            columns = min(len(curves), 4)
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
+            legend_above(axes, lines)
     return figure
 
 
@@ -148,8 +146,9 @@ def trajectory_figure(
     """
     figure, axes = new_figure(6.4, 3.6)
     with matplotlib.rc_context(STYLE):
+        lines: dict[str, Line2D] = {}
         for number, (name, line) in enumerate(values.items()):
-            axes.plot(steps, line, label=name, **curve_style(number))
+            (lines[name],) = axes.plot(steps, line, **curve_style(number))
         axes.axvline(kept, color=GRAY, linewidth=1, linestyle="--")
         axes.annotate(
             "kept", (kept, 0.94), (-4, 0), ("data", "axes fraction"), "offset points",
@@ -164,7 +163,7 @@ def trajectory_figure(
         axes.set_xlabel("step")
         axes.set_ylabel("w1, w2" if log else "alpha")
         axes.grid(axis="y", color=PALE, linewidth=0.6)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=8)
+        legend_above(axes, lines, size=8)
     return figure
 
 

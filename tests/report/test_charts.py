@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from aqcl.evaluate import ActivityPoint
 from aqcl.predictions import Predictions
 from aqcl.report.charts import MARKED, by_activity_figure, calibration_figure, curves_figure
 
-NAMES = [f"method {k}" for k in range(7)]
+NAMES = ["$x_$", "_base", "cost $5 vs $6", *(f"method {k}" for k in range(4))]
 
 
 def activity_axes() -> Axes:
@@ -23,18 +24,25 @@ def training_axes() -> Axes:
     return curves_figure(dict.fromkeys(NAMES, runs), "rows", "AUC").axes[0]
 
 
-def calibration_axes() -> Axes:
+def predictions() -> Predictions:
     rows = np.arange(20)
-    found = [Predictions(rows, rows, rows % 2, rows, rows / 20)]
-    return calibration_figure(dict.fromkeys(NAMES, found)).axes[0]
+    return Predictions(rows, rows, rows % 2, rows, rows / 20)
+
+
+def calibration_axes() -> Axes:
+    return calibration_figure({name: [predictions()] for name in NAMES}).axes[0]
 
 
 @pytest.mark.parametrize("draw", [activity_axes, training_axes, calibration_axes])
 def test_no_two_methods_have_the_same_entry_in_a_legend(draw: Callable[[], Axes]) -> None:
-    handles, names = draw().get_legend_handles_labels()
-    assert names == NAMES
-    assert len({(h.get_color(), h.get_marker()) for h in handles}) == len(NAMES)  # type: ignore[attr-defined]
-    assert len({h.get_marker() for h in handles[:6]}) == 6  # type: ignore[attr-defined]
+    legend = draw().get_legend()
+    assert legend is not None
+    # What begins with an underscore has a space without width before it.
+    assert [entry.get_text().strip("\u200b") for entry in legend.get_texts()] == NAMES
+    assert not any(entry.get_parse_math() for entry in legend.get_texts())
+    handles = [handle for handle in legend.legend_handles if isinstance(handle, Line2D)]
+    assert len({(h.get_color(), h.get_marker()) for h in handles}) == len(NAMES)
+    assert len({h.get_marker() for h in handles[:6]}) == 6
 
 
 def test_seeds_of_a_method_look_alike_and_long_curves_have_few_markers() -> None:

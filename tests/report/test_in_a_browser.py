@@ -37,7 +37,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn += figure(points, "points", "caption", "points")
     body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], ["Beware"]))
+    warnings = [f"Beware of {'a_long_name' * 10}"]
+    path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], warnings))
     return path
 
 
@@ -60,7 +61,7 @@ def page(browser: Browser, file: Path) -> Iterator[Page]:
 
 
 def first_column(page: Page) -> list[str]:
-    return [cell.strip() for cell in page.locator("tbody td:first-child").all_inner_texts()]
+    return [cell.strip() for cell in page.locator("tbody th:first-child").all_inner_texts()]
 
 
 def test_a_column_of_numbers_sorts_both_ways_and_keeps_gaps_last(page: Page) -> None:
@@ -85,6 +86,16 @@ def test_the_keyboard_sorts_too(page: Page) -> None:
 def test_a_phone_does_not_scroll_sideways(page: Page) -> None:
     widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert widths[0] <= widths[1]
+
+
+def test_a_wide_figure_can_be_read_on_a_phone(page: Page) -> None:
+    label = page.locator("figure .scroll svg text", has_text="best AUC").bounding_box()
+    assert label is not None
+    assert min(label["width"], label["height"]) > 10  # it is upright: the width of its line
+    own, inner = page.evaluate(
+        "[...document.querySelectorAll('figure .scroll')].map(n => [n.clientWidth, n.scrollWidth])"
+    )[0]
+    assert inner > own
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,12 +1,15 @@
 """What a report shows of interests: which seed, and which colour is which interest."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from aqcl.dataset import open_dataset
 from aqcl.latents import encode_rows, load_interests, load_model
+from aqcl.report import interest_section
 from aqcl.report.interest_section import interests_body
 from aqcl.train import train
 from tests.report.test_page import Outline
@@ -31,3 +34,16 @@ def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_pa
     assert legend is not None
     largest = np.argsort(-sizes, kind="stable")[:shown]
     assert [entry.get_text() for entry in legend.get_texts()] == [str(k) for k in largest]
+
+
+def test_a_picture_is_left_out_where_each_row_has_an_interest_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tiny_dataset(tmp_path)
+    run = train(tiny_experiment(place), tmp_path / "run")
+    own = SimpleNamespace(nearest=lambda latent: np.arange(len(latent)))
+    monkeypatch.setattr(interest_section, "load_interests", lambda run, dataset: own)
+    figures: dict[str, Figure] = {}
+    text = Outline(interests_body(open_dataset(place), {"AQCL": [run]}, figures)).text
+    assert figures == {}
+    assert "The largest interests, and who has them" in text

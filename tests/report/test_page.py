@@ -8,7 +8,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from aqcl.figures import best_so_far_figure, latents_figure
-from aqcl.report.page import Cell, Section, figure, interval_bar, number, render_page, table
+from aqcl.report.page import (
+    TOO_FEW,
+    Cell,
+    Section,
+    figure,
+    interval_bar,
+    number,
+    reach_of,
+    render_page,
+    table,
+)
 
 NASTY = '<script>alert("x")</script> & "quotes" \'too\''
 
@@ -33,7 +43,7 @@ class Outline(HTMLParser):
 
 
 def drawing() -> Figure:
-    return best_so_far_figure({"a": [0.5, 0.6], "b": [0.4, 0.7]}, "AUC")
+    return best_so_far_figure({NASTY: [0.5, 0.6], "$x_$": [0.4, 0.7], "_base": [0.3]}, "AUC")
 
 
 def whole_page() -> str:
@@ -46,7 +56,9 @@ def whole_page() -> str:
 def test_what_users_chose_is_text_and_never_markup() -> None:
     outline = Outline(whole_page())
     assert [tag for tag, _ in outline.tags].count("script") == 1  # the page's own
-    assert outline.text.count('<script>alert("x")</script>') >= 5
+    assert outline.text.count('<script>alert("x")</script>') >= 7
+    assert outline.text.count("$x_$") == 2  # in the legends of both figures
+    assert outline.text.count("_base") == 2
 
 
 def test_nothing_comes_from_elsewhere() -> None:
@@ -101,9 +113,10 @@ def test_a_section_without_content_is_left_out() -> None:
 
 
 def test_tables_are_labelled_and_columns_of_numbers_are_marked() -> None:
-    markup = table(["Name", "#AUC"], [["a", number(0.51234)]], "caption")
+    markup = table(["Name", "#AUC"], [[NASTY, number(0.51234)]], "caption")
     assert "<caption>caption</caption>" in markup
     assert markup.count('scope="col"') == 2
+    assert '<tr><th scope="row">&lt;script&gt;' in markup
     assert '<td class="number" data-value="0.51234">0.5123</td>' in markup
 
 
@@ -121,6 +134,14 @@ def test_bars_stand_where_the_interval_is(
 
 def test_a_bar_never_leaves_its_cell() -> None:
     assert 'x1="2.00" x2="98.00"' in interval_bar(0.0, -9.0, 9.0, 0.02, "").markup
+
+
+def test_too_few_users_do_not_make_the_other_bars_too_short() -> None:
+    wide, narrow = (TOO_FEW, -0.9, 0.4), ("better", 0.01, 0.03)
+    missing = ("no difference shown", None, None)
+    assert reach_of([wide, narrow, ("worse", -0.02, -0.01), missing]) == 0.03
+    assert reach_of([wide, missing]) == 0.9
+    assert reach_of([missing]) == 0
 
 
 def test_what_is_not_defined_has_no_bar() -> None:

@@ -1,6 +1,7 @@
 """Reports of real runs and studies: what they show is what comparisons and studies say."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
 from aqcl.report import study_report
 from aqcl.report.charts import activity_edges, reliability
-from aqcl.report.page import Cell
-from aqcl.report.run_report import Report, _result_row, _results, report_runs
+from aqcl.report.page import TOO_FEW, Cell
+from aqcl.report.run_report import Report, _reach, _result_row, _results, report_runs, title_of
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report
 from aqcl.runs import open_run
@@ -96,6 +97,16 @@ def test_a_report_of_one_method_has_a_scale_for_its_yardsticks(runs: list[Path])
     assert reach > 0.0005
     assert f"bars reach from {-reach:+.3f} to {reach:+.3f} AUC" in made
     assert made.count('<svg class="bar') == len(held)
+
+
+def test_bars_are_on_the_scale_of_those_that_tell_something(result: RunComparison) -> None:
+    trained = [
+        row for row in result.comparison.rows if row.configuration in result.runs and row.p_value
+    ]
+    told = replace(trained[0], verdict="better", difference_low=0.01, difference_high=0.03)
+    wide = replace(trained[0], verdict=TOO_FEW, difference_low=-0.2, difference_high=0.3)
+    assert _reach([told, wide], result.runs) == 0.03
+    assert _reach([wide], result.runs) == 0.3
 
 
 def test_an_improvement_on_chance_is_told_as_a_difference(result: RunComparison) -> None:
@@ -214,6 +225,23 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
     assert {"best-so-far", "alpha-1"} <= made.figures.keys()
 
 
+def test_a_study_tells_what_its_winner_reached_over_all_its_seeds(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, summary = read_findings(study)
+    din, aqcl = summary["methods"].values()
+    best = din["best"]
+    other = (best["number"] + 1) % 3  # as good in its first seed
+    din["finalists"] = [
+        {"number": number, "values": [best["value"], 0.1, 0.1], "mean": mean}
+        for number, mean in ((other, 0.4567), (best["number"], 0.4321))
+    ]
+    monkeypatch.setattr(study_report, "read_findings", lambda path: (manifest, summary))
+    rows = re.findall(r"<tr>.*?</tr>", report_study(study).html)[1:3]
+    told = [re.findall(r">(\d\.\d{4})</td><td[^>]*>(\d+)</td>", row)[0] for row in rows]
+    assert told == [("0.4321", "3"), (f"{aqcl['best']['value']:.4f}", "1")]
+
+
 def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,10 +258,8 @@ def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(
     assert "the best validation AUC, non-active" in text
     assert "constrained" not in text
     assert made.figures["best-so-far"].axes[0].get_ylabel().endswith("validation AUC, non-active")
-    assert (
-        f'<td class="number" data-value="{second["number"]}">{second["number"]} *</td>' in made.html
-    )
-    assert made.html.count(" *</td>") == 1
+    assert f'data-value="{second["number"]}">{second["number"]} *</th>' in made.html
+    assert made.html.count(" *</th>") == 1
     assert f"{INFEASIBLE}; such a trial cannot win." in text
     assert f"Why trial {third['number']} failed: the loss is <nan>" in text
 
@@ -266,6 +292,11 @@ def test_a_search_for_alpha_alone_shows_how_it_went(
     unit = {"one-run": "evaluation", "halving": "rung of a candidate"}[method]
     assert made.figures["best-so-far"].axes[0].get_xlabel() == unit
     assert len(made.figures["course"].axes[0].get_lines()) >= 2
+
+
+def test_a_title_names_a_few_methods_and_counts_many() -> None:
+    assert title_of(["DIN", "AQCL", "ICL", "DMR"], "beauty") == "DIN, AQCL, ICL, DMR"
+    assert title_of([str(k) for k in range(40)], "beauty") == "40 methods on beauty"
 
 
 def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:

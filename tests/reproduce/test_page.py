@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from aqcl.reproduce.markdown import finished_comparisons, markdown
+from aqcl.figures import save
+from aqcl.reproduce.markdown import finished_comparisons, markdown, tuning
 from aqcl.reproduce.page import paper_page
+from aqcl.reproduce.pictures import activity_figure
 from aqcl.reproduce.results_page import read_outcomes, results_page
 from aqcl.wording import NOT_AFTER_HOLM
 from tests.report.test_page import Outline
@@ -16,9 +18,13 @@ from tests.report.test_page import Outline
 STORED = Path(__file__).parents[2] / "results" / "paper"
 
 
+def stored(name: str) -> dict[str, Any]:
+    return next(outcome for outcome in read_outcomes(STORED) if outcome["name"] == name)
+
+
 @pytest.fixture(scope="module")
 def table3() -> dict[str, Any]:
-    return next(outcome for outcome in read_outcomes(STORED) if outcome["name"] == "table3")
+    return stored("table3")
 
 
 def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(
@@ -53,6 +59,17 @@ def test_a_difference_that_holds_stands_out(table3: dict[str, Any]) -> None:
     assert "Holm" not in page
 
 
+def test_brackets_are_told_of_above_tables_that_have_some(table3: dict[str, Any]) -> None:
+    bare = deepcopy(table3)
+    for comparison in bare["comparisons"]:
+        comparison["paper"] = {}
+    told = "the paper's AUC in brackets"
+    assert markdown(table3).count(told) == len(finished_comparisons(table3))
+    assert told not in markdown(bare)
+    marks = "bold where it excludes zero and survives Holm's correction, † where it excludes zero"
+    assert markdown(bare).count(marks) == len(finished_comparisons(bare))
+
+
 def test_what_needs_no_training_stands_in_every_table_for_every_group(
     table3: dict[str, Any],
 ) -> None:
@@ -63,8 +80,51 @@ def test_what_needs_no_training_stands_in_every_table_for_every_group(
         for name, evaluation in comparison["yardsticks"].items():
             aucs = [f"{group['auc']:.4f}" for group in evaluation["groups"]]
             assert f"| {name}, not trained | {' | '.join(aucs)} |" in text
-    cells = page.count("<td>popularity, not trained</td>")
+    cells = page.count('<th scope="row">popularity, not trained</th>')
     assert cells == 4 * len(shown)
+
+
+def test_a_page_tells_what_was_tuned_and_warns_of_edges(table3: dict[str, Any]) -> None:
+    outline = Outline(paper_page([table3])).text
+    for head, lines in tuning(table3).items():
+        assert head in outline
+        assert all(line in outline for line in lines)
+    edge = "Ta Feng, din: the penalty of AQCL lies AT THE EDGE of its range; the best may lie"
+    warned, _, _ = outline.partition("Claims of the paper")
+    assert edge in warned
+    assert outline.count("AT THE EDGE") == 2  # and where its settings are told
+
+
+def test_a_page_tells_relaimpr_with_its_interval_and_every_bar_its_scale(
+    table3: dict[str, Any],
+) -> None:
+    text = Outline(paper_page([table3])).text
+    for comparison in finished_comparisons(table3):
+        rows = [r for r in comparison["comparison"]["rows"] if r["verdict"] != "base"]
+        for row in (*rows, *(c for c in comparison["claims"] if c["verdict"] != "not run")):
+            low, high = row["rela_impr_low"], row["rela_impr_high"]
+            assert f"{row['rela_impr']:+.2f}% [{low:+.2f}, {high:+.2f}]" in text
+        reach = max(max(-row["difference_low"], row["difference_high"]) for row in rows)
+        assert f"from {-reach:+.3f} to {reach:+.3f}, longer ones cut" in text
+
+
+def test_a_page_tells_how_own_clusters_separate_and_why_latents_are_missing() -> None:
+    figure6 = deepcopy(stored("figure6"))
+    figure6["latents"]["ta-feng"] = {"missing": "the codebook is set after 9 steps"}
+    text = Outline(paper_page([figure6])).text
+    assert "Ta Feng: the codebook is set after 9 steps" in text
+    own = figure6["latents"]["beauty"]["separation"]["DIN"]["by its own clusters"]
+    cells = (own["silhouette"], own["purity"], own["chance"])
+    assert f"by its own clusters{''.join(f'{cell:.3f}' for cell in cells)}" in text
+
+
+def test_the_clicks_of_users_are_told_in_full_numbers(tmp_path: Path) -> None:
+    activity = {"clicks": [1, 10, 1000], "users": [5, 3, 1], "thresholds": [1, 10]}
+    (file,) = save(activity_figure(activity, "cost $5 vs $6"), tmp_path / "figure", ("svg",))
+    text = Outline(file.read_text()).text
+    assert "1,000" in text
+    assert "math" not in text
+    assert "cost $5 vs $6" in text
 
 
 def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(table3: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
 """Figures of a report of runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aqcl.evaluate import ActivityPoint
 from aqcl.figures import GRAY, PALE, STYLE, curve_style, new_figure
+from aqcl.legends import legend_above
 from aqcl.predictions import Predictions
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -42,6 +43,7 @@ def by_activity_figure(
                     textcoords="offset points",
                     va="center",
                 )
+        lines: dict[str, Line2D] = {}
         for number, (name, found) in enumerate(curves.items()):
             style = curve_style(number)
             low, high = (
@@ -49,12 +51,12 @@ def by_activity_figure(
                 for end in ("auc_low", "auc_high")
             )
             axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
-            axes.plot(places, _aucs(found), label=name, **style)
+            (lines[name],) = axes.plot(places, _aucs(found), **style)
         axes.set_xticks(places, [_range(point) for point in points])
         axes.set_xlabel("clicks of the user before the row")
         axes.set_ylabel("AUC of the rows")
         axes.grid(axis="y", color=PALE, linewidth=0.6)
-        _legend(axes, len(curves))
+        legend_above(axes, lines)
     return figure
 
 
@@ -68,18 +70,20 @@ def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
     """
     figure, axes = new_figure(7.2, 3.8)
     with matplotlib.rc_context(STYLE):
+        lines: dict[str, Line2D] = {}
         for number, (name, runs) in enumerate(curves.items()):
             style = curve_style(number)
-            for k, points in enumerate(runs.values()):
+            for points in runs.values():
                 xs, ys = zip(*points, strict=True) if points else ((), ())
-                label = name if k == 0 else None
                 every = max(1, -(-len(points) // MARKED))
-                axes.plot(xs, ys, linewidth=1.3, alpha=0.85, label=label, markevery=every, **style)
+                (lines[name],) = axes.plot(
+                    xs, ys, linewidth=1.3, alpha=0.85, markevery=every, **style
+                )
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y", color=PALE, linewidth=0.6)
-        _legend(axes, len(curves))
+        legend_above(axes, lines)
     return figure
 
 
@@ -93,14 +97,15 @@ def calibration_figure(predictions: Mapping[str, Sequence[Predictions]], bins: i
     figure, axes = new_figure(4.8, 4.4)
     with matplotlib.rc_context(STYLE):
         ends = [1.0, 0.0]
+        lines: dict[str, Line2D] = {}
         for number, (name, found) in enumerate(predictions.items()):
             expected, observed = reliability(found, bins)
             ends = [min(ends[0], *expected, *observed), max(ends[1], *expected, *observed)]
-            axes.plot(expected, observed, label=name, **curve_style(number))
+            (lines[name],) = axes.plot(expected, observed, **curve_style(number))
         axes.plot(ends, ends, color=GRAY, linewidth=0.9, linestyle=":", zorder=0)
         axes.set_xlabel("mean prediction")
         axes.set_ylabel("share of clicks")
-        _legend(axes, 2)
+        legend_above(axes, lines)
     return figure
 
 
@@ -144,7 +149,3 @@ def _range(point: ActivityPoint) -> str:
         return f"{point.lowest}+"
     same = point.lowest == point.highest
     return str(point.lowest) if same else f"{point.lowest}-{point.highest}"
-
-
-def _legend(axes: Any, count: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(max(count, 1), 4), frameon=False)

@@ -43,7 +43,7 @@ def interests_body(
         seed = found[0].experiment.seed
         parts.append(f"<h3>{text(name)}</h3>")
         used = len(np.unique(nearest))
-        if used > 1:
+        if 1 < used < len(rows):  # else nothing is near or far from another of its interest
             measured = separation(latent, nearest)
             figures[f"latents-{k}"] = drawn = latents_figure(
                 {"": tsne(latent)}, nearest, legend=True

@@ -23,6 +23,14 @@ INK: Final = {
     "#000000": "var(--ink)",
 }
 """Colours of figures as those of the page, which differ in the dark."""
+PIXELS: Final = 96
+"""Of the page, in an inch of a figure."""
+WIDE: Final = 544
+"""Pixels from which on a figure scrolls where the page is narrow, lest its text is too small."""
+LEAST: Final = 0.85
+"""Of its width, to which such a figure shrinks at most."""
+TOO_FEW: Final = "too few users to tell"
+"""The verdict on a difference whose interval is too wide to say anything."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
 
     Args:
         headings: plain text; one that begins with `#` is that of a column of numbers.
-        rows: cells or plain text.
+        rows: cells or plain text; the first of a row says what it is of.
         caption: plain text.
     """
     numeric = [heading.startswith("#") for heading in headings]
@@ -106,7 +114,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     lines = []
     for row in rows:
         cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-        lines.append("<tr>" + "".join(map(_cell, cells, numeric)) + "</tr>")
+        tags = ['th scope="row"', *["td"] * (len(cells) - 1)]
+        lines.append("<tr>" + "".join(map(_cell, cells, numeric, tags)) + "</tr>")
     body = "\n".join(lines)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
@@ -115,10 +124,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     )
 
 
-def _cell(cell: Cell, right: bool) -> str:
+def _cell(cell: Cell, right: bool, tag: str) -> str:
     value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
     style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
-    return f"<td{style}{value}>{cell.markup or text(cell.text)}</td>"
+    return f"<{tag}{style}{value}>{cell.markup or text(cell.text)}</{tag[:2]}>"
 
 
 def _class(names: str) -> str:
@@ -128,6 +137,21 @@ def _class(names: str) -> str:
 def number(value: float | None, digits: int = 4) -> Cell:
     """A number, sorted as such; empty where there is none."""
     return Cell("", "") if value is None else Cell(f"{value:.{digits}f}", value)
+
+
+def reach_of(judged: Iterable[tuple[str, float | None, float | None]]) -> float:
+    """What half the width of bars stands for: the farthest end of an interval, 0 without any.
+
+    Args:
+        judged: verdict, lower and upper end of each difference. Where there are others, those of
+            too few users are left out: their bars end where their cells do, and would else make
+            all others too short to be read.
+    """
+    known = [
+        (v, max(-low, high)) for v, low, high in judged if low is not None and high is not None
+    ]
+    told = [end for verdict, end in known if verdict != TOO_FEW]
+    return max(told or [end for _, end in known], default=0.0)
 
 
 def interval_bar(
@@ -160,7 +184,7 @@ def interval_bar(
 
 
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
-    """A figure as inline SVG in the colours of the page.
+    """A figure as inline SVG in the colours of the page; a wide one scrolls on a narrow page.
 
     One that holds pixels, whose colours are fixed, keeps all its own, on white in the dark too.
 
@@ -190,11 +214,17 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
     svg = _sized(svg, drawn)
     opening = f'<svg{_class("pixels" if has_pixels else "")} role="img" aria-label="{text(alt)}"'
     svg = svg.replace("<svg", opening, 1)
+    width = drawn.get_figwidth() * PIXELS
+    if width > WIDE:
+        svg = (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}" '
+            f'style="--least: {LEAST * width:.0f}px">{svg}</div>'
+        )
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def _sized(svg: str, drawn: Figure) -> str:
-    width, height = drawn.get_size_inches() * 96
+    width, height = drawn.get_size_inches() * PIXELS
     svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", svg)
     return svg.replace("<svg", f'<svg width="{width:.0f}" height="{height:.0f}"', 1)

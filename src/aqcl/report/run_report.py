@@ -1,6 +1,6 @@
 """A report of runs: how they compare, for whom, and what they were."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
+    TOO_FEW,
     Cell,
     Section,
     figure,
     interval_bar,
     number,
     paragraph,
+    reach_of,
     render_page,
     table,
     text,
@@ -34,6 +36,9 @@ from aqcl.wording import below_lines, few_seeds, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
+
+MOST_NAMED = 4
+"""Methods that a title names."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,17 @@ def report_runs(
         Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
         Section("Settings", "settings", _settings(runs)),
     ]
-    names = ", ".join(runs)
+    title = title_of(runs, result.dataset.name)
     kind = ", simulated data" if result.dataset.simulated else ""
     subtitle = f"{result.dataset.name}{kind}, {split} rows, against {result.comparison.base}"
-    return Report(render_page(names, subtitle, sections, _warnings(result, runs)), figures)
+    return Report(render_page(title, subtitle, sections, _warnings(result, runs)), figures)
+
+
+def title_of(methods: Collection[str], dataset: str) -> str:
+    """The names of the methods; of many, how many they are, lest the title fills the page."""
+    if len(methods) > MOST_NAMED:
+        return f"{len(methods)} methods on {dataset}"
+    return ", ".join(methods)
 
 
 def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[str]:
@@ -97,7 +109,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
         lines.append("The methods have different numbers of seeds.")
     rows = result.comparison.rows
     # Yardsticks too: of a single method, the base, no other row is judged.
-    small = [row.group for row in rows if row.verdict == "too few users to tell"]
+    small = [row.group for row in rows if row.verdict == TOO_FEW]
     for group in dict.fromkeys(small):
         lines.append(f"Too few users to tell anything in the group {group}.")
     return lines
@@ -155,7 +167,7 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     }
     facts = (
         f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
-        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables."
+        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables; longer ones are cut."
     )
     meanings = "".join(f"<li>{text(line)}</li>" for line in legend(result))
     parts = [paragraph(facts), f"<ul>{meanings}</ul>"]
@@ -187,8 +199,7 @@ def _reach(rows: Sequence[ComparisonRow], trained: Container[str]) -> float:
     """
     others = [row for row in rows if row.verdict != "base"]
     shown = [row for row in others if row.configuration in trained] or others
-    ends = [abs(e) for r in shown for e in (r.difference_low, r.difference_high) if e is not None]
-    return max(ends, default=0.0)
+    return reach_of((row.verdict, row.difference_low, row.difference_high) for row in shown)
 
 
 def _result_row(

@@ -13,9 +13,9 @@ from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.alpha_section import drawn_alpha
 from aqcl.report.page import Cell, Section, figure, number, paragraph, render_page, table, text
-from aqcl.report.run_report import Report
+from aqcl.report.run_report import Report, title_of
 from aqcl.search.alpha_figures import alpha_search_figures
-from aqcl.search.files import STUDY, read_findings
+from aqcl.search.files import STUDY, read_findings, value_of_winner
 from aqcl.search.plan import plan_search
 from aqcl.search.trials import objective_name
 from aqcl.storage import Manifest
@@ -38,18 +38,19 @@ def report_study(path: Path) -> Report:
         Section("Importance", "importance", _importances(summary, figures)),
         Section("Trials", "trials", _trials(summary)),
     ]
-    names = ", ".join(summary["methods"])
+    title = f"Search of {title_of(summary['methods'], summary['dataset']['name'])}"
     subtitle = f"Study on {summary['dataset']['name']}: the best validation {objective}"
     warnings = list(summary["notes"])
     if summary["dataset"]["simulated"]:
         warnings.append("The data is simulated: it says nothing about real users.")
-    return Report(render_page(f"Search of {names}", subtitle, sections, warnings), figures)
+    return Report(render_page(title, subtitle, sections, warnings), figures)
 
 
 def _searched(summary: Mapping[str, Any]) -> str:
     rows = []
     for name, method in summary["methods"].items():
         best = method["best"]
+        value, seeds = value_of_winner(best, method.get("finalists", ())) if best else (None, 0)
         space = "; ".join(f"{key}: {found}" for key, found in method["space"].items())
         found = (
             "; ".join(f"{k} = {_shown(v)}" for k, v in best["parameters"].items()) if best else ""
@@ -58,7 +59,8 @@ def _searched(summary: Mapping[str, Any]) -> str:
             [
                 Cell(name),
                 Cell(str(len(method["trials"])), len(method["trials"])),
-                number(best["value"] if best else None),
+                number(value),
+                Cell(str(seeds), seeds),
                 Cell(found),
                 Cell(space),
                 Cell(f"{method['rows']:,}", method["rows"]),
@@ -70,8 +72,9 @@ def _searched(summary: Mapping[str, Any]) -> str:
         f"{summary['pruning']}, seed {summary['seed']}; {summary['rows']:,} training rows and "
         f"{summary['elapsed_seconds']:,.0f} seconds in all. Test rows were not opened."
     )
-    headings = ["Method", "#Trials", "#Best", "Found", "Searched", "#Rows", "#Seconds"]
-    return paragraph(facts) + table(headings, rows, "Winners, their ranges, and what they took")
+    headings = ["Method", "#Trials", "#Best", "#Seeds", "Found", "Searched", "#Rows", "#Seconds"]
+    caption = "Winners, the mean of their seeds, their ranges, and what they took"
+    return paragraph(facts) + table(headings, rows, caption)
 
 
 def _shown(value: Any) -> str:

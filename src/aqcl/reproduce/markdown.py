@@ -6,7 +6,8 @@ from typing import Any
 from aqcl.comparison import SIGNIFICANCE, restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
-from aqcl.reproduce.states import FINISHED, NOT_RUN
+from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
+from aqcl.search.files import value_of_winner
 from aqcl.search.space import PENALTY
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
@@ -53,23 +54,49 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
 
 def tuning_lines(outcome: Mapping[str, Any]) -> str:
     """What each study chose on the validation rows, and whether its penalty lies at an edge."""
+    return "\n\n".join(
+        "\n".join([head, "", *(f"- {line}" for line in lines)])
+        for head, lines in tuning(outcome).items()
+    )
+
+
+def tuning(outcome: Mapping[str, Any]) -> dict[str, list[str]]:
+    """A line for each study, below a head that tells how it was tuned."""
     found: dict[str, list[str]] = {}
     for key, study in outcome["studies"].items():
-        dataset, _, backbone = key.partition("/")
         chosen = []
         for name, method in study["methods"].items():
-            inside = method["penalty"] is None or method["penalty"]["inside"]
             settings = ", ".join(
                 f"{setting.rpartition('.')[2]} {value:.3g}"
-                f"{'' if inside or setting != PENALTY else ' AT THE EDGE of its range'}"
+                f"{' AT THE EDGE of its range' if setting == PENALTY and _at_edge(method) else ''}"
                 for setting, value in method["parameters"].items()
             )
-            chosen.append(f"{name} {_value_of_winner(method):.4f} ({settings})")
+            value, _ = value_of_winner({"value": method["valid"]}, method.get("finalists", ()))
+            chosen.append(f"{name} {value:.4f} ({settings})")
         if chosen:
-            found.setdefault(_budget(study), []).append(
-                f"- {outcome['datasets'][dataset]['title']}, {backbone}: {'; '.join(chosen)}"
-            )
-    return "\n\n".join("\n".join([head, "", *lines]) for head, lines in found.items())
+            line = f"{_study_title(key, outcome)}: {'; '.join(chosen)}"
+            found.setdefault(_budget(study), []).append(line)
+    return found
+
+
+def edges(outcome: Mapping[str, Any]) -> list[str]:
+    """A line for each winner whose penalty lies at an edge of its range."""
+    return [
+        f"{_study_title(key, outcome)}: the penalty of {name} lies AT THE EDGE of its range; the "
+        "best may lie beyond."
+        for key, study in outcome["studies"].items()
+        for name, method in study["methods"].items()
+        if _at_edge(method)
+    ]
+
+
+def _at_edge(method: Mapping[str, Any]) -> bool:
+    return method["penalty"] is not None and not method["penalty"]["inside"]
+
+
+def _study_title(key: str, outcome: Mapping[str, Any]) -> str:
+    dataset, _, backbone = key.partition("/")
+    return f"{outcome['datasets'][dataset]['title']}, {backbone}"
 
 
 def _budget(study: Mapping[str, Any]) -> str:
@@ -80,14 +107,6 @@ def _budget(study: Mapping[str, Any]) -> str:
         f"{tuned}, the best {study['confirm']} with {study['confirm_seeds']} more seeds; mean "
         f"validation {objective} of the winner's seeds:"
     )
-
-
-def _value_of_winner(method: Mapping[str, Any]) -> float:
-    """The mean over its seeds, where finalists were trained with several."""
-    own = method["valid"]
-    finalists = method.get("finalists", ())
-    means = [finalist["mean"] for finalist in finalists if finalist["values"][0] == own]
-    return float(means[0]) if means and means[0] is not None else float(own)
 
 
 def _image(name: str, outcome: Mapping[str, Any], folder: str) -> str:
@@ -115,22 +134,35 @@ def counts_beside(facts: Mapping[str, Any]) -> list[tuple[str, int | None]]:
 
 def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
     """How well interests separate latents, in numbers."""
-    lines, missing = [], []
-    for key, found in outcome.get("latents", {}).items():
-        title = outcome["datasets"][key]["title"]
-        if "missing" in found:
-            missing.append(f"{title}: {found['missing']}")
-            continue
-        for name, measured in found["separation"].items():
-            for how, one in measured.items():
-                lines.append(
-                    f"| {title} | {name} | {how} | {one['silhouette']:+.3f} "
-                    f"| {one['purity']:.3f} | {one['chance']:.3f} |"
-                )
+    lines = [
+        f"| {title} | {name} | {how} | {one['silhouette']:+.3f} "
+        f"| {one['purity']:.3f} | {one['chance']:.3f} |"
+        for title, name, how, one in separations(outcome)
+    ]
     if not lines:
-        return missing
+        return missing_latents(outcome)
     head = "| data | latents of | divided | silhouette | neighbours alike | by chance |"
-    return ["\n".join([head, "|---|---|---|---|---|---|", *lines]), *missing]
+    table = "\n".join([head, "|---|---|---|---|---|---|", *lines])
+    return [table, *missing_latents(outcome)]
+
+
+def separations(outcome: Mapping[str, Any]) -> list[tuple[str, str, str, Mapping[str, float]]]:
+    """Data set, whose latents, how they are divided, and how well that separates them."""
+    return [
+        (outcome["datasets"][key]["title"], name, how, one)
+        for key, found in outcome.get("latents", {}).items()
+        for name, measured in found.get("separation", {}).items()
+        for how, one in measured.items()
+    ]
+
+
+def missing_latents(outcome: Mapping[str, Any]) -> list[str]:
+    """Why a data set has no latents, a line for each."""
+    return [
+        f"{outcome['datasets'][key]['title']}: {found['missing']}"
+        for key, found in outcome.get("latents", {}).items()
+        if "missing" in found
+    ]
 
 
 def finished_comparisons(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -167,10 +199,12 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     rows = {(r["configuration"], r["group"]): r for r in comparison["comparison"]["rows"]}
     counts = {group: rows[comparison["base"], group]["users"] for group in GROUPS}
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
+    printed = any(comparison["paper"].get(label) for label in finished_cells(comparison))
+    brackets = "; the paper's AUC in brackets" if printed else ""
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
-        "paired 95% interval over users and seeds, bold where it excludes zero, † where that does "
-        "not survive Holm's correction; the paper's AUC in brackets."
+        "paired 95% interval over users and seeds, bold where it excludes zero and survives Holm's "
+        f"correction, † where it excludes zero and does not{brackets}."
         f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",
@@ -203,7 +237,7 @@ def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
         return "not defined"
     text = f"{row['auc']:.4f}" + (f" ± {row['auc_sd']:.4f}" if row["auc_sd"] is not None else "")
     if row["verdict"] != "base" and row["rela_impr"] is not None:
-        shown = _relative(row)
+        shown = relative(row)
         if row["verdict"] in ("better", "worse"):
             shown = f"**{shown}**" if holds(row) else f"{shown}†"
         text += f"; {shown}"
@@ -215,7 +249,8 @@ def holds(row: Mapping[str, Any]) -> bool:
     return row["holm"] is None or row["holm"] <= SIGNIFICANCE
 
 
-def _relative(row: Mapping[str, Any]) -> str:
+def relative(row: Mapping[str, Any]) -> str:
+    """RelaImpr with its interval, or the difference of AUC where the base is too near chance."""
     if row["rela_impr"] is None:
         return f"AUC {row['difference']:+.4f}"
     interval = ""
@@ -234,7 +269,7 @@ def claims(comparison: Mapping[str, Any]) -> str:
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""
         what = " RelaImpr" if claim["rela_impr"] is not None else ""
-        lines.append(f"- {claim['text']}: **{finding(claim)}**, {_relative(claim)}{what}{paper}")
+        lines.append(f"- {claim['text']}: **{finding(claim)}**, {relative(claim)}{what}{paper}")
     return "\n".join(lines)
 
 
@@ -258,7 +293,7 @@ def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:
                 printed = claim["paper_rela_impr"]
                 paper = f"{printed:+.2f}%" if printed is not None else "-"
                 lines.append(
-                    f"| {claim['text']} | {where} | {_relative(claim)} | {paper} "
+                    f"| {claim['text']} | {where} | {relative(claim)} | {paper} "
                     f"| {finding(claim)} |"
                 )
     return "\n".join(lines)

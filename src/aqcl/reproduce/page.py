@@ -1,6 +1,6 @@
 """The paper's tables and figures as one HTML page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from aqcl.report.page import (
     interval_bar,
     number,
     paragraph,
+    reach_of,
     render_page,
     table,
     text,
@@ -24,10 +25,15 @@ from aqcl.report.write import write_figures, write_page
 from aqcl.reproduce.markdown import (
     GROUPS,
     counts_beside,
+    edges,
     finding,
     finished_comparisons,
+    missing_latents,
     not_run_lines,
     open_claims,
+    relative,
+    separations,
+    tuning,
     yardstick_aucs,
 )
 from aqcl.reproduce.pictures import comparison_key, figure_title, figures_of
@@ -65,6 +71,7 @@ def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
         for facts in outcome["datasets"].values():
             if facts["note"]:
                 warnings.append(f"{facts['title']}: {facts['note']}.")
+        warnings += edges(outcome)
     subtitle = "Ours beside the paper's, arXiv 2109.13921"
     return render_page(
         "The paper's tables and figures", subtitle, sections, dict.fromkeys(warnings)
@@ -77,50 +84,63 @@ def _explained(body: str) -> str:
 
 
 def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    found = [
+        (outcome["datasets"][comparison["dataset"]]["title"], comparison["title"], claim)
+        for outcome in outcomes
+        for comparison in outcome["comparisons"]
+        for claim in comparison["claims"]
+        if claim["verdict"] != NOT_RUN
+    ]
+    reach = _reach(claim for _, _, claim in found)
     rows = []
-    for outcome in outcomes:
-        for comparison in outcome["comparisons"]:
-            title = outcome["datasets"][comparison["dataset"]]["title"]
-            for claim in comparison["claims"]:
-                if claim["verdict"] == NOT_RUN:
-                    continue
-                rows.append(
-                    [
-                        Cell(claim["text"]),
-                        Cell(title),
-                        Cell(comparison["title"]),
-                        *_bar_and_relative(claim),
-                        Cell(finding(claim), style=STYLES.get(finding(claim), "")),
-                    ]
-                )
-    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours %", "#Paper %", "Holds"]
-    caption = "RelaImpr with 95% intervals; bars reach from -0.02 to +0.02"
+    for title, setting, claim in found:
+        style = STYLES.get(finding(claim), "")
+        printed = claim["paper_rela_impr"]
+        rows.append(
+            [
+                Cell(claim["text"]),
+                Cell(title),
+                Cell(setting),
+                _bar(claim, reach, style),
+                _relative(claim),
+                Cell("", "") if printed is None else Cell(f"{printed:+.2f}%", printed),
+                Cell(finding(claim), style=style),
+            ]
+        )
+    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours", "#The paper's", "Holds"]
+    caption = f"{_bars(reach)}; ours and the paper's: RelaImpr, ours with its 95% interval"
     shown = table(headings, rows, caption) if rows else ""
     left = open_claims(outcomes)
     return shown + (paragraph(left) if left else "")
 
 
-def _bar_and_relative(claim: Mapping[str, Any]) -> list[Cell]:
-    style = STYLES.get(finding(claim), "")
-    ends = (claim["difference"], claim["difference_low"], claim["difference_high"])
-    ours = claim["rela_impr"]
-    shown = Cell("", "") if ours is None else Cell(f"{ours:+.2f}", ours)
-    paper = claim["paper_rela_impr"]
-    printed = Cell("", "") if paper is None else Cell(f"{paper:+.2f}", paper)
-    return [interval_bar(*ends, 0.02, style), shown, printed]
+def _reach(rows: Iterable[Mapping[str, Any]]) -> float:
+    return reach_of((row["verdict"], row["difference_low"], row["difference_high"]) for row in rows)
 
 
-def _bar(row: Mapping[str, Any], style: str) -> Cell:
-    if row["verdict"] == "base":
-        return Cell("", "")
-    low, high = row["difference_low"], row["difference_high"]
-    return interval_bar(row["difference"], low, high, 0.03, style)
+def _bars(reach: float) -> str:
+    return (
+        f"Bars: the difference of AUC with its 95% interval, from {-reach:+.3f} to {reach:+.3f}, "
+        "longer ones cut"
+    )
+
+
+def _bar(row: Mapping[str, Any], reach: float, style: str) -> Cell:
+    ends = (row["difference"], row["difference_low"], row["difference_high"])
+    return interval_bar(*ends, reach, style)
+
+
+def _relative(row: Mapping[str, Any]) -> Cell:
+    """Sorted by the difference of AUC, in which an improvement on chance is told."""
+    difference = row["difference"]
+    return Cell("", "") if difference is None else Cell(relative(row), difference)
 
 
 def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     parts = [paragraph(f"The paper: {outcome['paper_says']}")] if outcome["paper_says"] else []
     if outcome["kind"] == "counts":
         parts.append(_counts(outcome["datasets"]))
+    parts.append(_latents(outcome))
     ids = {comparison_key(c, outcome): c for c in finished_comparisons(outcome)}
     for name in (name for name in drawn if name not in ids):
         title = figure_title(name, outcome)
@@ -133,11 +153,36 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
             caption = "AUC with 95% intervals; the line is the base"
             parts.append(figure(drawn[name], name, caption, caption))
     parts = [_explained("".join(parts))]
-    not_run = "".join(f"<li>{text(line)}</li>" for line in not_run_lines(outcome))
-    parts += [f"<h3>Not run</h3><ul>{not_run}</ul>"] if not_run else []
+    not_run = not_run_lines(outcome)
+    parts += ["<h3>Not run</h3>", _list(not_run)] if not_run else []
     missing = [f for f in outcome["datasets"].values() if "missing" in f]
     parts += [paragraph(f"{f['title']}: {NOT_RUN}: {f['missing']}") for f in missing]
+    parts += ["<h3>Tuning</h3>"] if outcome["studies"] else []
+    for head, lines in tuning(outcome).items():
+        parts += [paragraph(head), _list(lines)]
     return "".join(parts)
+
+
+def _list(lines: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
+
+
+def _latents(outcome: Mapping[str, Any]) -> str:
+    """How well interests separate latents, and own clusters; and why some have no latents."""
+    missing = "".join(map(paragraph, missing_latents(outcome)))
+    rows = [
+        [
+            *(Cell(words) for words in (title, name, how)),
+            *(number(one[key], 3) for key in ("silhouette", "purity", "chance")),
+        ]
+        for title, name, how, one in separations(outcome)
+    ]
+    if not rows:
+        return missing
+    headings = [
+        "Data", "Latents of", "Divided", "#Silhouette", "#Neighbours alike", "#By chance",
+    ]  # fmt: skip
+    return table(headings, rows, "How well interests separate validation rows") + missing
 
 
 def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
@@ -155,6 +200,7 @@ def _users(group: str) -> str:
 def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     found = comparison["comparison"]["rows"]
     groups = list(dict.fromkeys(row["group"] for row in found))
+    reach = _reach(row for row in found if row["verdict"] != "base")
     rows = []
     for label, state in comparison["cells"].items():
         for k, group in enumerate(groups):
@@ -164,6 +210,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             shown = comparison_finding(row["verdict"], row["holm"])
             style = shown if shown in ("better", "worse") else ""
             paper = comparison["paper"].get(label, [])[k : k + 1]
+            held = [_bar(row, reach, style), _relative(row)]
             rows.append(
                 [
                     Cell(label),
@@ -171,8 +218,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     number(row["auc"]),
                     number(row["auc_sd"]),
                     number(paper[0] if paper else None),
-                    _bar(row, style),
-                    number(row["rela_impr"] if row["verdict"] != "base" else None, 2),
+                    *(held if row["verdict"] != "base" else [Cell("", "")] * 2),
                     Cell(shown, style=style),
                 ]
             )
@@ -188,11 +234,11 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
         "#± sd",
         "#Paper's AUC",
         "Difference",
-        "#RelaImpr %",
+        "#RelaImpr",
         "Verdict",
     ]
     caption = (
-        f"Mean of {seeds} seeds, against {comparison['base']}; bars reach from -0.03 to +0.03."
-        f"{restated(comparison['comparison'])}"
+        f"Mean of {seeds} seeds, against {comparison['base']}, RelaImpr with its 95% interval. "
+        f"{_bars(reach)}.{restated(comparison['comparison'])}"
     )
     return table(headings, rows, caption) + (paragraph("; ".join(missing)) if missing else "")

@@ -77,6 +77,7 @@ def activity_figure(activity: Mapping[str, Any], title: str) -> Figure:
     with matplotlib.rc_context(STYLE):
         axes.plot(share, clicks, color=COLORS[0], linewidth=2)
         axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         low, high = activity["thresholds"]
