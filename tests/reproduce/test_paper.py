@@ -362,6 +362,7 @@ def test_an_outcome_says_what_made_it(outcomes: dict[str, Any]) -> None:
         assert method["experiment"]["name"] == name
         penalty = method["experiment"]["train"]["embedding_l2"]
         assert penalty == method["parameters"]["train.embedding_l2"]
+        assert method["number"] in {finalist["number"] for finalist in method["finalists"]}
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ class Study:
             **{part: summary[part] for part in (*BUDGET, "seed")},
             "methods": {
                 self.method: {
+                    "number": best["number"],
                     "valid": best["value"],
                     "finalists": method["finalists"],
                     "parameters": best["parameters"],

@@ -71,7 +71,9 @@ def tuning(outcome: Mapping[str, Any]) -> dict[str, list[str]]:
                 f"{' AT THE EDGE of its range' if setting == PENALTY and _at_edge(method) else ''}"
                 for setting, value in method["parameters"].items()
             )
-            value, _ = value_of_winner({"value": method["valid"]}, method.get("finalists", ()))
+            value, _ = value_of_winner(
+                {**method, "value": method["valid"]}, method.get("finalists", ())
+            )
             chosen.append(f"{name} {value:.4f} ({settings})")
         if chosen:
             line = f"{_study_title(key, outcome)}: {'; '.join(chosen)}"
