@@ -121,7 +121,6 @@ def run_trials(
 
     start_study(out, plan, resume=False)
     journal = Journal(out, plan)
-    journal.check_dataset(dataset.manifest.fingerprint)
     while isinstance(task := journal.claim(), Task):
         run_trial(task, journal, dataset, listen)
     with journal.locked():

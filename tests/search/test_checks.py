@@ -1,15 +1,18 @@
 """What cannot work in a search, before anything is written."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aqcl.activity import GROUPS, user_groups
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import ConfigError
 from aqcl.objective import Objective
 from aqcl.search import checks
-from aqcl.search.checks import FEW, check_alpha_keys, check_models
+from aqcl.search.checks import FEW, check_alpha_keys, check_models, check_objective
 from aqcl.search.plan import plan_search
 from aqcl.train import build_objective
 from tests.searches import search_values
@@ -28,6 +31,29 @@ def autoint(dataset: Dataset, space: dict[str, Any]) -> dict[str, Any]:
     """A search of a backbone whose heads, two of them, must share the width of an embedding."""
     values = search_values(dataset.path, space=space)
     return values | {"regularizer": {}, "backbone": {"name": "autoint"}}
+
+
+def test_an_objective_must_be_defined_on_the_validation_rows(dataset: Dataset) -> None:
+    def check(objective: str, monitor: str, label: Any) -> None:
+        values = search_values(dataset.path, objective=objective)
+        values["train"] = {**values["train"], "monitor": monitor}
+        columns = {**dataset.valid.columns, "label": label}
+        split = dataclasses.replace(dataset.valid, columns=columns)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Dataset, "valid", property(lambda _: split))
+            check_objective(plan_search(values), dataset)
+
+    columns = dataset.valid.columns
+    groups = user_groups(columns["user"], columns["history_length"], dataset.thresholds)
+    one_sided = np.where(groups == GROUPS.index("highly-active"), 1, columns["label"])
+    for objective in ("auc", "auc:non-active", "logloss"):
+        check(objective, "auc", one_sided)
+    for objective in ("auc:highly-active", "constrained"):
+        with pytest.raises(ConfigError, match=r"search\.objective: no AUC of highly-active users"):
+            check(objective, "logloss", one_sided)
+    check("logloss", "logloss", np.zeros_like(one_sided))
+    with pytest.raises(ConfigError, match=r"train\.monitor: no AUC of all users: .* 0 of them cl"):
+        check("logloss", "auc", np.zeros_like(one_sided))
 
 
 def test_every_end_must_fit_a_model(dataset: Dataset) -> None:

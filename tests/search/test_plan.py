@@ -235,6 +235,18 @@ def test_all_mistakes_come_at_once() -> None:
     assert "search.space.train.patience: train.patience: " in text
 
 
+def test_dataset_seed_and_name_are_not_searched() -> None:
+    for key in ("dataset", "seed", "name"):
+        space = {key: {"choices": [3, 4]}, L2: {"low": 1e-4, "high": 1e-2, "log": True}}
+        with pytest.raises(ConfigError, match=rf"search\.space\.{key}: leave it out: "):
+            plan_search(search_values(DATA, space=space))
+        methods = {"din": {"space": {key: {"choices": [3, 4]}}}}
+        with pytest.raises(ConfigError, match=rf"methods\.din\.space\.{key}: leave it out: "):
+            plan_search(search_values(DATA, methods=methods))
+    with pytest.raises(ConfigError, match=r"methods\.din\.dataset: leave it out: .*one dataset"):
+        plan_search(search_values(DATA, methods={"din": {"dataset": "elsewhere"}}))
+
+
 def test_a_search_needs_something_to_search() -> None:
     with pytest.raises(ConfigError, match=r"search\.space: nothing is left to search for best"):
         planned(space={"train.lr": 0.1})

@@ -35,7 +35,7 @@ def test_a_mistake_that_a_worker_finds_reaches_its_search(data: Path, tmp_path: 
     values["train"]["lr"] = 1e30  # of trial 0
     work.start_study(tmp_path, plan_search(values), resume=False)
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    work._worker(tmp_path, theirs)
+    work._worker(tmp_path, str(data), theirs)
     with pytest.raises(AqclError, match="trial 0, which the others are held against, has failed"):
         work._raise_mistakes([(multiprocessing.Process(), ours)])
     theirs.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from aqcl.errors import ConfigError, TrainingError
+from aqcl.errors import TrainingError
 from aqcl.search.plan import ONLY
 from aqcl.search.space import Range
 from aqcl.search.standing import Standing
@@ -176,14 +176,6 @@ def test_a_constrained_search_ends_where_trial_0_fails(tmp_path: Path) -> None:
     task.release()
     with pytest.raises(TrainingError, match=r"trial 0, which the others .* failed: it exploded"):
         opened.claim()
-
-
-def test_a_study_belongs_to_one_dataset(tmp_path: Path) -> None:
-    opened = journal(tmp_path)
-    opened.check_dataset("one")
-    journal(tmp_path).check_dataset("one")
-    with pytest.raises(ConfigError, match=r"dataset: .* fingerprint differs"):
-        opened.check_dataset("another")
 
 
 def test_runs_of_named_methods_have_a_folder_of_their_own(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_constrained_trial_is_held_against_trial_0(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The other groups of the tiny dataset are too small.
-    monkeypatch.setattr(trials, "CONSTRAINED", ("non-active", "non-active"))
+    monkeypatch.setattr("aqcl.search.plan.CONSTRAINED", ("non-active", "non-active"))
     journal = study(tmp_path, dataset, objective="constrained", trials=2, widen=0)
     reference, trial = run(journal, dataset), run(journal, dataset)
     key = "auc:non-active"

@@ -1,6 +1,8 @@
 """Whole searches of tiny runs: equal budgets, widening, resuming, test rows that stay closed."""
 
 import json
+import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from aqcl.config import read_toml, to_toml
 from aqcl.describe import describe_directory
 from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.experiment import resolve
+from aqcl.runs import is_finished
 from aqcl.search import sampling, summary, trials, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.work import open_closed, read_study, run_search, start_study
 from aqcl.train import train
+from tests.alpha_searches import values_of
 from tests.searches import (
     DIN_AND_AQCL,
     Killed,
@@ -207,6 +212,85 @@ def test_workers_find_a_dataset_that_has_moved(
     assert found["finished"]
 
 
+def test_a_worker_keeps_the_place_of_its_own_machine(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    with killed_at(monkeypatch, trials, "_tell", 0):
+        run_search(search_values(data, trials=2, widen=0), out)
+    joined = {**read_toml(out / "study.toml"), "dataset": str(tmp_path / "of another machine")}
+    (out / "study.toml").write_text(to_toml(joined))
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+
+    work._worker(out, str(data), theirs)
+
+    assert not ours.poll()
+    assert [is_finished(trial) for trial in (out / "trials").iterdir()] == [True, True]
+
+
+def test_a_study_that_another_machine_has_sealed_is_left_whole(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, out, ended = search_values(data, trials=2, widen=0), tmp_path / "study", list[int]()
+
+    def refuse(*_: Any) -> None:
+        pytest.fail("wrote into a sealed study")
+
+    def be_late(task: Any, *arguments: Any) -> None:
+        trials.run_trial(task, *arguments)
+        ended.append(task.slot)
+        if len(ended) == 2:  # another machine ends the study between this one's two looks
+            plan = plan_search(values)
+            work.run_black_box(plan, open_closed(plan), out, 1, lambda progress: None)
+            monkeypatch.setattr(work, "write_summary", refuse)
+
+    monkeypatch.setattr(work, "run_trial", be_late)
+    assert run_search(values, out)["finished"]
+
+
+def test_a_trial_that_does_not_fit_the_memory_fails_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wide(experiment: Any, *arguments: Any, **options: Any) -> Any:
+        if experiment.seed == 0 and not fitted:
+            fitted.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(experiment, *arguments, **options)
+
+    fitted = list[bool]()
+    monkeypatch.setattr(trials, "train", wide)
+    found = run_search(search_values(data, trials=2, widen=0), tmp_path / "study")
+    states = [trial["state"] for trial in found["methods"]["best"]["trials"]]
+    assert states == ["fail", "complete"]
+
+
+@pytest.mark.parametrize("method", ["one-run", "halving"])
+def test_an_alpha_search_goes_on_with_its_own_dataset_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    out = tmp_path / "study"
+    other = shutil.copytree(data, tmp_path / "other")
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
+    with killed_at(monkeypatch, work, "run_alpha_search", 0):
+        run_search(values_of(data, method), out)
+
+    with pytest.raises(ConfigError, match=r"other is not the one that .*fingerprint differs"):
+        run_search(values_of(other, method), out, resume=True)
+    assert read_toml(out / "study.toml")["dataset"] == str(data)
+
+
+def test_a_finished_study_is_not_one_of_other_data(whole: Path, tmp_path: Path) -> None:
+    dataset = read_toml(whole / "study.toml")["dataset"]
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    values = search_values(copy, **SETTINGS)
+    assert run_search(values, whole, resume=True) == read_study(whole)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "other"}))
+    with pytest.raises(ConfigError, match=r"copy is not the one that .*fingerprint differs"):
+        run_search(values, whole, resume=True)
+
+
 def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
     data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,7 +398,7 @@ def test_a_penalty_of_zero_can_be_no_lower(data: Path, tmp_path: Path) -> None:
 def test_a_constrained_search_may_end_with_trial_0(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "CONSTRAINED", ("non-active", "non-active"))
+    monkeypatch.setattr("aqcl.search.plan.CONSTRAINED", ("non-active", "non-active"))
     space = {"regularizer.aqcl.weight": {"choices": [50.0, 90.0]}, "train.lr": 1e-7}
     values = search_values(data, trials=3, objective="constrained", space=space)
     summary = run_search(values, tmp_path / "study")
@@ -329,11 +413,14 @@ def test_a_constrained_search_may_end_with_trial_0(
 
 
 def test_importances_of_a_longer_study(data: Path, tmp_path: Path) -> None:
-    space = {"train.lr": {"choices": [0.03, 1e-6]}, "seed": {"low": 0, "high": 99}}
+    space = {
+        "train.lr": {"choices": [0.03, 1e-6]},
+        "train.embedding_l2": {"low": 0.0, "high": 1e-6},
+    }
     values = search_values(data, trials=12, space=space, sampler="random") | {"regularizer": {}}
     summary = run_search(values, tmp_path / "study")
     importance = summary["methods"]["best"]["importance"]
-    assert importance.keys() == {"train.lr", "seed"}
+    assert importance.keys() == {"train.lr", "train.embedding_l2"}
     assert sum(importance.values()) == pytest.approx(1)
     assert (tmp_path / "study" / "figures" / "best-importance.svg").exists()
 

@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import numpy as np
+
+from aqcl.activity import GROUPS, user_groups
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment
@@ -39,6 +42,32 @@ def check_alpha_keys(plan: SearchPlan) -> None:
     ]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def check_objective(plan: SearchPlan, dataset: Dataset) -> None:
+    """Make sure that the validation rows have clicks and others wherever an AUC is asked for.
+
+    Raises:
+        ConfigError: trainings would end without a value to judge them by.
+    """
+    columns = dataset.valid.columns
+    clicked = columns["label"] == 1
+    groups = user_groups(columns["user"], columns["history_length"], dataset.thresholds)
+    experiments = [method.experiment for method in plan.methods] or [plan.experiment]
+    monitored = [experiment.train.monitor for experiment in experiments]
+    for measure in dict.fromkeys([*monitored, *plan.measures]):
+        if measure == "logloss":
+            continue
+        name = measure.removeprefix("auc:")
+        rows = clicked[groups == GROUPS.index(name)] if name in GROUPS else clicked
+        if not 0 < np.count_nonzero(rows) < len(rows):
+            whose = f"{name} users" if name in GROUPS else "all users"
+            key = "train.monitor" if measure in monitored else "search.objective"
+            raise ConfigError(
+                f"{key}: no AUC of {whose}: {len(rows)} validation rows of {dataset.path} are "
+                f"theirs, {np.count_nonzero(rows)} of them clicks, and both labels are needed; "
+                "choose another one, or a split with more validation rows"
+            )
 
 
 def check_models(plan: SearchPlan, dataset: Dataset) -> None:

@@ -33,6 +33,14 @@ from aqcl.search.space import (
     widened,
 )
 
+CONSTRAINED: Final = ("non-active", "highly-active")
+"""The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
+FIXED: Final = {
+    "dataset": "methods and trials are compared on the rows of one dataset",
+    "seed": "trials have one seed; the best are trained with others by `confirm_seeds`",
+    "name": "a method is called what its table is called",
+}
+"""Settings that no space has, and why."""
 ONLY: Final = "best"
 """Name of the method where the experiment itself is searched."""
 
@@ -60,6 +68,13 @@ class SearchPlan:
     def minimizes(self) -> bool:
         """Whether a lower objective is better."""
         return self.options.objective == "logloss"
+
+    @property
+    def measures(self) -> list[str]:
+        """What the objective is made of, first what it raises or lowers."""
+        if self.options.objective == "constrained":
+            return [f"auc:{group}" for group in CONSTRAINED]
+        return [self.options.objective]
 
     @property
     def has_reference(self) -> bool:
@@ -163,6 +178,9 @@ def _bare_methods(
         return [Method(ONLY, experiment, Space({}, {}))]
     made = []
     for name, table in options.methods.items():
+        if "dataset" in table:
+            problems.append(f"search.methods.{name}.dataset: leave it out: {FIXED['dataset']}")
+            continue
         given = flatten({k: v for k, v in table.items() if k != "space"})
         if ("regularizer", {}) in given and experiment.regularizer:
             problems.append(
@@ -196,6 +214,7 @@ def _with_spaces(
     except ConfigError as error:
         problems.append(str(error))
         shared = Space({}, {})
+    problems += _fixed_keys(shared, "search")
     for method in bare:
         table = options.methods.get(method.name, {})
         where = f"search.methods.{method.name}" if options.methods else "search"
@@ -205,6 +224,7 @@ def _with_spaces(
         except ConfigError as error:
             problems.append(str(error))
             continue
+        problems += _fixed_keys(own, where)
         space = _applicable(shared, own, method.experiment, overridden, known)
         keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
         space = space.without(idle_keys(method.experiment, keys))
@@ -214,6 +234,14 @@ def _with_spaces(
         if len(problems) == problem_count:
             made.append(complete)
     return tuple(made)
+
+
+def _fixed_keys(space: Space, where: str) -> list[str]:
+    return [
+        f"{where}.space.{key}: leave it out: {why}"
+        for key, why in FIXED.items()
+        if key in space.searched or key in space.fixed
+    ]
 
 
 def _applicable(

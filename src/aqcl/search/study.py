@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from aqcl.errors import ConfigError, TrainingError
+from aqcl.errors import TrainingError
 from aqcl.file_locks import complete_lines, lock_file
 from aqcl.search.plan import ONLY, Method, SearchPlan, widened_plan
 from aqcl.search.sampling import copied, distributions, draw, make_pruner, plain
@@ -106,24 +106,6 @@ class Journal:
             sampler=sampler,
             pruner=pruner,
         )
-
-    def check_dataset(self, fingerprint: str) -> None:
-        """Make sure that all trials are trained on one dataset.
-
-        Raises:
-            ConfigError: the study was started on another.
-        """
-        with self.locked():
-            study = self.study("dataset")
-            known = study.user_attrs.get("fingerprint")
-            if known is None:
-                study.set_user_attr("fingerprint", fingerprint)
-            elif known != fingerprint:
-                raise ConfigError(
-                    f"dataset: {self.plan.experiment.dataset} is not the one that {self.folder} "
-                    "was started on (its fingerprint differs): prepare it as it was then or choose "
-                    "another --out"
-                )
 
     def standing(self) -> Standing:
         """Read where the study stands; the caller holds the lock.

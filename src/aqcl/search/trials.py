@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import safetensors
+import torch
 from optuna.trial import TrialState
 
 from aqcl.dataset import Dataset
@@ -18,15 +19,12 @@ from aqcl.evaluate import ALL
 from aqcl.experiment import Experiment, Monitor
 from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
 from aqcl.scoring import pick_device
-from aqcl.search.plan import SearchPlan, with_settings, without_auxiliary_losses
+from aqcl.search.plan import CONSTRAINED, SearchPlan, with_settings, without_auxiliary_losses
 from aqcl.search.study import Journal, Task
 from aqcl.storage import MANIFEST, atomic_write, read_manifest
 from aqcl.train import Listener, Progress, train
 
 logger = logging.getLogger(__name__)
-
-CONSTRAINED = ("non-active", "highly-active")
-"""The group whose AUC the objective `constrained` raises, and the one whose AUC must not fall."""
 
 REPEAT_SEED: Final = 1000
 """Added to the seed of a trial for its repeats: not the next ones, which a study's winner is judged
@@ -47,8 +45,9 @@ def run_trial(task: Task, journal: Journal, dataset: Dataset, listen: Listener) 
         listen: called after each step.
 
     Raises:
-        AqclError: the study cannot go on. A trial has failed whose loss is no longer finite, or
-            whose settings form no model, and the study goes on without it.
+        AqclError: the study cannot go on. A trial has failed whose loss is no longer finite, whose
+            settings form no model or whose model does not fit the device's memory, and the study
+            goes on without it.
     """
     folder = journal.folder_of(task.method.name, task.slot, task.repeat)
     latest: list[Progress] = []
@@ -89,7 +88,7 @@ def _train(
         return TrialState.COMPLETE, [_objective(plan, facts["measures"])], facts
     except PrunedError:
         return TrialState.PRUNED, [], facts
-    except (ConfigError, TrainingError) as error:
+    except (ConfigError, TrainingError, torch.OutOfMemoryError) as error:
         if isinstance(error, ConfigError) and (folder / CONFIG).exists():
             raise  # the model could be built: it is not the drawn settings that are wrong
         logger.warning("%s has failed: %s", task.title, error)
@@ -121,7 +120,7 @@ def objective_name(objective: str) -> str:
 
 def _objective(plan: SearchPlan, measures: Mapping[str, float | None]) -> float:
     name: str = plan.options.objective
-    needed = [f"auc:{group}" for group in CONSTRAINED] if name == "constrained" else [name]
+    needed = plan.measures
     for key in needed:
         if measures[key] is None:
             raise TrainingError(
@@ -177,7 +176,7 @@ def _tell(
         trial.set_user_attr(key, value)
     if journal.plan.has_reference and state == TrialState.COMPLETE and not task.is_reference:
         (reference,) = journal.study(f"{task.method.name}/reference").trials
-        key = f"auc:{CONSTRAINED[1]}"
+        _, key = journal.plan.measures
         lost = reference.user_attrs["measures"][key] - facts["measures"][key]
         if key not in trial.constraints:
             trial.set_constraint(key, lost)

@@ -21,7 +21,7 @@ from aqcl.runs import differences
 from aqcl.runtime import settle_threads
 from aqcl.search.alpha_study import check_alpha_search, run_alpha_search
 from aqcl.search.bar import Listener, progress_of
-from aqcl.search.checks import check_alpha_keys, check_models
+from aqcl.search.checks import check_alpha_keys, check_models, check_objective
 from aqcl.search.files import STUDY, read_findings
 from aqcl.search.plan import SearchPlan, plan_search
 from aqcl.search.standing import Standing
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
 """How often the journal is looked at while other processes work, at least at first."""
+DATASET: Final = "dataset"
+"""File beside the locks: the fingerprint of the dataset that a study was started on."""
 LONGEST_POLL_SECONDS: Final = 5.0
 """The same after some minutes: a look reads the whole journal, at the cost of the workers."""
 
@@ -79,15 +81,20 @@ def run_search(
         )
     if resume and (out / MANIFEST).exists():
         start_study(out, plan, resume=True)
-        return read_study(out)
+        manifest, found = read_findings(out)
+        if read_toml(out / STUDY)["dataset"] != plan.experiment.dataset:
+            check_dataset(out, open_closed(plan), manifest.source["dataset"])
+        return found
     # Before anything is written: settings that cannot work leave nothing behind.
     dataset = open_closed(plan)
     if alone:
         check_alpha_search(plan, dataset)
     if not (out / STUDY).exists():
         check_alpha_keys(plan)
+        check_objective(plan, dataset)
         check_models(plan, dataset)
     start_study(out, plan, resume=resume)
+    keep_dataset(out, dataset)
     hear = listen or (lambda progress: None)
     if alone:
         return run_alone(plan, dataset, out, hear)
@@ -100,7 +107,6 @@ def run_alone(plan: SearchPlan, dataset: Dataset, out: Path, listen: Listener) -
     Raises:
         StorageError: another one works on the study.
     """
-    (out / LOCKS).mkdir(exist_ok=True)
     lock = lock_file(out / LOCKS / "study", wait=False)
     if lock is None:
         raise StorageError(
@@ -121,8 +127,8 @@ def run_black_box(
 ) -> dict[str, Any]:
     """Find the best settings of each method by whole trainings; returns the summary."""
     journal = Journal(out, plan)
-    journal.check_dataset(dataset.manifest.fingerprint)
-    follow_dataset(out, plan)
+    with journal.locked():
+        follow_dataset(out, plan)
     if workers == 1:
         work(journal, dataset, listen)
     else:
@@ -167,10 +173,37 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
         atomic_write(file, to_toml(values))
 
 
+def keep_dataset(out: Path, dataset: Dataset) -> None:
+    """Make sure that all trials of a study are trained on one dataset.
+
+    Raises:
+        ConfigError: the study was started on another.
+    """
+    (out / LOCKS).mkdir(exist_ok=True)
+    known = out / LOCKS / DATASET
+    if not known.exists():
+        atomic_write(known, dataset.manifest.fingerprint)
+    check_dataset(out, dataset, known.read_text(encoding="utf-8"))
+
+
 def follow_dataset(out: Path, plan: SearchPlan) -> None:
-    """Let a study name the place where its dataset lies now."""
-    if read_toml(out / STUDY)["dataset"] != plan.experiment.dataset:
+    """Let a study name the place where its dataset lies now; the caller holds its lock."""
+    moved = read_toml(out / STUDY)["dataset"] != plan.experiment.dataset
+    if moved and not (out / MANIFEST).exists():
         atomic_write(out / STUDY, to_toml(plan.to_values()))
+
+
+def check_dataset(out: Path, dataset: Dataset, fingerprint: str) -> None:
+    """Make sure that a dataset is the one of a study, wherever it lies.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    if dataset.manifest.fingerprint != fingerprint:
+        raise ConfigError(
+            f"dataset: {dataset.path} is not the one that {out} was started on (its fingerprint "
+            "differs): prepare it as it was then or choose another --out"
+        )
 
 
 def read_study(out: Path) -> dict[str, Any]:
@@ -198,7 +231,9 @@ def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
         run_trial(task, journal, dataset, _hear(task, standing, listen))
         with journal.locked():
             standing = journal.standing()
-            if standing.has_ended(task.method.name):
+            # Another machine may have sealed the study since this trial was told.
+            is_sealed = (journal.folder / MANIFEST).exists()
+            if standing.has_ended(task.method.name) and not is_sealed:
                 write_summary(journal, standing, dataset)
         listen(progress_of(standing))
 
@@ -238,7 +273,9 @@ def _work_together(journal: Journal, workers: int, listen: Listener) -> None:
         for _ in range(workers):
             ours, theirs = context.Pipe(duplex=False)
             process: BaseProcess = context.Process(
-                target=_worker, args=(journal.folder, theirs), daemon=True
+                target=_worker,
+                args=(journal.folder, journal.plan.experiment.dataset, theirs),
+                daemon=True,
             )
             with _unheard_interrupts():
                 process.start()
@@ -290,10 +327,11 @@ def _raise_mistakes(started: list[tuple[BaseProcess, Connection]]) -> None:
             continue  # it has ended
 
 
-def _worker(out: Path, connection: Connection) -> None:
+def _worker(out: Path, dataset: str, connection: Connection) -> None:
     """A process of a search; what it needs to know stands in the study directory."""
     settle_threads(1, "passive")
-    plan = plan_search(read_toml(out / STUDY))
+    # A machine that joined since then may have named another place for the dataset.
+    plan = plan_search({**read_toml(out / STUDY), "dataset": dataset})
     try:
         work(Journal(out, plan), open_closed(plan), lambda progress: None)
     except AqclError as error:
