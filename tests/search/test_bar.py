@@ -45,6 +45,17 @@ def test_the_best_trials_come_first() -> None:
     assert "0 0.50000 0.1 True 1 0.49000" in most
 
 
+def test_the_winner_is_always_among_the_trials_that_are_shown() -> None:
+    # Better ones that break a constraint stand below those that may win.
+    trials = [trial(k, 0.9, feasible=False) for k in range(5)] + [trial(k, 0.5) for k in (5, 6)]
+    told = text({**summary(trials=trials), "minimizes": False, "objective": "constrained"})
+    assert "5 0.50000 0.01667 True 6 0.50000 0.01429 True 0 * 0.90000" in told
+    # The best mean of several seeds may be that of a trial whose own value is the seventh.
+    trials = [trial(k, 0.4 + k / 100) for k in range(8)]
+    told = text(summary(trials=trials))
+    assert "4 0.44000 0.02 True 6 0.46000 0.01429 True" in told
+
+
 def test_the_only_method_is_not_named() -> None:
     both = summary()
     alone = both | {"methods": {"best": both["methods"]["din"]}}
