@@ -184,6 +184,15 @@ def test_whole_numbers_are_searched_where_the_setting_is_one() -> None:
         planned(space={"regularizer.aqcl.top_k": {"low": 1, "high": 4.5}})
 
 
+def test_an_end_that_no_step_reaches_is_not_tried() -> None:
+    """A dropout of 1 does not exist, and the last that is drawn is 0.9."""
+    space = {"backbone.dropout": {"low": 0.1, "high": 1.0, "step": 0.2}}
+    plan = planned(space=space)
+    searched = plan.methods[0].space.searched
+    assert searched["backbone.dropout"] == Range(low=0.1, high=0.9, step=0.2)
+    assert plan_search(plan.to_values()) == plan
+
+
 def test_whole_numbers_are_searched_where_the_setting_has_none_yet() -> None:
     key, constant = "regularizer.aqcl.block_size", "regularizer.aqcl.constant_alpha"
     space = {key: {"low": 128, "high": 512}, constant: {"low": 0.6, "high": 1}}

@@ -67,6 +67,23 @@ def test_a_bad_dimension_is_named(value: Any, message: str) -> None:
         parse_space({"k": value}, "search.space")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "step", "last"),
+    [(0.1, 1.0, 0.2, 0.9), (8, 30, 8, 24), (0, 1, 0.1, 1.0), (0.1, 0.7, 0.3, 0.7)],
+)
+def test_a_range_with_steps_ends_at_the_last_of_them(
+    low: float, high: float, step: float, last: float
+) -> None:
+    values = {"a.b": {"low": low, "high": high, "step": step}}
+    searched = parse_space(values, "search.space").searched
+    (dimension,) = searched.values()
+    assert end_values(dimension) == (low, last)
+    (note,) = touched_ends(searched, {"a.b": last})
+    assert note == f"a.b = {last:g} lies in the outer tenth of {low:g} to {last:g}: " + (
+        "the best may be beyond it"
+    )
+
+
 def test_all_problems_of_a_space_come_at_once() -> None:
     values = {
         "a": {"low": 2, "high": 1},

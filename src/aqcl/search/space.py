@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field as Bounds
@@ -91,7 +92,7 @@ class Range:
     log: bool = False
     """Whether the logarithm is searched evenly."""
     step: float | None = None
-    """Only `low` and whole steps above it."""
+    """Only `low` and whole steps above it; `high` is the last of them once the range is parsed."""
     integer: bool = False
     """Whether only whole numbers count; follows from the key."""
 
@@ -189,7 +190,13 @@ def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
             f"{path}.step: expected more than 0, no more than high - low, and not with log = true, "
             f"got {made.step:g}"
         )
-    return made
+    return made if made.step is None else replace(made, high=_last_step(made, made.step))
+
+
+def _last_step(dimension: Range, step: float) -> float:
+    """The highest value that whole steps reach: nothing beyond it is ever drawn."""
+    low, high, width = (Decimal(str(v)) for v in (dimension.low, dimension.high, step))
+    return float(low + (high - low) // width * width)
 
 
 def end_values(dimension: Dimension) -> tuple[Any, ...]:
