@@ -23,7 +23,7 @@ from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
-from aqcl.search.space import flatten
+from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
 from aqcl.wording import INFEASIBLE, below_lines, few_seeds, improvement, legend
 
@@ -274,8 +274,9 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
 def _setting(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_setting, value))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.4g}" if is_number else str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number_text(value, 4)
+    return str(value)
 
 
 def _findings(method: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,8 @@ def test_the_best_trials_come_first() -> None:
     assert "6 0.44000 0.01429 True 5 0.45000 0.01667 True" in told
     assert " 1 0.49000" not in told  # five are enough
     assert "Winner: trial 6; `aqcl train study/din.toml`." in told
+    sizes = text(summary(trials=[trial(6, 0.5, parameters={"train.lr": 16384, "a.flag": 0.12346})]))
+    assert "6 0.50000 16384 0.1235" in sizes
     most = text({**summary(), "minimizes": False, "objective": "auc"})
     assert "trial AUC lr flag" in most
     assert "0 0.50000 0.1 True 1 0.49000" in most

@@ -22,6 +22,7 @@ from aqcl.search.space import (
     flatten,
     misplaced,
     parse_space,
+    shown,
     touched_ends,
     touched_side,
     widened,
@@ -170,6 +171,14 @@ def test_settings_at_the_ends_of_what_was_tried_are_told() -> None:
         "a.w1 = 0.12 lies in the outer tenth of 0.1 to 1: the best may be beyond it",
     ]
     assert touched_ends({}, drawn) == []
+
+
+def test_whole_numbers_are_told_whole() -> None:
+    batch_size = Range(low=512, high=4096, integer=True)
+    (note,) = touched_ends({"train.batch_size": batch_size}, {"train.batch_size": 4096})
+    assert note.startswith("train.batch_size = 4096 lies in the outer tenth of 512 to 4096: ")
+    assert shown(Range(low=0, high=2000)) == "0 to 2000"
+    assert shown(Range(low=1e-6, high=0.12345, log=True)) == "1e-06 to 0.123"
 
 
 @given(

@@ -31,6 +31,8 @@ PENALTY_RANGE: Final = (1e-6, 1e-1)
 """Where the penalty is looked for first."""
 WEIGHTS: Final = (0.01, 0.05, 0.1)
 """Where the weight of the auxiliary loss is looked for, as in the paper."""
+LONGEST_WHOLE: Final = 1e15
+"""From here on whole numbers are shown by their magnitude, too."""
 RESERVED: Final = ("study", "trials", "figures", "locks")
 """Names in a study directory that no method can have."""
 SPECIFICATION: Final = frozenset({"low", "high", "log", "step", "choices"})
@@ -211,7 +213,13 @@ def shown(dimension: Dimension) -> str:
     """A dimension in a few words."""
     if isinstance(dimension, Choices):
         return ", ".join(map(str, dimension.choices))
-    return f"{dimension.low:.3g} to {dimension.high:.3g}"
+    return f"{number_text(dimension.low)} to {number_text(dimension.high)}"
+
+
+def number_text(value: int | float, digits: int = 3) -> str:
+    """A number to a few digits, a whole one with all of its own: no batch size is 4.1e+03."""
+    whole = float(value).is_integer() and abs(value) < LONGEST_WHOLE
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
 def touched_side(dimension: Dimension, value: float) -> Side | None:
@@ -255,7 +263,8 @@ def touched_ends(searched: Mapping[str, Dimension], parameters: Mapping[str, Any
             ranged = isinstance(dimension, Range)
             where = "lies in the outer tenth" if ranged else f"is the {side}est"
             found.append(
-                f"{key} = {value:.3g} {where} of {shown(dimension)}: the best may be beyond it"
+                f"{key} = {number_text(value)} {where} of {shown(dimension)}: the best may be "
+                "beyond it"
             )
     return found
 
