@@ -244,6 +244,23 @@ def test_all_mistakes_come_at_once() -> None:
     assert "search.space.train.patience: train.patience: " in text
 
 
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (3, r"^search: expected a table, got 3; set its keys, such as search\.trials = 24$"),
+        ({"space": 3}, r"^search\.space: expected a table, got 3"),
+        ({"methods": {"din": 3}}, r"^search\.methods\.din: expected a table, got 3"),
+        (
+            {"methods": {"din": {"space": 3}}},
+            r"^search\.methods\.din\.space: expected a table .*, got 3; set its keys, such as",
+        ),
+    ],
+)
+def test_what_is_no_table_is_named(search: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_search(search_values(DATA) | {"search": search})
+
+
 def test_a_search_needs_something_to_search() -> None:
     with pytest.raises(ConfigError, match=r"search\.space: nothing is left to search for best"):
         planned(space={"train.lr": 0.1})

@@ -60,6 +60,10 @@ def test_nested_tables_and_dotted_keys_are_the_same() -> None:
         ({"low": 1, "high": 2, "step": 0}, r"step: expected more than 0"),
         ({"choices": [1]}, r"choices: expected two or more different values, got \[1\]"),
         ({"choices": [1, 2, 1]}, "expected two or more different values"),
+        (
+            {"choices": [{"mask_rate": 0.1}, {"mask_rate": 0.2}]},
+            r"k\.choices: expected .* table \{'mask_rate': 0.1\}; a table cannot be a choice: give",
+        ),
         ({"choices": [1, 2], "log": True}, r"search\.space\.k\.log: unknown key"),
     ],
 )

@@ -102,6 +102,11 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         problems.append(str(error))
     try:
         search = values.get("search", {})
+        if not isinstance(search, Mapping):
+            raise ConfigError(
+                f"search: expected a table, got {search!r}; set its keys, such as "
+                "search.trials = 24"
+            )
         options = build(SearchOptions, search, "search")
         problems += [*misplaced(options, search), *contradictions(options)]
     except ConfigError as error:

@@ -143,16 +143,22 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return flat
 
 
-def parse_space(values: Mapping[str, Any], where: str) -> Space:
+def parse_space(values: object, where: str) -> Space:
     """Read the table of a space.
 
     Args:
-        values: dotted keys, or nested tables, of ranges, choices and fixed values.
+        values: dotted keys, or nested tables, of ranges, choices and fixed values, as a file has
+            them.
         where: dotted prefix named in errors.
 
     Raises:
-        ConfigError: all that is wrong, one line each.
+        ConfigError: all that is wrong, one line each; what is given is no table.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{where}: expected a table of ranges and choices, got {values!r}; set its keys, such "
+            f'as {where}."{PENALTY}" = {{ low = 1e-6, high = 0.1, log = true }}'
+        )
     searched: dict[str, Dimension] = {}
     fixed: dict[str, Any] = {}
     problems = []
@@ -175,6 +181,13 @@ def parse_space(values: Mapping[str, Any], where: str) -> Space:
 def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
     if "choices" in value:
         found = build(Choices, value, path)
+        tables = [choice for choice in found.choices if isinstance(choice, Mapping)]
+        if tables:
+            raise ConfigError(
+                f"{path}.choices: expected numbers, texts or lists, got the table "
+                f"{dict(tables[0])}; a table cannot be a choice: give choices of its keys, as "
+                f"{path}.KEY = {{ choices = [...] }}"
+            )
         unique = {repr(choice) for choice in found.choices}
         if len(unique) < max(len(found.choices), 2):
             raise ConfigError(
