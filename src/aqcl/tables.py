@@ -25,7 +25,7 @@ from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, below_lines, few_seeds, improvement, legend
+from aqcl.wording import INFEASIBLE, OF_CHANCE, below_lines, few_seeds, improvement, legend
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -285,7 +285,7 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
         lines.append(INFEASIBLE)
     if method["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
-        lines.append(f"Importance: {shares}.")
+        lines.append(f"Importance: {shares}; {OF_CHANCE}.")
     steps = {rung["rung"]: rung["step"] for t in method["trials"] for rung in t.get("rungs", ())}
     if steps:
         counts = Counter(rung["rung"] for t in method["trials"] for rung in t["rungs"])

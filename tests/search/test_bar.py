@@ -72,7 +72,7 @@ def test_what_was_found_is_told_in_words() -> None:
     best = {"number": 6, "penalty": penalty, "alpha": alpha, "experiment": "din.toml"}
     trials = [trial(6, 0.5), trial(2, 0.4, feasible=False)]
     told = text(summary(best=best, trials=trials, importance={"train.lr": 0.75, "a.flag": 0.25}))
-    assert "Importance: train.lr 75%, a.flag 25%." in told
+    assert "Importance: train.lr 75%, a.flag 25%; where nothing matters, chance alone" in told
     assert "Alpha of aqcl: 1.000 at 0 clicks, 0.370 at mean clicks, 0.000 at 10x mean" in told
     assert "The penalty lies inside its range, 1e-06 to 0.1." in told
     assert "2 * 0.40000" in told

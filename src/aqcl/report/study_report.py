@@ -19,7 +19,7 @@ from aqcl.search.files import STUDY, read_findings, value_of_winner
 from aqcl.search.plan import plan_search
 from aqcl.search.trials import objective_name
 from aqcl.storage import Manifest
-from aqcl.wording import INFEASIBLE
+from aqcl.wording import INFEASIBLE, OF_CHANCE
 
 
 def report_study(path: Path) -> Report:
@@ -130,6 +130,9 @@ def _importances(summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
             figures[f"importance-{k}"] = drawn = importance_figure(method["importance"])
             alt = "; ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
             parts.append(figure(drawn, f"importance-{k}", name, alt))
+    if parts:
+        told = "Share of each setting in what tells the better half of the trials from all"
+        parts.append(paragraph(f"{told}; {OF_CHANCE}."))
     return "".join(parts)
 
 

@@ -1,12 +1,10 @@
 """What a study has found: its trials, winners, importances and curves, as data and as files."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import optuna
 import torch
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
@@ -20,6 +18,7 @@ from aqcl.experiment import Experiment
 from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
 from aqcl.regularizers.aqcl import AQCLOptions
 from aqcl.search.files import FINDINGS
+from aqcl.search.importance import importances
 from aqcl.search.plan import (
     Method,
     SearchPlan,
@@ -35,8 +34,6 @@ from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
 from aqcl.warm_up import warm_up_notes
 
 FIGURES: Final = "figures"
-FEWEST_FOR_IMPORTANCE: Final = 10
-"""Trials trained to the end, without which importances would be noise."""
 ACTIVITIES: Final = {"0": 0.0, "mean": 1.0, "10x mean": 10.0}
 """Where alpha is told, in multiples of the mean activity."""
 
@@ -91,7 +88,7 @@ def _method_summary(
         "seconds": round(sum(row["seconds"] for row in (*trials, *repeats)), 3),
         "best": None,
         "best_so_far": _best_so_far(standing, method.name),
-        "importance": _importance(journal, standing, method),
+        "importance": importances(journal.study(f"{method.name}/{standing.round}")),
         "trials": trials,
         "repeats": repeats,
         "finalists": [_finalist(standing, method, r) for r in standing.finalists(method.name)],
@@ -153,22 +150,6 @@ def _best_so_far(standing: Standing, method: str) -> list[float | None]:
         pick = min if standing.plan.minimizes else max
         curve.append(pick(known) if known else None)
     return curve
-
-
-def _importance(journal: Journal, standing: Standing, method: Method) -> dict[str, float]:
-    """Share of each parameter in what makes a trial good; empty with too few trials.
-
-    Reference: PED-ANOVA, arXiv 2304.10255.
-    """
-    study = journal.study(f"{method.name}/{standing.round}")
-    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(complete) < FEWEST_FOR_IMPORTANCE or len({t.value for t in complete}) < 2:
-        return {}
-    with warnings.catch_warnings():
-        # It warns of groups of trials that are too small, which the number above rules out.
-        warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(study)
-    return {key: float(value) for key, value in found.items()}
 
 
 def _penalty(method: Method, winner: Experiment) -> dict[str, Any] | None:
