@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
-from aqcl.errors import AqclError
+from aqcl.errors import AqclError, StorageError
 from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.alpha_section import drawn_alpha
@@ -17,6 +17,7 @@ from aqcl.report.run_report import Report, title_of
 from aqcl.search.alpha_figures import alpha_search_figures
 from aqcl.search.files import STUDY, read_findings, value_of_winner
 from aqcl.search.plan import plan_search
+from aqcl.search.summary import with_learned_alpha
 from aqcl.search.trials import objective_name
 from aqcl.storage import Manifest
 from aqcl.wording import INFEASIBLE, OF_CHANCE
@@ -119,6 +120,11 @@ def _alphas(
         if not method["best"]:
             continue
         winner = resolve(read_toml(path / method["best"]["experiment"]))
+        try:
+            winner = with_learned_alpha(winner, path / method["best"]["run"])
+        except StorageError as error:
+            parts.append(paragraph(f"Alpha of {name} is not drawn: {error}"))
+            continue
         parts.append(drawn_alpha(name, f"alpha-{k}", winner, dataset, figures))
     return "".join(parts)
 

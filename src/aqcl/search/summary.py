@@ -13,10 +13,11 @@ from aqcl import __version__
 from aqcl.alpha_shapes import AlphaShape
 from aqcl.config import as_values, build, to_toml
 from aqcl.dataset import Dataset
-from aqcl.errors import TrainingError
+from aqcl.errors import StorageError, TrainingError
 from aqcl.experiment import Experiment
 from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
 from aqcl.regularizers.aqcl import AQCLOptions
+from aqcl.search.alpha_search import with_options
 from aqcl.search.files import FINDINGS
 from aqcl.search.importance import importances
 from aqcl.search.plan import (
@@ -30,7 +31,7 @@ from aqcl.search.space import PENALTY, shown, touched_ends, touched_side
 from aqcl.search.standing import Record, Standing
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.trials import clean_up, objective_name
-from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
+from aqcl.storage import MANIFEST, Manifest, atomic_write, fingerprint, write_manifest
 from aqcl.warm_up import warm_up_notes
 
 FIGURES: Final = "figures"
@@ -95,11 +96,12 @@ def _method_summary(
     }
     if best is not None:
         winner = winner_of(method, best)
+        trained = with_learned_alpha(winner, journal.folder_of(method.name, best.slot))
         summary["best"] = {
             **_trial_row(journal, method, best),
             "penalty": _penalty(method, winner),
             "ends": touched_ends(method.space.searched, best.parameters),
-            "alpha": alpha_values(winner, dataset.mean_activity),
+            "alpha": alpha_values(trained, dataset.mean_activity),
             "experiment": f"{method.name}.toml",
         }
     return summary
@@ -210,6 +212,31 @@ def shapes_of(experiment: Experiment) -> dict[str, AlphaShape]:
     return shapes
 
 
+def with_learned_alpha(experiment: Experiment, run: Path) -> Experiment:
+    """The experiment of a run with the alpha of its weights in place of the one it began with.
+
+    Args:
+        experiment: of the run; one that learns no alpha is returned as it is.
+        run: its directory.
+
+    Raises:
+        StorageError: the experiment learns alpha, and the run is not there.
+    """
+    tables = experiment.regularizer
+    learns = [k for k in alpha_names(experiment) if tables[k]["learn_alpha"]["enabled"]]
+    if not learns:
+        return experiment
+    try:
+        # Not `open_run`: another process may be taking the checkpoint out of the directory.
+        manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"{run / MANIFEST}: expected the run that learned alpha, it is missing or has not "
+            "finished; bring the directory back or train it again"
+        ) from None
+    return with_options(experiment, learns[0], **manifest["content"]["alpha"])
+
+
 def alpha_values(experiment: Experiment, mean_activity: float) -> dict[str, dict[str, float]]:
     """Alpha of each regularizer that has one, at a few activities."""
     activity = torch.tensor([times * mean_activity for times in ACTIVITIES.values()])
@@ -287,7 +314,10 @@ def draw_figures(
         if importance:
             save(importance_figure(importance), folder / f"{method.name}-importance")
         best = standing.best(method.name)
-        winner = winner_of(method, best) if best is not None else method.experiment
+        winner = method.experiment
+        if best is not None:
+            run = folder.parent / summary["methods"][method.name]["best"]["run"]
+            winner = with_learned_alpha(winner_of(method, best), run)
         draw_alpha(folder, method.name, winner, dataset)
 
 
