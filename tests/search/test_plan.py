@@ -146,6 +146,25 @@ def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
     assert list(icl.space.searched) == [L2, "regularizer.icl.weight"]
 
 
+def test_another_backbone_has_its_own_defaults() -> None:
+    """DIN's attention and activation are no options of another; what was set stays."""
+    values = search_values(DATA, methods={"din": {}, "dcn": {"backbone.name": "dcn-v2"}})
+    del values["backbone"]["attention_sizes"]
+    din, dcn = (method.experiment.backbone for method in plan_search(values).methods)
+    assert din["activation"] != dcn["activation"] == "relu"
+    assert "attention_sizes" not in dcn
+    assert (dcn["embedding_dim"], dcn["sizes"]) == (din["embedding_dim"], din["sizes"])
+
+    values["search"] = {"space": {"backbone.name": {"choices": ["din", "dcn-v2"]}}}
+    assert list(plan_search(values).methods[0].space.searched) == ["backbone.name"]
+
+    values["backbone"]["attention_sizes"] = [6]
+    with pytest.raises(ConfigError) as caught:
+        plan_search(values)
+    (line,) = str(caught.value).splitlines()
+    assert "backbone.attention_sizes: unknown key" in line
+
+
 def test_an_empty_table_switches_a_regularizer_on_for_its_method_alone() -> None:
     weight = "regularizer.icl.weight"
     values = search_values(
