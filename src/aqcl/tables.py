@@ -23,9 +23,9 @@ from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
-from aqcl.search.space import flatten
+from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, below_lines, few_seeds, improvement, legend
+from aqcl.wording import INFEASIBLE, OF_CHANCE, below_lines, few_seeds, improvement, legend
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -219,7 +219,7 @@ WIDEST_KEY = 28
 WIDEST_TYPE = 14
 """Columns of a type or a default; the meaning, whose words must be whole, has the rest."""
 N_BEST_TRIALS = 5
-"""Trials of each method that a terminal shows."""
+"""Trials of each method that a terminal shows, and the winner where it is none of them."""
 
 
 def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
@@ -250,16 +250,18 @@ def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
 
 
 def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) -> Table:
+    """Those that may win first; a winner by the mean of several seeds may be none of the best."""
+    sign, winner = (1 if minimizes else -1), (method["best"] or {}).get("number")
     ended = [trial for trial in method["trials"] if trial["value"] is not None]
-    ranked = sorted(ended, key=lambda t: (t["value"] if minimizes else -t["value"], t["number"]))
+    ranked = sorted(ended, key=lambda t: (not t["feasible"], sign * t["value"], t["number"]))
+    rows = [t for k, t in enumerate(ranked) if k < N_BEST_TRIALS or t["number"] == winner]
     keys = list(method["space"])
     table = _table()
     table.add_column("trial", justify="right")
     table.add_column(objective_name(objective))
     for key in keys:
         table.add_column(Text(key.rpartition(".")[2]), justify="right")
-    winner = (method["best"] or {}).get("number")
-    for trial in ranked[:N_BEST_TRIALS]:
+    for trial in rows:
         values = trial["parameters"]
         shown = [_setting(values.get(k, "-")) for k in keys]
         mark = "" if trial["feasible"] else " *"
@@ -272,8 +274,9 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
 def _setting(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_setting, value))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.4g}" if is_number else str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number_text(value, 4)
+    return str(value)
 
 
 def _findings(method: Mapping[str, Any]) -> list[str]:
@@ -282,7 +285,7 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
         lines.append(INFEASIBLE)
     if method["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
-        lines.append(f"Importance: {shares}.")
+        lines.append(f"Importance: {shares}; {OF_CHANCE}.")
     steps = {rung["rung"]: rung["step"] for t in method["trials"] for rung in t.get("rungs", ())}
     if steps:
         counts = Counter(rung["rung"] for t in method["trials"] for rung in t["rungs"])

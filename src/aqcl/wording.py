@@ -16,6 +16,8 @@ ENOUGH_SEEDS: Final = 3
 """Trainings of a method that tell a little of how much it varies."""
 INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
 """Why a trial of the objective `constrained` that has this mark cannot win."""
+OF_CHANCE: Final = "where nothing matters, chance alone often gives one setting more than half"
+"""How to read the importances of settings."""
 
 
 def improvement(row: ComparisonRow) -> str:

@@ -24,7 +24,7 @@ from aqcl.runs import open_run
 from aqcl.search.files import read_findings
 from aqcl.search.work import run_search
 from aqcl.train import train
-from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM, below_lines, improvement, legend
+from aqcl.wording import INFEASIBLE, NOT_AFTER_HOLM, OF_CHANCE, below_lines, improvement, legend
 from tests.alpha_searches import values_of
 from tests.report.test_page import Outline
 from tests.run_directories import small_dataset
@@ -240,6 +240,18 @@ def test_a_study_tells_what_its_winner_reached_over_all_its_seeds(
     rows = re.findall(r"<tr>.*?</tr>", report_study(study).html)[1:3]
     told = [re.findall(r">(\d\.\d{4})</td><td[^>]*>(\d+)</td>", row)[0] for row in rows]
     assert told == [("0.4321", "3"), (f"{aqcl['best']['value']:.4f}", "1")]
+
+
+def test_a_study_says_that_importances_can_be_noise(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, summary = read_findings(study)
+    assert OF_CHANCE not in Outline(report_study(study).html).text
+    summary["methods"]["din"]["importance"] = {"train.lr": 0.75, "train.embedding_l2": 0.25}
+    monkeypatch.setattr(study_report, "read_findings", lambda path: (manifest, summary))
+    made = report_study(study)
+    assert "importance-0" in made.figures
+    assert OF_CHANCE in Outline(made.html).text
 
 
 def test_a_study_marks_trials_that_cannot_win_and_says_why_others_failed(

@@ -40,9 +40,22 @@ def test_the_best_trials_come_first() -> None:
     assert "6 0.44000 0.01429 True 5 0.45000 0.01667 True" in told
     assert " 1 0.49000" not in told  # five are enough
     assert "Winner: trial 6; `aqcl train study/din.toml`." in told
+    sizes = text(summary(trials=[trial(6, 0.5, parameters={"train.lr": 16384, "a.flag": 0.12346})]))
+    assert "6 0.50000 16384 0.1235" in sizes
     most = text({**summary(), "minimizes": False, "objective": "auc"})
     assert "trial AUC lr flag" in most
     assert "0 0.50000 0.1 True 1 0.49000" in most
+
+
+def test_the_winner_is_always_among_the_trials_that_are_shown() -> None:
+    # Better ones that break a constraint stand below those that may win.
+    trials = [trial(k, 0.9, feasible=False) for k in range(5)] + [trial(k, 0.5) for k in (5, 6)]
+    told = text({**summary(trials=trials), "minimizes": False, "objective": "constrained"})
+    assert "5 0.50000 0.01667 True 6 0.50000 0.01429 True 0 * 0.90000" in told
+    # The best mean of several seeds may be that of a trial whose own value is the seventh.
+    trials = [trial(k, 0.4 + k / 100) for k in range(8)]
+    told = text(summary(trials=trials))
+    assert "4 0.44000 0.02 True 6 0.46000 0.01429 True" in told
 
 
 def test_the_only_method_is_not_named() -> None:
@@ -59,7 +72,7 @@ def test_what_was_found_is_told_in_words() -> None:
     best = {"number": 6, "penalty": penalty, "alpha": alpha, "experiment": "din.toml"}
     trials = [trial(6, 0.5), trial(2, 0.4, feasible=False)]
     told = text(summary(best=best, trials=trials, importance={"train.lr": 0.75, "a.flag": 0.25}))
-    assert "Importance: train.lr 75%, a.flag 25%." in told
+    assert "Importance: train.lr 75%, a.flag 25%; where nothing matters, chance alone" in told
     assert "Alpha of aqcl: 1.000 at 0 clicks, 0.370 at mean clicks, 0.000 at 10x mean" in told
     assert "The penalty lies inside its range, 1e-06 to 0.1." in told
     assert "2 * 0.40000" in told

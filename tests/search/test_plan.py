@@ -146,6 +146,25 @@ def test_a_regularizer_that_only_one_method_has_is_left_out_elsewhere() -> None:
     assert list(icl.space.searched) == [L2, "regularizer.icl.weight"]
 
 
+def test_another_backbone_has_its_own_defaults() -> None:
+    """DIN's attention and activation are no options of another; what was set stays."""
+    values = search_values(DATA, methods={"din": {}, "dcn": {"backbone.name": "dcn-v2"}})
+    del values["backbone"]["attention_sizes"]
+    din, dcn = (method.experiment.backbone for method in plan_search(values).methods)
+    assert din["activation"] != dcn["activation"] == "relu"
+    assert "attention_sizes" not in dcn
+    assert (dcn["embedding_dim"], dcn["sizes"]) == (din["embedding_dim"], din["sizes"])
+
+    values["search"] = {"space": {"backbone.name": {"choices": ["din", "dcn-v2"]}}}
+    assert list(plan_search(values).methods[0].space.searched) == ["backbone.name"]
+
+    values["backbone"]["attention_sizes"] = [6]
+    with pytest.raises(ConfigError) as caught:
+        plan_search(values)
+    (line,) = str(caught.value).splitlines()
+    assert "backbone.attention_sizes: unknown key" in line
+
+
 def test_an_empty_table_switches_a_regularizer_on_for_its_method_alone() -> None:
     weight = "regularizer.icl.weight"
     values = search_values(
@@ -182,6 +201,15 @@ def test_whole_numbers_are_searched_where_the_setting_is_one() -> None:
     assert searched["regularizer.aqcl.w1"] == Range(low=1, high=4)
     with pytest.raises(ConfigError, match=r"aqcl\.top_k: expected whole numbers"):
         planned(space={"regularizer.aqcl.top_k": {"low": 1, "high": 4.5}})
+
+
+def test_an_end_that_no_step_reaches_is_not_tried() -> None:
+    """A dropout of 1 does not exist, and the last that is drawn is 0.9."""
+    space = {"backbone.dropout": {"low": 0.1, "high": 1.0, "step": 0.2}}
+    plan = planned(space=space)
+    searched = plan.methods[0].space.searched
+    assert searched["backbone.dropout"] == Range(low=0.1, high=0.9, step=0.2)
+    assert plan_search(plan.to_values()) == plan
 
 
 def test_whole_numbers_are_searched_where_the_setting_has_none_yet() -> None:
@@ -245,6 +273,23 @@ def test_dataset_seed_and_name_are_not_searched() -> None:
             plan_search(search_values(DATA, methods=methods))
     with pytest.raises(ConfigError, match=r"methods\.din\.dataset: leave it out: .*one dataset"):
         plan_search(search_values(DATA, methods={"din": {"dataset": "elsewhere"}}))
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (3, r"^search: expected a table, got 3; set its keys, such as search\.trials = 24$"),
+        ({"space": 3}, r"^search\.space: expected a table, got 3"),
+        ({"methods": {"din": 3}}, r"^search\.methods\.din: expected a table, got 3"),
+        (
+            {"methods": {"din": {"space": 3}}},
+            r"^search\.methods\.din\.space: expected a table .*, got 3; set its keys, such as",
+        ),
+    ],
+)
+def test_what_is_no_table_is_named(search: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_search(search_values(DATA) | {"search": search})
 
 
 def test_a_search_needs_something_to_search() -> None:

@@ -99,8 +99,8 @@ def test_trials_that_run_count(tmp_path: Path) -> None:
 def test_dimensions_become_distributions() -> None:
     space = Space(
         {
-            "step": Range(low=0, high=1, step=0.3),
-            "whole": Range(low=2, high=9, step=3, integer=True),
+            "step": Range(low=0, high=0.9, step=0.3),
+            "whole": Range(low=2, high=8, step=3, integer=True),
             "log": Range(low=1, high=8, log=True, integer=True),
             "choice": Choices(choices=(0.5, [1, 2])),
         },

@@ -22,6 +22,7 @@ from aqcl.search.space import (
     flatten,
     misplaced,
     parse_space,
+    shown,
     touched_ends,
     touched_side,
     widened,
@@ -59,12 +60,33 @@ def test_nested_tables_and_dotted_keys_are_the_same() -> None:
         ({"low": 1, "high": 2, "step": 0}, r"step: expected more than 0"),
         ({"choices": [1]}, r"choices: expected two or more different values, got \[1\]"),
         ({"choices": [1, 2, 1]}, "expected two or more different values"),
+        (
+            {"choices": [{"mask_rate": 0.1}, {"mask_rate": 0.2}]},
+            r"k\.choices: expected .* table \{'mask_rate': 0.1\}; a table cannot be a choice: give",
+        ),
         ({"choices": [1, 2], "log": True}, r"search\.space\.k\.log: unknown key"),
     ],
 )
 def test_a_bad_dimension_is_named(value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_space({"k": value}, "search.space")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "last"),
+    [(0.1, 1.0, 0.2, 0.9), (8, 30, 8, 24), (0, 1, 0.1, 1.0), (0.1, 0.7, 0.3, 0.7)],
+)
+def test_a_range_with_steps_ends_at_the_last_of_them(
+    low: float, high: float, step: float, last: float
+) -> None:
+    values = {"a.b": {"low": low, "high": high, "step": step}}
+    searched = parse_space(values, "search.space").searched
+    (dimension,) = searched.values()
+    assert end_values(dimension) == (low, last)
+    (note,) = touched_ends(searched, {"a.b": last})
+    assert note == f"a.b = {last:g} lies in the outer tenth of {low:g} to {last:g}: " + (
+        "the best may be beyond it"
+    )
 
 
 def test_all_problems_of_a_space_come_at_once() -> None:
@@ -153,6 +175,14 @@ def test_settings_at_the_ends_of_what_was_tried_are_told() -> None:
         "a.w1 = 0.12 lies in the outer tenth of 0.1 to 1: the best may be beyond it",
     ]
     assert touched_ends({}, drawn) == []
+
+
+def test_whole_numbers_are_told_whole() -> None:
+    batch_size = Range(low=512, high=4096, integer=True)
+    (note,) = touched_ends({"train.batch_size": batch_size}, {"train.batch_size": 4096})
+    assert note.startswith("train.batch_size = 4096 lies in the outer tenth of 512 to 4096: ")
+    assert shown(Range(low=0, high=2000)) == "0 to 2000"
+    assert shown(Range(low=1e-6, high=0.12345, log=True)) == "1e-06 to 0.123"
 
 
 @given(

@@ -413,11 +413,9 @@ def test_a_constrained_search_may_end_with_trial_0(
 
 
 def test_importances_of_a_longer_study(data: Path, tmp_path: Path) -> None:
-    space = {
-        "train.lr": {"choices": [0.03, 1e-6]},
-        "train.embedding_l2": {"low": 0.0, "high": 1e-6},
-    }
-    values = search_values(data, trials=12, space=space, sampler="random") | {"regularizer": {}}
+    space: dict[str, Any] = {"train.lr": {"choices": [0.03, 1e-6]}}
+    space["train.embedding_l2"] = {"low": 0.0, "high": 1e-6}
+    values = search_values(data, trials=16, space=space, sampler="random") | {"regularizer": {}}
     summary = run_search(values, tmp_path / "study")
     importance = summary["methods"]["best"]["importance"]
     assert importance.keys() == {"train.lr", "train.embedding_l2"}

@@ -8,9 +8,7 @@ from aqcl.dataset import Dataset
 from aqcl.experiment import Experiment
 from aqcl.report.page import Cell, figure, number, table
 from aqcl.runs import Run
-from aqcl.search.alpha_search import with_options
-from aqcl.search.plan import alpha_names
-from aqcl.search.summary import alpha_pictures, shapes_of
+from aqcl.search.summary import alpha_pictures, shapes_of, with_learned_alpha
 
 CODEBOOK = (
     "nearest_perplexity",
@@ -41,7 +39,8 @@ def alpha_body(
         for run in found:
             seed = run.experiment.seed
             title, key = f"{name}, seed {seed}, as learned", f"alpha-{k}-seed-{seed}"
-            parts.append(drawn_alpha(title, key, _with_learned_alpha(run), dataset, figures))
+            learned = with_learned_alpha(run.experiment, run.path)
+            parts.append(drawn_alpha(title, key, learned, dataset, figures))
     return "".join(parts) + _codebooks(runs)
 
 
@@ -65,15 +64,6 @@ def drawn_alpha(
         caption = f"{title}: alpha of {owner} over the activity of the training users; {values}"
         parts.append(figure(drawn, name, caption, caption))
     return "".join(parts)
-
-
-def _with_learned_alpha(run: Run) -> Experiment:
-    """The experiment of a run with the alpha of its weights in place of the one it began with."""
-    regularizers = run.experiment.regularizer
-    owner = next(
-        k for k in alpha_names(run.experiment) if regularizers[k]["learn_alpha"]["enabled"]
-    )
-    return with_options(run.experiment, owner, **run.manifest.content["alpha"])
 
 
 def _codebooks(runs: Mapping[str, Sequence[Run]]) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from aqcl.config import read_toml
 from aqcl.dataset import open_dataset
-from aqcl.errors import AqclError
+from aqcl.errors import AqclError, StorageError
 from aqcl.experiment import resolve
 from aqcl.figures import best_so_far_figure, importance_figure
 from aqcl.report.alpha_section import drawn_alpha
@@ -17,9 +17,10 @@ from aqcl.report.run_report import Report, title_of
 from aqcl.search.alpha_figures import alpha_search_figures
 from aqcl.search.files import STUDY, read_findings, value_of_winner
 from aqcl.search.plan import plan_search
+from aqcl.search.summary import with_learned_alpha
 from aqcl.search.trials import objective_name
 from aqcl.storage import Manifest
-from aqcl.wording import INFEASIBLE
+from aqcl.wording import INFEASIBLE, OF_CHANCE
 
 
 def report_study(path: Path) -> Report:
@@ -119,6 +120,11 @@ def _alphas(
         if not method["best"]:
             continue
         winner = resolve(read_toml(path / method["best"]["experiment"]))
+        try:
+            winner = with_learned_alpha(winner, path / method["best"]["run"])
+        except StorageError as error:
+            parts.append(paragraph(f"Alpha of {name} is not drawn: {error}"))
+            continue
         parts.append(drawn_alpha(name, f"alpha-{k}", winner, dataset, figures))
     return "".join(parts)
 
@@ -130,6 +136,9 @@ def _importances(summary: Mapping[str, Any], figures: dict[str, Figure]) -> str:
             figures[f"importance-{k}"] = drawn = importance_figure(method["importance"])
             alt = "; ".join(f"{key} {share:.0%}" for key, share in method["importance"].items())
             parts.append(figure(drawn, f"importance-{k}", name, alt))
+    if parts:
+        told = "Share of each setting in what tells the better half of the trials from all"
+        parts.append(paragraph(f"{told}; {OF_CHANCE}."))
     return "".join(parts)
 
 

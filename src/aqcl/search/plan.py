@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aqcl.config import as_values, build, override
 from aqcl.errors import ConfigError
-from aqcl.experiment import Experiment, find_regularizer, resolve
+from aqcl.experiment import Experiment, find_backbone, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.regularizers.icl import ICL
 from aqcl.search.space import (
@@ -117,6 +117,11 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         problems.append(str(error))
     try:
         search = values.get("search", {})
+        if not isinstance(search, Mapping):
+            raise ConfigError(
+                f"search: expected a table, got {search!r}; set its keys, such as "
+                "search.trials = 24"
+            )
         options = build(SearchOptions, search, "search")
         problems += [*misplaced(options, search), *contradictions(options)]
     except ConfigError as error:
@@ -162,12 +167,35 @@ def has_curve(experiment: Experiment, name: str) -> bool:
 def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -> Experiment:
     """The experiment with dotted settings replaced.
 
+    Another backbone has its own defaults in place of those of the experiment's.
+
     Raises:
         ConfigError: a key does not exist or a value is out of its range.
     """
+    values, replaced = as_values(experiment), dict(settings)
+    name = experiment.backbone["name"]
+    if replaced.get("backbone.name", name) != name:
+        values["backbone"] = _without_defaults(experiment.backbone)
     # A number or a text in JSON is one in TOML.
-    assignments = [f"{key}={json.dumps(value)}" for key, value in settings]
-    return resolve(override(as_values(experiment), assignments))
+    assignments = [f"{key}={json.dumps(value)}" for key, value in replaced.items()]
+    return resolve(override(values, assignments))
+
+
+def _without_defaults(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a backbone without the options that are at their defaults."""
+    cls = find_backbone(backbone["name"]).Options
+    missing = dataclasses.MISSING
+    required = {
+        option.name: backbone[option.name]
+        for option in dataclasses.fields(cls)
+        if option.default is missing and option.default_factory is missing
+    }
+    defaults = as_values(build(cls, required, "backbone"))
+    return {
+        key: value
+        for key, value in backbone.items()
+        if key in required or defaults.get(key) != value
+    }
 
 
 def _bare_methods(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 import optuna
@@ -77,10 +76,6 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
         # As text, so that lists can be chosen too.
         return CategoricalDistribution([json.dumps(choice) for choice in dimension.choices])
     low, high, step = dimension.low, dimension.high, dimension.step
-    if step is not None:
-        # The last step within the range: Optuna would set it too, with a warning.
-        first, width = Decimal(str(low)), Decimal(str(step))
-        high = float(first + (Decimal(str(high)) - first) // width * width)
     if dimension.integer:
         return IntDistribution(int(low), int(high), log=dimension.log, step=int(step or 1))
     return FloatDistribution(low, high, log=dimension.log, step=step)

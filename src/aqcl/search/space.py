@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field as Bounds
@@ -30,6 +31,8 @@ PENALTY_RANGE: Final = (1e-6, 1e-1)
 """Where the penalty is looked for first."""
 WEIGHTS: Final = (0.01, 0.05, 0.1)
 """Where the weight of the auxiliary loss is looked for, as in the paper."""
+LONGEST_WHOLE: Final = 1e15
+"""From here on whole numbers are shown by their magnitude, too."""
 RESERVED: Final = ("study", "trials", "figures", "locks")
 """Names in a study directory that no method can have."""
 SPECIFICATION: Final = frozenset({"low", "high", "log", "step", "choices"})
@@ -91,7 +94,7 @@ class Range:
     log: bool = False
     """Whether the logarithm is searched evenly."""
     step: float | None = None
-    """Only `low` and whole steps above it."""
+    """Only `low` and whole steps above it; `high` is the last of them once the range is parsed."""
     integer: bool = False
     """Whether only whole numbers count; follows from the key."""
 
@@ -140,16 +143,22 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return flat
 
 
-def parse_space(values: Mapping[str, Any], where: str) -> Space:
+def parse_space(values: object, where: str) -> Space:
     """Read the table of a space.
 
     Args:
-        values: dotted keys, or nested tables, of ranges, choices and fixed values.
+        values: dotted keys, or nested tables, of ranges, choices and fixed values, as a file has
+            them.
         where: dotted prefix named in errors.
 
     Raises:
-        ConfigError: all that is wrong, one line each.
+        ConfigError: all that is wrong, one line each; what is given is no table.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{where}: expected a table of ranges and choices, got {values!r}; set its keys, such "
+            f'as {where}."{PENALTY}" = {{ low = 1e-6, high = 0.1, log = true }}'
+        )
     searched: dict[str, Dimension] = {}
     fixed: dict[str, Any] = {}
     problems = []
@@ -172,6 +181,13 @@ def parse_space(values: Mapping[str, Any], where: str) -> Space:
 def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
     if "choices" in value:
         found = build(Choices, value, path)
+        tables = [choice for choice in found.choices if isinstance(choice, Mapping)]
+        if tables:
+            raise ConfigError(
+                f"{path}.choices: expected numbers, texts or lists, got the table "
+                f"{dict(tables[0])}; a table cannot be a choice: give choices of its keys, as "
+                f"{path}.KEY = {{ choices = [...] }}"
+            )
         unique = {repr(choice) for choice in found.choices}
         if len(unique) < max(len(found.choices), 2):
             raise ConfigError(
@@ -189,7 +205,13 @@ def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
             f"{path}.step: expected more than 0, no more than high - low, and not with log = true, "
             f"got {made.step:g}"
         )
-    return made
+    return made if made.step is None else replace(made, high=_last_step(made, made.step))
+
+
+def _last_step(dimension: Range, step: float) -> float:
+    """The highest value that whole steps reach: nothing beyond it is ever drawn."""
+    low, high, width = (Decimal(str(v)) for v in (dimension.low, dimension.high, step))
+    return float(low + (high - low) // width * width)
 
 
 def end_values(dimension: Dimension) -> tuple[Any, ...]:
@@ -204,7 +226,13 @@ def shown(dimension: Dimension) -> str:
     """A dimension in a few words."""
     if isinstance(dimension, Choices):
         return ", ".join(map(str, dimension.choices))
-    return f"{dimension.low:.3g} to {dimension.high:.3g}"
+    return f"{number_text(dimension.low)} to {number_text(dimension.high)}"
+
+
+def number_text(value: int | float, digits: int = 3) -> str:
+    """A number to a few digits, a whole one with all of its own: no batch size is 4.1e+03."""
+    whole = float(value).is_integer() and abs(value) < LONGEST_WHOLE
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
 def touched_side(dimension: Dimension, value: float) -> Side | None:
@@ -248,7 +276,8 @@ def touched_ends(searched: Mapping[str, Dimension], parameters: Mapping[str, Any
             ranged = isinstance(dimension, Range)
             where = "lies in the outer tenth" if ranged else f"is the {side}est"
             found.append(
-                f"{key} = {value:.3g} {where} of {shown(dimension)}: the best may be beyond it"
+                f"{key} = {number_text(value)} {where} of {shown(dimension)}: the best may be "
+                "beyond it"
             )
     return found
 

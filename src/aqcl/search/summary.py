@@ -1,12 +1,10 @@
 """What a study has found: its trials, winners, importances and curves, as data and as files."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import optuna
 import torch
 from matplotlib.figure import Figure
 from optuna.trial import TrialState
@@ -15,11 +13,13 @@ from aqcl import __version__
 from aqcl.alpha_shapes import AlphaShape
 from aqcl.config import as_values, build, to_toml
 from aqcl.dataset import Dataset
-from aqcl.errors import TrainingError
+from aqcl.errors import StorageError, TrainingError
 from aqcl.experiment import Experiment
 from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, save
 from aqcl.regularizers.aqcl import AQCLOptions
+from aqcl.search.alpha_search import with_options
 from aqcl.search.files import FINDINGS
+from aqcl.search.importance import importances
 from aqcl.search.plan import (
     Method,
     SearchPlan,
@@ -31,12 +31,10 @@ from aqcl.search.space import PENALTY, shown, touched_ends, touched_side
 from aqcl.search.standing import Record, Standing
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.trials import clean_up, objective_name
-from aqcl.storage import Manifest, atomic_write, fingerprint, write_manifest
+from aqcl.storage import MANIFEST, Manifest, atomic_write, fingerprint, write_manifest
 from aqcl.warm_up import warm_up_notes
 
 FIGURES: Final = "figures"
-FEWEST_FOR_IMPORTANCE: Final = 10
-"""Trials trained to the end, without which importances would be noise."""
 ACTIVITIES: Final = {"0": 0.0, "mean": 1.0, "10x mean": 10.0}
 """Where alpha is told, in multiples of the mean activity."""
 
@@ -91,18 +89,19 @@ def _method_summary(
         "seconds": round(sum(row["seconds"] for row in (*trials, *repeats)), 3),
         "best": None,
         "best_so_far": _best_so_far(standing, method.name),
-        "importance": _importance(journal, standing, method),
+        "importance": importances(journal.study(f"{method.name}/{standing.round}")),
         "trials": trials,
         "repeats": repeats,
         "finalists": [_finalist(standing, method, r) for r in standing.finalists(method.name)],
     }
     if best is not None:
         winner = winner_of(method, best)
+        trained = with_learned_alpha(winner, journal.folder_of(method.name, best.slot))
         summary["best"] = {
             **_trial_row(journal, method, best),
             "penalty": _penalty(method, winner),
             "ends": touched_ends(method.space.searched, best.parameters),
-            "alpha": alpha_values(winner, dataset.mean_activity),
+            "alpha": alpha_values(trained, dataset.mean_activity),
             "experiment": f"{method.name}.toml",
         }
     return summary
@@ -153,22 +152,6 @@ def _best_so_far(standing: Standing, method: str) -> list[float | None]:
         pick = min if standing.plan.minimizes else max
         curve.append(pick(known) if known else None)
     return curve
-
-
-def _importance(journal: Journal, standing: Standing, method: Method) -> dict[str, float]:
-    """Share of each parameter in what makes a trial good; empty with too few trials.
-
-    Reference: PED-ANOVA, arXiv 2304.10255.
-    """
-    study = journal.study(f"{method.name}/{standing.round}")
-    complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(complete) < FEWEST_FOR_IMPORTANCE or len({t.value for t in complete}) < 2:
-        return {}
-    with warnings.catch_warnings():
-        # It warns of groups of trials that are too small, which the number above rules out.
-        warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(study)
-    return {key: float(value) for key, value in found.items()}
 
 
 def _penalty(method: Method, winner: Experiment) -> dict[str, Any] | None:
@@ -227,6 +210,31 @@ def shapes_of(experiment: Experiment) -> dict[str, AlphaShape]:
         constant = options.constant_alpha
         shapes[name] = options.shape() if constant is None else AlphaShape("groups", (constant,))
     return shapes
+
+
+def with_learned_alpha(experiment: Experiment, run: Path) -> Experiment:
+    """The experiment of a run with the alpha of its weights in place of the one it began with.
+
+    Args:
+        experiment: of the run; one that learns no alpha is returned as it is.
+        run: its directory.
+
+    Raises:
+        StorageError: the experiment learns alpha, and the run is not there.
+    """
+    tables = experiment.regularizer
+    learns = [k for k in alpha_names(experiment) if tables[k]["learn_alpha"]["enabled"]]
+    if not learns:
+        return experiment
+    try:
+        # Not `open_run`: another process may be taking the checkpoint out of the directory.
+        manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"{run / MANIFEST}: expected the run that learned alpha, it is missing or has not "
+            "finished; bring the directory back or train it again"
+        ) from None
+    return with_options(experiment, learns[0], **manifest["content"]["alpha"])
 
 
 def alpha_values(experiment: Experiment, mean_activity: float) -> dict[str, dict[str, float]]:
@@ -306,7 +314,10 @@ def draw_figures(
         if importance:
             save(importance_figure(importance), folder / f"{method.name}-importance")
         best = standing.best(method.name)
-        winner = winner_of(method, best) if best is not None else method.experiment
+        winner = method.experiment
+        if best is not None:
+            run = folder.parent / summary["methods"][method.name]["best"]["run"]
+            winner = with_learned_alpha(winner_of(method, best), run)
         draw_alpha(folder, method.name, winner, dataset)
 
 
