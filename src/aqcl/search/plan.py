@@ -13,11 +13,9 @@ from aqcl.experiment import Experiment, find_backbone, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.regularizers.icl import ICL
 from aqcl.search.space import (
-    FACTOR,
     PENALTY,
     Range,
     SearchOptions,
-    Side,
     Space,
     contradictions,
     default_space,
@@ -27,10 +25,7 @@ from aqcl.search.space import (
     parse_space,
     regularizer_key,
     regularizer_name,
-    shown,
     taken_keys,
-    touched_side,
-    widened,
 )
 
 CONSTRAINED: Final = ("non-active", "highly-active")
@@ -86,17 +81,6 @@ class SearchPlan:
         takes = taken_keys(self.options.method)
         search = {key: value for key, value in as_values(self.options).items() if key in takes}
         return {**as_values(self.experiment), "search": search}
-
-    def wider(self, sides: Iterable[Side]) -> "SearchPlan":
-        """The plan with a wider range for the penalty in every method that has a range for it."""
-        methods = []
-        for method in self.methods:
-            searched = dict(method.space.searched)
-            made = widened(searched[PENALTY], sides) if PENALTY in searched else None
-            if made is not None:
-                searched[PENALTY] = made
-            methods.append(replace(method, space=replace(method.space, searched=searched)))
-        return replace(self, methods=tuple(methods))
 
 
 def plan_search(values: Mapping[str, Any]) -> SearchPlan:
@@ -371,35 +355,3 @@ def _indented(where: str, error: ConfigError) -> str:
 def without_auxiliary_losses(experiment: Experiment) -> Experiment:
     """The experiment that an auxiliary loss is held against: the same without any."""
     return dataclasses.replace(experiment, regularizer={})
-
-
-def widened_plan(
-    plan: SearchPlan, winners: Mapping[str, Mapping[str, Any]]
-) -> tuple[SearchPlan, str] | None:
-    """The plan with a wider range for the penalty, for all methods alike, and why.
-
-    Args:
-        plan: as it was searched.
-        winners: settings of the winner of each method, by dotted key.
-
-    Returns:
-        None where no winner touches an end of the range, or nothing lies beyond it.
-    """
-    sides: dict[Side, None] = {}
-    touching = []
-    for method in plan.methods:
-        dimension, value = method.space.searched.get(PENALTY), winners[method.name].get(PENALTY)
-        side = touched_side(dimension, value) if dimension is not None and value else None
-        if dimension is not None and side is not None and widened(dimension, [side]) is not None:
-            sides[side] = None
-            touching.append(
-                f"{method.name} has {value:.3g}, in the outer tenth of {shown(dimension)}"
-            )
-    if not touching:
-        return None
-    more = plan.options.widen_trials
-    reason = (
-        f"{PENALTY}: the winner of {'; that of '.join(touching)}: widened by a factor of "
-        f"{FACTOR:g} on the {' and the '.join(sides)} side, {more} more trials of each method"
-    )
-    return plan.wider(tuple(sides)), reason

@@ -21,9 +21,10 @@ from optuna.trial import TrialState, create_trial
 
 from aqcl.errors import TrainingError
 from aqcl.file_locks import complete_lines, lock_file
-from aqcl.search.plan import ONLY, Method, SearchPlan, widened_plan
+from aqcl.search.plan import ONLY, Method, SearchPlan
 from aqcl.search.sampling import copied, distributions, draw, make_pruner, plain
 from aqcl.search.standing import Record, Standing, winning_settings
+from aqcl.search.widening import widened_plan
 
 JOURNAL: Final = "journal.log"
 LOCKS: Final = "locks"

@@ -1,0 +1,85 @@
+"""What tables and figures say in words."""
+
+import pytest
+
+from aqcl.comparison import restated
+from aqcl.reproduce.markdown import finding, latents_parts, tuning_lines
+from aqcl.reproduce.pictures import figure_title
+
+
+@pytest.mark.parametrize(
+    ("verdict", "holm", "shown"),
+    [
+        ("yes", 0.01, "yes"),
+        ("yes", 0.2, "yes, not after Holm"),
+        ("no, the opposite", 0.2, "no, the opposite, not after Holm"),
+        ("not shown", 0.9, "not shown"),
+        ("not run", None, "not run"),
+    ],
+)
+def test_a_claim_says_whether_it_survives_the_correction(
+    verdict: str, holm: float | None, shown: str
+) -> None:
+    assert finding({"verdict": verdict, "holm": holm}) == shown
+
+
+@pytest.mark.parametrize("means", [(0.70, 0.71), (0.71, 0.70)])
+def test_a_winner_is_told_by_its_own_mean_whether_high_or_low_is_good(
+    means: tuple[float, float],
+) -> None:
+    finalists = [{"values": [v, v], "mean": m} for v, m in zip((0.6, 0.8), means, strict=True)]
+    method = {"valid": 0.8, "parameters": {}, "penalty": None, "finalists": finalists}
+    study = {"trials": 2, "confirm": 2, "confirm_seeds": 1, "objective": "auc"}
+    outcome = {
+        "datasets": {"d": {"title": "D"}},
+        "studies": {"d/din": study | {"methods": {"DIN": method}}},
+    }
+    text = tuning_lines(outcome)
+    assert f"DIN {means[1]:.4f}" in text
+    assert "the best 2 with 1 more seeds" in text
+    assert "DIN 0.8000" in tuning_lines(
+        {**outcome, "studies": {"d/din": study | {"methods": {"DIN": method | {"finalists": []}}}}}
+    )
+
+
+def test_a_penalty_at_the_edge_is_told_beside_it() -> None:
+    method = {
+        "valid": 0.8,
+        "parameters": {"train.embedding_l2": 0.001, "regularizer.aqcl.w2": 3.3},
+        "penalty": {"inside": False},
+        "finalists": [],
+    }
+    study = {"trials": 2, "objective": "auc", "methods": {"AQCL": method}}
+    text = tuning_lines({"datasets": {"d": {"title": "D"}}, "studies": {"d/din": study}})
+    assert "AQCL 0.8000 (embedding_l2 0.001 AT THE EDGE of its range, w2 3.3)" in text
+    assert "best validation auc:" in text
+
+
+def test_figures_are_named_for_those_who_read_of_them() -> None:
+    outcome = {
+        "name": "figure5",
+        "title": "Figure 5: alpha",
+        "datasets": {"ta-feng": {"title": "Ta Feng"}},
+        "comparisons": [{"dataset": "ta-feng", "id": "constant", "title": "a constant alpha"}],
+    }
+    assert figure_title("figure5-alpha", outcome) == "Figure 5: alpha"
+    assert figure_title("figure5-ta-feng", outcome) == "Figure 5: alpha, Ta Feng"
+    compared = figure_title("figure5-ta-feng-constant", outcome)
+    assert compared == "AUC with 95% intervals on Ta Feng: a constant alpha"
+
+
+def test_intervals_that_were_widened_afterwards_say_so() -> None:
+    assert restated({"rows": []}) == ""
+    assert restated({"rows": [], "intervals": "widened"}) == ""
+    assert "afterwards" in restated({"rows": [], "intervals": "restated"})
+
+
+def test_a_data_set_without_interests_leaves_the_numbers_of_the_others() -> None:
+    one = {"silhouette": 0.1, "purity": 0.25, "chance": 0.0625}
+    outcome = {
+        "datasets": {"a": {"title": "A"}, "b": {"title": "B"}},
+        "latents": {"a": {"missing": "too short"}, "b": {"separation": {"DIN": {"by x": one}}}},
+    }
+    table, missing = latents_parts(outcome)
+    assert "| B | DIN | by x | +0.100 | 0.250 | 0.062 |" in table
+    assert missing == "A: too short"
