@@ -1,5 +1,6 @@
 """What figures show besides comparisons, as plain data: activity, curves of alpha, latents."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -53,20 +54,19 @@ def alphas_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     known, found = study.record(), study.findings()
     if known is None:
         return None
-    trials = (
-        found[1]["methods"][study.method]["trials"] if found and not study.kept.exists() else []
-    )
-    w1, w2 = (known[1]["methods"][study.method]["parameters"][name] for name in SEARCHED)
+    table = known[1]["methods"][study.method]
+    trials = found[1]["methods"][study.method]["trials"] if found else []
     met = [
-        {
-            "w1": trial["parameters"][SEARCHED[0]],
-            "w2": trial["parameters"][SEARCHED[1]],
-            "valid": trial["value"],
-        }
+        {**_searched(trial), "valid": trial["value"]}
         for trial in trials
         if trial["value"] is not None
     ]
-    return {"w1": w1, "w2": w2, "trials": met}
+    return {**_searched(table), "trials": met}
+
+
+def _searched(found: Mapping[str, Any]) -> dict[str, Any]:
+    """`w1` and `w2` of a trial or a winner."""
+    return {key.rpartition(".")[2]: found["parameters"][key] for key in SEARCHED}
 
 
 def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
