@@ -75,11 +75,13 @@ def test_other_machines_settings_and_data_are_refused(change: dict[str, Any], me
         check.require_comparable("steps", {**RECORD, **change}, RECORD)
 
 
-def checked(monkeypatch: pytest.MonkeyPatch, folder: Path, stored: Any, part: FakePart) -> Any:
-    """The exit code of check.py on the part `steps`."""
+def checked(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, stored: Any, part: FakePart, *others: str
+) -> Any:
+    """The exit code of check.py on the part `steps`, and on others whose records are there."""
     (folder / "steps.json").write_text(json.dumps(stored))
     monkeypatch.setattr(check, "load", lambda name: part)
-    command = ["check.py", "steps", "--stored", folder, "--work", folder / "work"]
+    command = ["check.py", "steps", *others, "--stored", folder, "--work", folder / "work"]
     monkeypatch.setattr(sys, "argv", [*map(str, command), "--threads", "1"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
@@ -129,6 +131,18 @@ def test_another_machine_is_refused_before_anything_is_measured(
     assert checked(monkeypatch, tmp_path, stored, part) == check.NOT_COMPARABLE
     assert len(part.outcomes) == 1
     assert "another machine" in capsys.readouterr().out
+
+
+def test_a_part_of_another_machine_does_not_hide_what_got_slower(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = {**RECORD, "machine": {**RECORD["machine"], "fingerprint": "x"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(RECORD))
+    part = FakePart(*[{"ratio": {"x": 2.6}, "speed": 10.0}] * 2)
+    assert checked(monkeypatch, tmp_path, stored, part, "evaluation") == check.SLOWER
+    printed = capsys.readouterr().out
+    assert "steps: stored on another machine" in printed
+    assert "evaluation: ratio.x: 2 before, 2.6 now" in printed
 
 
 def test_kept_measures_of_another_machine_end_a_check(
