@@ -89,7 +89,7 @@ def test_attribute_overlap_equals_a_loop_however_it_is_cut(
         return math.log(described / sum(attribute in ids for ids in of_item))
 
     expected = [
-        sum(idf(a) for clicked in history for a in of_item[clicked] & of_item[item])
+        sum(idf(a) for c in history if c != item for a in of_item[c] & of_item[item])
         / max(len(history), 1)
         for item, history in rows
     ]
@@ -98,6 +98,13 @@ def test_attribute_overlap_equals_a_loop_however_it_is_cut(
             patch.setattr(yardsticks, "_CHUNK_PRODUCTS", 2)
         scores = attribute_overlap(np.array(table), _candidates(rows))
     np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_repeat_gains_nothing_from_itself() -> None:
+    table = np.array([[0], [1], [1], [2]])
+    repeated, like_another = attribute_overlap(table, _candidates([(1, [1]), (1, [2])]))
+    assert repeated == 0
+    assert like_another > 0
 
 
 def test_popularity_and_mix() -> None:

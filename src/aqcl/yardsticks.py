@@ -140,7 +140,8 @@ def attribute_overlap(
     """Attributes that the candidate shares with a click, the rare ones counting more.
 
     A click adds the idf of each attribute it shares with the candidate: the log of described
-    items per item that has it. The score is the mean over the history, 0 for an empty one.
+    items per item that has it. The score is the mean over the history, 0 for an empty one. An
+    earlier click on the candidate itself adds nothing, as in item-CF.
 
     Args:
         attributes: attribute ids of every item, padded with 0.
@@ -157,7 +158,7 @@ def attribute_overlap(
     idf = np.log(n_described / np.maximum(items_with, 1))
     scores = np.zeros(len(candidates))
     for rows, clicked, segment in candidates.histories(np.arange(len(candidates))):
-        clicks = np.ones(len(clicked), dtype=np.float32)
+        clicks = (clicked != candidates.item[rows][segment]).astype(np.float32)
         history = csr_array((clicks, (segment, clicked)), shape=(len(rows), n_items)) @ has
         shared = history.multiply(has[candidates.item[rows]])
         scores[rows] = shared @ idf
