@@ -105,6 +105,22 @@ def test_views_follow_the_seed_and_change_with_each_call() -> None:
     assert values[0][0] != values[0][1]
 
 
+def test_how_often_one_validates_changes_nothing_later() -> None:
+    after = []
+    for validations in (0, 2):
+        model, attachment = make(dropout=0.0)
+        step(attachment)
+        model.eval()
+        attachment.eval()
+        for _ in range(validations):
+            step(attachment)
+        model.train()
+        attachment.train()
+        after.append((step(attachment)[1].value, attachment.state_dict()))
+    assert torch.equal(after[0][0], after[1][0])
+    assert all(torch.equal(value, after[1][1][key]) for key, value in after[0][1].items())
+
+
 def test_a_resumed_attachment_goes_on_with_the_same_views() -> None:
     model, attachment = make(dropout=0.0)
     step(attachment)
@@ -135,6 +151,15 @@ def test_models_of_another_precision_are_served() -> None:
     model, attachment = make()
     model.double()
     assert step(attachment)[1].value.dtype == torch.float32
+
+
+def test_diagnostics_come_when_they_are_asked_for() -> None:
+    _, attachment = make(options=AQCLOptions(n_codewords=4, top_k=2, warmup_steps=0))
+    told = [
+        attachment(batch(), activity=activity(), diagnose=diagnose)[1].logs
+        for diagnose in (False, True)
+    ]
+    assert set(told[0]) < set(told[1])
 
 
 def test_groups_spare_false_negatives() -> None:

@@ -105,6 +105,7 @@ class Attachment(nn.Module):
         *inputs: Any,
         activity: Tensor | None = None,
         groups: Int[Tensor, " B"] | None = None,
+        diagnose: bool = False,
         **named: Any,
     ) -> tuple[Any, LossTerm]:
         """What the model returns for its inputs, and what to add to its loss.
@@ -113,6 +114,8 @@ class Attachment(nn.Module):
             inputs: arguments of the model.
             activity: (B,) number of clicks of the user before each sample; AQCL needs it.
             groups: user or item of each sample, where `false_negatives` asks for it.
+            diagnose: whether `term.logs` has the diagnostics of the codebook, which take a fifth of
+                the time of AQCL's loss.
             named: keyword arguments of the model.
 
         Raises:
@@ -130,18 +133,25 @@ class Attachment(nn.Module):
                 f"{self._probe.end} is {latent.shape[1]} wide: give latent_dim = {latent.shape[1]}"
             )
         latent, view_latent = latent.to(like.dtype), view_latent.to(like.dtype)
-        self.passes += 1
-        return output, self._term(latent, view_latent, activity, groups)
+        if self.training:  # how often one validates changes no later view
+            self.passes += 1
+        return output, self._term(latent, view_latent, activity, groups, diagnose)
 
     def _term(
-        self, latent: Tensor, view: Tensor, activity: Tensor | None, groups: Tensor | None
+        self,
+        latent: Tensor,
+        view: Tensor,
+        activity: Tensor | None,
+        groups: Tensor | None,
+        diagnose: bool,
     ) -> LossTerm:
         if isinstance(self.loss, ICL):
             return cast(LossTerm, self.loss(latent, view))
         if activity is None or activity.shape != latent.shape[:1]:
             shape = None if activity is None else tuple(activity.shape)
             raise ConfigError(f"activity: expected shape ({len(latent)},), got {shape}")
-        return cast(LossTerm, self.loss(latent, view, activity.to(latent), groups=groups))
+        term = self.loss(latent, view, activity.to(latent), groups=groups, diagnose=diagnose)
+        return cast(LossTerm, term)
 
     def detach(self) -> None:
         """Let go of the model; the attachment keeps its parameters but cannot be called again."""

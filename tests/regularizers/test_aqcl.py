@@ -252,6 +252,23 @@ def test_diagnostics_come_when_they_are_asked_for(diagnose: bool) -> None:
     assert logs.keys() == {"value", "codebook"} | (costly if diagnose else set())
 
 
+@pytest.mark.parametrize("n_steps", [2, 6])
+@pytest.mark.parametrize("codebook", ["gradient", "ema"])
+def test_evaluation_learns_and_counts_nothing(codebook: str, n_steps: int) -> None:
+    module = make_aqcl(codebook=codebook, warmup_steps=4, n_codewords=8, top_k=2)
+    trained(module, n_steps)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    module.eval()
+
+    with torch.no_grad():
+        seen = [module(*latents(50)).value for _ in range(2)]
+
+    assert seen[0] == seen[1]
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    module.train()
+    assert torch.isclose(module(*latents(50)).value, seen[0])
+
+
 def test_the_loss_stands_alone() -> None:
     """Three lines for a model and a loop of one's own, with the defaults."""
     aux = AQCL(latent_dim=7, mean_activity=6.9)

@@ -221,7 +221,8 @@ class AQCL(nn.Module):
         """The loss of a batch; needs no other part of aqcl.
 
         Add `weight * term.value + term.own` to the loss of the model; one backward and one
-        optimizer serve both.
+        optimizer serve both. In evaluation mode nothing is learned or counted: held-out rows do
+        not reach the codebook.
 
         Args:
             latent: h of the samples.
@@ -234,30 +235,33 @@ class AQCL(nn.Module):
             ConfigError: `groups` is missing, or given where it has no use.
         """
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
-        done = int(self.steps)
-        self.steps += 1
-        if done == self.options.warmup_steps:
-            self._set_codebook()
-        self._normalise_codebook()
-        # A copy: the next call may change the codewords before this one's gradient is taken.
-        codebook = self.codebook.clone()
+        if self.training:
+            if self.steps == self.options.warmup_steps:
+                self._set_codebook()
+            self.steps += 1
+            self._normalise_codebook()
+        codebook = self._codewords()
         groups = self._false_negatives(z, groups)
-        if done < self.options.warmup_steps:
-            push(self.recent, z)
+        if self.steps <= self.options.warmup_steps:
+            if self.training:
+                push(self.recent, z)
             return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
         value = self._contrast(z, z_view, codebook, self.alpha(activity), groups).mean()
         similarity = contrastive.unit(z.detach()) @ contrastive.unit(codebook).T
         codes = self._assign(similarity.detach())
-        push(self.recent, z)
+        if self.training:
+            push(self.recent, z)
         own = contrastive.codebook_loss(
             similarity, codes, temperature=self.options.codebook_temperature
         )
         logs = {"value": value.detach(), "codebook": own.detach()}
         if self.sums is not None:
-            self._move_codebook(z, codes)
             own = value.new_zeros(())
+            if self.training:
+                self._move_codebook(z, codes)
         if diagnose:
-            logs |= diagnostics(z, z_view, self.codebook, codes, self.usage, self.options.top_k)
+            codewords = self._codewords().detach()
+            logs |= diagnostics(z, z_view, codewords, codes, self.usage, self.options.top_k)
         return LossTerm(value, own, logs)
 
     def alpha(self, activity: Num[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -283,7 +287,7 @@ class AQCL(nn.Module):
         # NOTE[DIFF]: ICLRec masks the same intent among the intents of other samples and finds it
         # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
         if kind == "intent" and self.steps > self.options.warmup_steps:
-            groups = (contrastive.unit(z) @ self.codebook.T).argmax(1)
+            groups = (contrastive.unit(z) @ self._codewords().T).argmax(1)
         return groups
 
     def _contrast(
@@ -331,14 +335,22 @@ class AQCL(nn.Module):
         plan = balanced(
             similarity,
             self.recent,
-            self.codebook,
+            self._codewords(),
             epsilon=self.options.sinkhorn_epsilon,
             iterations=self.options.sinkhorn_iterations,
         )
         codes = plan[:n_samples].argmax(1)
-        counts = torch.bincount(codes, minlength=len(self.usage)).to(self.usage.dtype)
-        self.usage.lerp_(counts / n_samples, 1.0 - USAGE_DECAY)
+        if self.training:
+            counts = torch.bincount(codes, minlength=len(self.usage)).to(self.usage.dtype)
+            self.usage.lerp_(counts / n_samples, 1.0 - USAGE_DECAY)
         return codes
+
+    def _codewords(self) -> Float[Tensor, "T d"]:
+        """The codewords, of length one; a step of the optimizer may have changed theirs."""
+        if not self.training:
+            return contrastive.unit(self.codebook)
+        # A copy: the next call may change the codewords before this one's gradient is taken.
+        return self.codebook.clone()
 
     @torch.no_grad()
     def _normalise_codebook(self) -> None:
