@@ -26,7 +26,7 @@ from aqcl.runs import (
     save_tensors,
     start_run,
 )
-from aqcl.storage import Manifest
+from aqcl.storage import Manifest, write_manifest
 from tests.searches import Killed
 
 EXPERIMENT = resolve({"dataset": "d", "fields": ["a"], "regularizer": {"icl": {}}})
@@ -107,6 +107,24 @@ def test_a_finished_run_is_opened_as_it_was_recorded(tmp_path: Path) -> None:
     assert opened.metrics() == {"valid": {"auc": 1.0}}
     assert opened.predictions("valid").score.tolist() == [0.25, 0.75]
     assert set(opened.manifest.files) == {CONFIG, METRICS, predictions_file("valid")}
+
+
+def test_what_a_user_puts_beside_a_run_is_no_part_of_it(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (run.path / "test.txt").write_text("")  # as `aqcl evaluate RUN > RUN/test.txt` does first
+
+    run.record("test", some_predictions(), {"auc": 0.5})
+    (run.path / "test.txt").write_text("AUC 0.5")
+
+    assert open_run(run.path).has_predictions("test")
+    # Runs were once written with all that lay there.
+    write_manifest(run.path, run.manifest)
+    (run.path / "test.txt").unlink()
+    assert set(open_run(run.path).manifest.files) == {
+        CONFIG,
+        METRICS,
+        *map(predictions_file, ("valid", "test")),
+    }
 
 
 def test_splits_are_recorded_beside_each_other(tmp_path: Path) -> None:

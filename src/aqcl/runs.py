@@ -31,6 +31,8 @@ WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 METRICS = "metrics.json"
+RUN_FILES = (CONFIG, WEIGHTS, CHECKPOINT, LOG, METRICS, "predictions-*.parquet")
+"""What a run is made of; whatever else lies in its directory is the user's."""
 
 
 def predictions_file(split: str) -> str:
@@ -86,7 +88,7 @@ class Run:
         text = json.dumps({**known, split: dict(metrics)}, indent=1) + "\n"
         atomic_write(self.path / METRICS, text)
         predictions.write(self.path / predictions_file(split))
-        return Run(self.path, self.experiment, write_manifest(self.path, self.manifest))
+        return Run(self.path, self.experiment, write_manifest(self.path, self.manifest, RUN_FILES))
 
 
 def is_finished(path: Path) -> bool:
@@ -105,7 +107,7 @@ def open_run(path: Path) -> Run:
             f"{path}: this run has not finished; continue it with "
             f"`aqcl train {path / CONFIG} --out {path} --resume`"
         )
-    manifest = read_manifest(path, "aqcl-run", growing=(METRICS,))
+    manifest = read_manifest(path, "aqcl-run", growing=(METRICS,), files_at=RUN_FILES)
     return Run(path, resolve(read_toml(path / CONFIG)), manifest)
 
 

@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -55,16 +56,19 @@ class Manifest:
     package_version: str = ""
 
 
-def write_manifest(folder: Path, manifest: Manifest, files_at: str = "**/*") -> Manifest:
+def write_manifest(
+    folder: Path, manifest: Manifest, files_at: tuple[str, ...] = ("**/*",)
+) -> Manifest:
     """Checksum the files of `folder` and write its manifest; returns it completed.
 
     Args:
         folder: the directory.
         manifest: without `files` and versions.
-        files_at: pattern of the files that belong to it; what lies elsewhere may change later.
+        files_at: patterns of the files that belong to it; others may change later.
     """
     ours = (MANIFEST, _PARTIAL)  # a killed `atomic_write` may have left a partial file
-    paths = sorted(p for p in folder.glob(files_at) if p.is_file() and not p.name.endswith(ours))
+    found = {path for pattern in files_at for path in folder.glob(pattern)}
+    paths = sorted(p for p in found if p.is_file() and not p.name.endswith(ours))
     files = {
         path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "size": path.stat().st_size}
         for path in paths
@@ -81,7 +85,11 @@ def write_manifest(folder: Path, manifest: Manifest, files_at: str = "**/*") -> 
 
 
 def read_manifest(
-    path: Path, kind: Format, verify: bool = False, growing: tuple[str, ...] = ()
+    path: Path,
+    kind: Format,
+    verify: bool = False,
+    growing: tuple[str, ...] = (),
+    files_at: tuple[str, ...] | None = None,
 ) -> Manifest:
     """Read the manifest of a directory and check that its files are there.
 
@@ -91,11 +99,19 @@ def read_manifest(
         verify: also compare the checksum of every file, not only its size.
         growing: files that are written anew before their manifest is: these must be there, of
             any size.
+        files_at: patterns of the files that belong to it, if the manifest may list others.
 
     Raises:
         StorageError: missing, of another format or version, incomplete or damaged.
     """
     manifest = _parse_manifest(path, kind)
+    if files_at is not None:
+        files = {
+            name: entry
+            for name, entry in manifest.files.items()
+            if any(fnmatchcase(name, pattern) for pattern in files_at)
+        }
+        manifest = dataclasses.replace(manifest, files=files)
     for name, expected in manifest.files.items():
         if not (path / name).is_file():
             raise StorageError(f"{path / name}: this file is missing; make the directory again")

@@ -298,7 +298,7 @@ def seal(out: Path, plan: SearchPlan, dataset: Dataset, content: dict[str, Any])
         content=content,
     )
     # The runs of trials are not listed: `aqcl evaluate` may add to them.
-    write_manifest(out, manifest, files_at="*")
+    write_manifest(out, manifest, files_at=("*",))
 
 
 def draw_figures(
