@@ -269,3 +269,18 @@ def test_where_a_simulated_log_is_kept_makes_no_other_dataset(tmp_path: Path) ->
         for name in "ab"
     ]
     assert made[0].manifest.fingerprint == made[1].manifest.fingerprint
+
+
+def test_another_order_of_columns_makes_another_dataset(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    """A model's weights of attributes are found by position."""
+    path = Path(values["source"]["path"])
+    pl.read_csv(path).with_columns(age=pl.col("label"), price="timestamp").write_csv(path)
+    made = []
+    for order in (("age", "price"), ("price", "age")):
+        source = {**values["source"], "context_columns": dict.fromkeys(order, "numeric")}
+        made.append(prepare_source({"source": source}, tmp_path / order[0]))
+    names = [[field.name for field in dataset.schema.fields] for dataset in made]
+    assert names == [["age", "price"], ["price", "age"]]
+    assert made[0].manifest.fingerprint != made[1].manifest.fingerprint

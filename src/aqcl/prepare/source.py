@@ -77,11 +77,17 @@ def _placeless(resolved: Mapping[str, Any], log: ClickLog) -> dict[str, Any]:
     """Settings of a source without where its files lie, so that a copy elsewhere is the same data.
 
     What the files hold is in the fingerprint by itself; the log may be named after one of them.
+    The order of columns is the order of a model's fields, but a hash of settings does not see it.
     """
     given = {key for key in FILES & resolved.keys() if resolved[key] is not None}
     named = {"log": log.name} if given else {}
     caches = dict.fromkeys(CACHES & resolved.keys())
-    return {**resolved, **caches, **dict.fromkeys(given, True), **named}
+    orders = {
+        f"order of {key}": list(value)
+        for key, value in resolved.items()
+        if isinstance(value, Mapping) and list(value) != sorted(value)
+    }
+    return {**resolved, **caches, **dict.fromkeys(given, True), **named, **orders}
 
 
 def _source_table(values: Mapping[str, Any]) -> dict[str, Any]:
