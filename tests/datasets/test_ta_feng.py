@@ -33,9 +33,9 @@ def _text(rows: Sequence[tuple[str, ...]]) -> str:
     return HEAD + "".join(line + "\n" for line in quoted)
 
 
-def _zipped(name: str, content: bytes) -> bytes:
+def _zipped(name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr(name, content)
     return buffer.getvalue()
 
@@ -99,12 +99,18 @@ def test_bad_transactions(tmp_path: Path, old: str, new: str, message: str) -> N
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     damaged = tmp_path / "t.csv.zip"
     damaged.write_bytes(_file(tmp_path, "u.csv.zip").read_bytes()[:-30])
+    flipped = tmp_path / "f.csv.zip"
+    packed = bytearray(_zipped("f.csv", _text(ROWS).encode(), zipfile.ZIP_DEFLATED))
+    start = 30 + len("f.csv")  # of the compressed content
+    packed[start] |= 0b110  # a kind of block that does not exist
+    flipped.write_bytes(packed)
     other_wheel = tmp_path / "t.whl"
     other_wheel.write_bytes(_zipped("other.txt", b""))
     two = tmp_path / "two.zip"
     two.write_bytes(_zipped("readme.txt", b""))
     cases = {
         damaged: "not a whole Ta Feng archive",
+        flipped: "not a whole Ta Feng archive",
         other_wheel: "not a whole Ta Feng archive",
         two: "expected one .csv file inside, found",
         tmp_path / "absent.csv": "cannot be read: No such file",

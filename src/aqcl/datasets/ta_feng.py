@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import zipfile
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -120,7 +121,8 @@ def _csv_content(path: Path) -> bytes:
                 content = archive.read(_only_csv(archive, path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, KeyError) as error:
+    # The last: encrypted, or compressed in a way that Python does not know.
+    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: not a whole Ta Feng archive: {error}") from error
     return content
 
