@@ -134,6 +134,19 @@ def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.parametrize("inside", [".", "deeper"])
+def test_where_one_stands_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    out = tmp_path / "out"
+    (out / inside).mkdir(parents=True)
+    monkeypatch.chdir(out / inside)
+    message = "is the current directory, above it or a mount point"
+    with pytest.raises(StorageError, match=message), write_directory(out, "aqcl-dataset"):
+        pass
+    assert out.is_dir()
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

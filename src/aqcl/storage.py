@@ -245,6 +245,11 @@ def write_directory(
         StorageError: `out` holds something else, or its place cannot be written.
     """
     out = out.resolve()
+    if Path.cwd().is_relative_to(out) or os.path.ismount(out):
+        raise StorageError(
+            f"{out}: is the current directory, above it or a mount point, which cannot be "
+            "replaced; give a directory within it"
+        )
     _check_replaceable(out, kind)
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}{_PARTIAL}")
     lock = _claim(folder, out)
