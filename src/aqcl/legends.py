@@ -6,7 +6,8 @@ from typing import Final
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 AXIS: Final = 0.9
 """Inches of a figure beside its legend, for ticks and label of the vertical axis."""
@@ -65,4 +66,5 @@ def _shortened(name: str, room: float, size: int) -> str:
 
 
 def _width(name: str, size: int) -> float:
-    return float(TextPath((0, 0), name, size=size).get_extents().width)
+    font = FontProperties(size=size)
+    return float(text_to_path.get_text_width_height_descent(name, font, ismath=False)[0])
