@@ -74,6 +74,23 @@ def test_a_value_in_place_of_a_table_is_told_plainly() -> None:
     )
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_must_be_finite(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.extra: .*finite number, got -?(inf|nan)$"):
+        build(Outer, {"name": "x", "extra": value}, "train")
+
+
+def test_true_and_false_are_no_numbers() -> None:
+    values = {"name": "x", "count": True, "extra": False, "inner": {"sizes": [3, True]}}
+    with pytest.raises(ConfigError) as error:
+        build(Outer, values)
+    assert str(error.value).splitlines() == [
+        "count: expected a number, got True",
+        "extra: expected a number, got False",
+        "inner.sizes.1: expected a number, got True",
+    ]
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Outer(name="x").count = 2  # type: ignore[misc]

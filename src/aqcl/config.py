@@ -7,7 +7,7 @@ else. Unknown keys and values out of range are errors, and all problems are repo
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, dataclass_transform
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """Decorator for a configuration class; a field's documentation stands under the field."""
-    strict = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     return cast(type[T], dataclass(frozen=True, config=strict)(cls))
 
 
@@ -58,10 +58,25 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         ConfigError: every unknown key, missing key and bad value, one line each.
     """
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        made = TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         lines = [_problem(cls, dict(detail), where) for detail in error.errors()]
         raise ConfigError("\n".join(lines)) from None
+    if lines := list(_bools_as_numbers(values, made, where)):
+        raise ConfigError("\n".join(lines))
+    return made
+
+
+def _bools_as_numbers(given: Any, made: Any, path: str) -> Iterator[str]:
+    """Where pydantic took true for 1 or false for 0, one line each."""
+    if isinstance(given, Mapping) and dataclasses.is_dataclass(made):
+        for key, value in given.items():
+            yield from _bools_as_numbers(value, getattr(made, key), f"{path}.{key}".lstrip("."))
+    elif isinstance(given, list) and isinstance(made, tuple):
+        for number, pair in enumerate(zip(given, made, strict=True)):
+            yield from _bools_as_numbers(*pair, f"{path}.{number}")
+    elif isinstance(given, bool) and not isinstance(made, bool):
+        yield f"{path}: expected a number, got {given}"
 
 
 def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:

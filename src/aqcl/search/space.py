@@ -196,7 +196,7 @@ def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
             )
         return found
     made = build(Range, value, path)
-    if not (made.low < made.high and math.isfinite(made.low) and math.isfinite(made.high)):
+    if made.low >= made.high:
         raise ConfigError(f"{path}: expected low < high, got {made.low:g} and {made.high:g}")
     if made.log and made.low <= 0:
         raise ConfigError(f"{path}: log = true needs low > 0, got {made.low:g}")
