@@ -147,6 +147,24 @@ def test_where_one_stands_is_not_replaced(
     assert out.is_dir()
 
 
+def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "out")
+    with pytest.raises(StorageError, match=r"out: is the .* or a mount point"):
+        _write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_current_directory_that_was_removed_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    _write(tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").exists()
+    monkeypatch.undo()  # before the current directory is asked for again
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

@@ -103,12 +103,16 @@ def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
 
 
 def is_simulated(run: Run, dataset: Dataset | None = None) -> bool:
-    """Whether the dataset of a run is known to be simulated; one that has moved is not known.
+    """Whether the dataset of a run is known to be simulated.
+
+    Older runs do not say so themselves; of these, one whose dataset has moved is not known.
 
     Args:
         run: the run.
         dataset: its dataset, if it is open already or has moved.
     """
+    if "simulated" in run.manifest.content:
+        return bool(run.manifest.content["simulated"])
     try:
         return dataset_of(run, dataset).simulated
     except StorageError:

@@ -204,6 +204,21 @@ def atomic_write(path: Path, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """Say what could not be written for want of space; the system names no file.
+
+    Raises:
+        StorageError: the disk or the quota is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise StorageError(f"{path}: no space left to write it; free some or move it") from None
+
+
+@contextlib.contextmanager
 def atomic_stream(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes are the file's new content once the block ends without an error."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
@@ -245,7 +260,7 @@ def write_directory(
         StorageError: `out` holds something else, or its place cannot be written.
     """
     out = out.resolve()
-    if Path.cwd().is_relative_to(out) or os.path.ismount(out):
+    if _is_within(out) or os.path.ismount(out):
         raise StorageError(
             f"{out}: is the current directory, above it or a mount point, which cannot be "
             "replaced; give a directory within it"
@@ -254,19 +269,24 @@ def write_directory(
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}{_PARTIAL}")
     lock = _claim(folder, out)
     try:
-        yield folder
-        read_manifest(folder, kind)
-        for path in (*folder.rglob("*"), folder):
-            _sync(path)
-        if not is_ready():
-            _put_in_place(folder, out)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        raise StorageError(f"{out}: no space left to write it; free some or move it") from None
+        with naming_a_full_disk(out):
+            yield folder
+            read_manifest(folder, kind)
+            for path in (*folder.rglob("*"), folder):
+                _sync(path)
+            if not is_ready():
+                _put_in_place(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _is_within(folder: Path) -> bool:
+    """Whether the current directory is a directory or in it."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except FileNotFoundError:  # it was removed
+        return False
 
 
 def _check_replaceable(out: Path, kind: Format) -> None:

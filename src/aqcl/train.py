@@ -47,7 +47,7 @@ from aqcl.scoring import (
     pick_device,
     score,
 )
-from aqcl.storage import Manifest
+from aqcl.storage import Manifest, naming_a_full_disk
 
 BATCHES_AHEAD = 4
 
@@ -109,7 +109,8 @@ def train(
 
     Raises:
         ConfigError: settings that cannot work, or that differ from the run to be resumed.
-        StorageError: a directory is damaged or in the way, or another process trains the run.
+        StorageError: a directory is damaged or in the way, another process trains the run, or the
+            disk is full.
         TrainingError: the loss is no longer finite.
     """
     # Absolute, so that the run's own configuration repeats it from any directory.
@@ -126,7 +127,7 @@ def train(
         if is_finished(out):  # by a process that has just ended
             return finished_run(experiment, out)
         trainer.restore()
-        with at_dataset(out, experiment):
+        with at_dataset(out, experiment), naming_a_full_disk(out):
             trainer.fit(listen or (lambda progress: None))
             return finish(experiment, dataset, out, trainer)
 
@@ -371,6 +372,7 @@ def finish(experiment: Experiment, dataset: Dataset, out: Path, trainer: Trainer
             "seconds": round(progress.seconds, 3),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "simulated": dataset.simulated,
             **learned,
         },
     )

@@ -67,7 +67,7 @@ def test_the_demo_prepares_trains_and_compares(
     assert "\n".join(compared[: compared.index("")]) in table
 
 
-def test_measures_of_simulated_data_say_so_wherever_the_dataset_is_known(
+def test_measures_of_simulated_data_say_so_even_where_the_dataset_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -79,7 +79,7 @@ def test_measures_of_simulated_data_say_so_wherever_the_dataset_is_known(
     assert trained[0] == "DIN, seed 0, valid rows, simulated data"
     dataset = Path(read_toml(run / "config.toml")["dataset"])
     dataset.rename("moved")
-    assert lines_of(succeeds("evaluate", run))[0] == title
+    assert lines_of(succeeds("evaluate", run))[0] == f"{title}, simulated data"
     told = lines_of(succeeds("evaluate", run, "--dataset", "moved"))
     assert told[0] == f"{title}, simulated data"
 
