@@ -179,10 +179,12 @@ def test_a_log_that_has_lost_lines_is_refused(tmp_path: Path, content: str) -> N
 
 
 def test_an_unfinished_run_is_not_opened(tmp_path: Path) -> None:
-    start_run(tmp_path / "run", EXPERIMENT)
+    run = tmp_path / "a run"
+    start_run(run, EXPERIMENT)
 
-    with pytest.raises(StorageError, match=r"has not finished; continue it with `aqcl train .*"):
-        open_run(tmp_path / "run")
+    command = f"`aqcl train '{run / 'config.toml'}' --out '{run}' --resume`"
+    with pytest.raises(StorageError, match=f"has not finished; continue it with {command}$"):
+        open_run(run)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from aqcl import cli_results
 from aqcl.console import Json, Set, continued_by, show, show_json
-from aqcl.errors import AqclError, ConfigError
+from aqcl.errors import AqclError, ConfigError, command
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells every font
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_none")
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (AqclError, CycloptsError, OSError) as error:
@@ -151,7 +152,7 @@ def train(
     resolved = resolve(values)
     label = resolved.label.replace("/", "-").replace(" ", "-")
     place = out or Path("runs") / f"{label}-seed{resolved.seed}"
-    again = f"aqcl train {place / CONFIG} --out {place} --resume"
+    again = command("aqcl", "train", place / CONFIG, "--out", place, "--resume")
     bar = training_bar(resolved.label, quiet=as_json)
     with continued_by(again, place / CONFIG), bar as listen:
         run = train(resolved, place, resume=resume, listen=listen)
@@ -165,7 +166,8 @@ def train(
     from aqcl.tables import evaluation_table
 
     show(evaluation_table(run, "valid", simulated=is_simulated(run)))
-    show(f"Run directory: {run.path}. Score its test rows with `aqcl evaluate {run.path}`.")
+    judge = command("aqcl", "evaluate", run.path)
+    show(f"Run directory: {run.path}. Score its test rows with `{judge}`.")
 
 
 @app.command
@@ -207,8 +209,8 @@ def search(
     from aqcl.search.files import STUDY
     from aqcl.search.work import run_search
 
-    again = f"aqcl search {out / STUDY} --out {out} --resume"
-    again += f" --workers {workers}" if workers > 1 else ""
+    several = ("--workers", workers) if workers > 1 else ()
+    again = command("aqcl", "search", out / STUDY, "--out", out, "--resume", *several)
     with continued_by(again, out / STUDY), study_bar(quiet=as_json) as listen:
         summary = run_search(values, out, workers=workers, resume=resume, listen=listen)
     if as_json:

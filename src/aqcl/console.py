@@ -38,7 +38,9 @@ def show(what: "RenderableType") -> None:
 
     fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(width=None if fixed else PIPED_WIDTH, markup=False, emoji=False)
-    console.print(what, soft_wrap=isinstance(what, str), crop=False)
+    with console.capture() as captured:  # writing by itself it ends with code 1 at a closed pipe
+        console.print(what, soft_wrap=isinstance(what, str), crop=False)
+    sys.stdout.write(captured.get())
 
 
 def show_json(values: object) -> None:

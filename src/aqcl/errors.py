@@ -1,5 +1,7 @@
 """The errors a user can cause; each says what must hold, what came, where, and how to fix it."""
 
+import shlex
+
 
 class AqclError(Exception):
     """A mistake in what the user gave; the command line prints it and exits with code 2."""
@@ -19,3 +21,8 @@ class StorageError(AqclError):
 
 class TrainingError(AqclError):
     """A training run that cannot go on, such as one whose loss is no longer finite."""
+
+
+def command(*words: object) -> str:
+    """A command as it can be copied into a shell, whatever its paths are called."""
+    return shlex.join(str(word) for word in words)

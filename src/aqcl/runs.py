@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from aqcl.config import as_values, read_toml, to_toml
-from aqcl.errors import ConfigError, StorageError
+from aqcl.errors import ConfigError, StorageError, command
 from aqcl.experiment import Experiment, resolve
 from aqcl.file_locks import lock_file
 from aqcl.predictions import Predictions, read_predictions
@@ -103,10 +103,8 @@ def open_run(path: Path) -> Run:
         StorageError: it is missing, unfinished or damaged.
     """
     if not is_finished(path) and (path / CONFIG).exists():
-        raise StorageError(
-            f"{path}: this run has not finished; continue it with "
-            f"`aqcl train {path / CONFIG} --out {path} --resume`"
-        )
+        again = command("aqcl", "train", path / CONFIG, "--out", path, "--resume")
+        raise StorageError(f"{path}: this run has not finished; continue it with `{again}`")
     manifest = read_manifest(path, "aqcl-run", growing=(METRICS,), files_at=RUN_FILES)
     return Run(path, resolve(read_toml(path / CONFIG)), manifest)
 

@@ -19,6 +19,7 @@ from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
 from aqcl.comparison import ComparisonRow
 from aqcl.describe import Description
+from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings
 from aqcl.item_groups import ITEM_GROUPS
@@ -238,8 +239,8 @@ def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
         parts.append(_best_trials(method, objective, minimizes=summary["minimizes"]))
         parts += [Text(line) for line in _findings(method)]
         if method["best"] is not None:
-            command = f"aqcl train {path / method['best']['experiment']}"
-            winner = f"Winner: trial {method['best']['number']}; `{command}`."
+            again = command("aqcl", "train", path / method["best"]["experiment"])
+            winner = f"Winner: trial {method['best']['number']}; `{again}`."
             parts.append(Text(winner, no_wrap=True, overflow="ignore"))
         parts.append(Text())
     parts += [Text(f"Note: {note}.", style="yellow") for note in summary["notes"]]

@@ -171,13 +171,13 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path)
 
 
 def test_an_interrupted_run_says_how_to_continue(experiment: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "my run"
     options = ("--set", "train.epochs=500", "--set", "train.patience=500", "--json")
     outcome = interrupted(
         *("train", experiment, "--out", run, *options),
         once=(run / "checkpoint.safetensors").exists,
     )
-    command = f"aqcl train {run / 'config.toml'} --out {run} --resume"
+    command = f"aqcl train '{run / 'config.toml'}' --out '{run}' --resume"
     assert outcome == Outcome(130, "", f"interrupted; continue with `{command}`\n")
 
 

@@ -78,9 +78,11 @@ def test_help_lists_the_commands() -> None:
     assert succeeds("--version").out.strip() == __version__
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path) -> None:
+@pytest.mark.parametrize("what", [["{dataset}"], ["{dataset}", "--json"], ["train"]])
+def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path, what: list[str]) -> None:
     code = "from aqcl.cli import main; main()"
-    command = [sys.executable, "-c", code, "describe", str(dataset)]
+    words = [word.format(dataset=dataset) for word in what]
+    command = [sys.executable, "-c", code, "describe", *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

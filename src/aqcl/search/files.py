@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from aqcl.errors import StorageError
+from aqcl.errors import StorageError, command
 from aqcl.storage import MANIFEST, Manifest, read_manifest
 
 STUDY: Final = "study.toml"
@@ -21,10 +21,8 @@ def read_findings(path: Path) -> tuple[Manifest, dict[str, Any]]:
         StorageError: it is missing, unfinished or damaged.
     """
     if not (path / MANIFEST).exists() and (path / STUDY).exists():
-        raise StorageError(
-            f"{path}: this study has not finished; continue it with "
-            f"`aqcl search {path / STUDY} --out {path} --resume`"
-        )
+        again = command("aqcl", "search", path / STUDY, "--out", path, "--resume")
+        raise StorageError(f"{path}: this study has not finished; continue it with `{again}`")
     manifest = read_manifest(path, "aqcl-study")
     found = json.loads((path / FINDINGS).read_text(encoding="utf-8"))
     assert isinstance(found, dict)
