@@ -68,6 +68,16 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_what_training_took_sorts_as_numbers(report: Report, runs: list[Path]) -> None:
+    seconds = [open_run(run).manifest.content["seconds"] for run in runs]
+    steps = [open_run(run).manifest.content["best_step"] for run in runs]
+    compared, _, _ = report.html.partition("Results by activity</h2>")
+    for values, unit in ((seconds, "s"), (steps, "steps")):
+        keys = re.findall(rf'data-value="([\d.]+)">[\d,]+(?: to [\d,]+)? {unit}<', compared)
+        assert keys
+        assert {float(key) for key in keys} <= set(map(float, values))
+
+
 def test_a_report_shows_every_number_of_the_comparison(
     report: Report, result: RunComparison
 ) -> None:

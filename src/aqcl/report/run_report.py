@@ -123,8 +123,8 @@ def _compared(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
         [
             Cell(name),
             Cell(str(len(found)), len(found)),
-            Cell(_spread([run.manifest.content["seconds"] for run in found], "s")),
-            Cell(_spread([run.manifest.content["best_step"] for run in found], "steps")),
+            _spread([run.manifest.content["seconds"] for run in found], "s"),
+            _spread([run.manifest.content["best_step"] for run in found], "steps"),
         ]
         for name, found in runs.items()
     ]
@@ -152,9 +152,10 @@ def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _spread(values: Sequence[float | int], unit: str) -> str:
+def _spread(values: Sequence[float | int], unit: str) -> Cell:
+    """The least and the most; sorted by the least."""
     low, high = f"{min(values):,.0f}", f"{max(values):,.0f}"
-    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+    return Cell(f"{low} {unit}" if low == high else f"{low} to {high} {unit}", min(values))
 
 
 def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
