@@ -27,10 +27,18 @@ def table3() -> dict[str, Any]:
     return stored("table3")
 
 
-def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(
-    table3: dict[str, Any],
-) -> None:
-    page = paper_page([table3])
+@pytest.fixture(scope="module")
+def page(table3: dict[str, Any]) -> str:
+    return paper_page([table3])
+
+
+def without_figures(patch: pytest.MonkeyPatch, outcome: dict[str, Any]) -> str:
+    """The page of an outcome whose text and tables alone are looked at."""
+    patch.setattr("aqcl.reproduce.page.figures_of", lambda _: {})
+    return paper_page([outcome])
+
+
+def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(page: str) -> None:
     weak = re.findall(r"<td[^>]*>[a-z, ]*, not after Holm</td>", page)
     assert any("worse" in cell for cell in weak)
     assert any("no, the opposite" in cell for cell in weak)
@@ -45,14 +53,16 @@ def test_every_verdict_of_the_table_of_claims_is_explained(table3: dict[str, Any
     assert NOT_AFTER_HOLM in introduction
 
 
-def test_a_difference_that_holds_stands_out(table3: dict[str, Any]) -> None:
+def test_a_difference_that_holds_stands_out(
+    table3: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     strong = deepcopy(table3)
     for comparison in strong["comparisons"]:
         rows = (comparison["comparison"] or {"rows": ()})["rows"]
         for found in (*rows, *comparison["claims"]):
             if found.get("holm") is not None:
                 found["holm"] = 0.01
-    page = paper_page([strong])
+    page = without_figures(monkeypatch, strong)
     assert '<td class="worse">worse</td>' in page
     assert '<td class="worse">no, the opposite</td>' in page
     assert 'class="bar worse"' in page
@@ -71,9 +81,9 @@ def test_brackets_are_told_of_above_tables_that_have_some(table3: dict[str, Any]
 
 
 def test_what_needs_no_training_stands_in_every_table_for_every_group(
-    table3: dict[str, Any],
+    table3: dict[str, Any], page: str
 ) -> None:
-    page, text = paper_page([table3]), markdown(table3)
+    text = markdown(table3)
     shown = finished_comparisons(table3)
     assert shown
     for comparison in shown:
@@ -84,8 +94,8 @@ def test_what_needs_no_training_stands_in_every_table_for_every_group(
     assert cells == 4 * len(shown)
 
 
-def test_a_page_tells_what_was_tuned_and_warns_of_edges(table3: dict[str, Any]) -> None:
-    outline = Outline(paper_page([table3])).text
+def test_a_page_tells_what_was_tuned_and_warns_of_edges(table3: dict[str, Any], page: str) -> None:
+    outline = Outline(page).text
     for head, lines in tuning(table3).items():
         assert head in outline
         assert all(line in outline for line in lines)
@@ -98,9 +108,9 @@ def test_a_page_tells_what_was_tuned_and_warns_of_edges(table3: dict[str, Any]) 
 
 
 def test_a_page_tells_relaimpr_with_its_interval_and_every_bar_its_scale(
-    table3: dict[str, Any],
+    table3: dict[str, Any], page: str
 ) -> None:
-    text = Outline(paper_page([table3])).text
+    text = Outline(page).text
     for comparison in finished_comparisons(table3):
         rows = [r for r in comparison["comparison"]["rows"] if r["verdict"] != "base"]
         for row in (*rows, *(c for c in comparison["claims"] if c["verdict"] != "not run")):
@@ -129,10 +139,12 @@ def test_the_clicks_of_users_are_told_in_full_numbers(tmp_path: Path) -> None:
     assert "cost $5 vs $6" in text
 
 
-def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(table3: dict[str, Any]) -> None:
+def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(
+    table3: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = deepcopy(table3)
     for comparison in finished_comparisons(small):
         comparison["yardsticks"]["popularity"]["groups"][-1]["auc"] = None
-    page, text = paper_page([small]), markdown(small)
+    page, text = without_figures(monkeypatch, small), markdown(small)
     assert re.search(r"\| popularity, not trained \|( 0\.\d{4} \|){3} not defined \|", text)
     assert '<td>highly-active</td><td class="number" data-value=""></td>' in page

@@ -73,9 +73,11 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
 from aqcl.config import read_toml
+from aqcl.search import alpha_study, summary
 from aqcl.search.work import run_search
 from aqcl.dataset import open_dataset
 
+summary.save = alpha_study.draw_alpha_search = lambda *_: None  # figures are slow
 for settings, out in zip(sys.argv[1::2], sys.argv[2::2]):
     values = read_toml(Path(settings))
     folder = values["dataset"]
