@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import aqcl
-from aqcl.probe import kept_steps
+from aqcl.errors import ConfigError
+from aqcl.probe import End, kept_steps
 from aqcl.regularizers.aqcl import AQCLOptions
 from aqcl.regularizers.icl import ICLOptions
 from aqcl.views import ViewOptions
@@ -18,6 +19,18 @@ def test_the_view_is_normalised_by_its_own_batch() -> None:
     model, attachment = make()
     _, view = outputs_of(attachment, model.dnn[2])
     torch.testing.assert_close(view.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_a_lazy_layer_does_not_tell_its_width_before_its_first_call() -> None:
+    lazy = nn.LazyLinear(3)
+    end = End("input", "head", lazy)
+    with pytest.raises(ConfigError, match="a LazyLinear does not tell its width: give latent_dim"):
+        end.width(None)
+    assert end.width(5) == 5
+    assert End("output", "head", lazy).width(None) == 3
+    lazy(torch.zeros(2, 5))
+    assert end.width(None) == 5
 
 
 def test_each_call_of_a_shared_table_loses_bits_of_its_own() -> None:

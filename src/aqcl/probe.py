@@ -37,9 +37,11 @@ class End:
 
     def width(self, given: int | None) -> int:
         """Width of the latent, from the module if it tells, else as given."""
+        known = 0
         if isinstance(self.module, nn.Linear):
             linear = self.module
             known = linear.in_features if self.side == "input" else linear.out_features
+        if known:  # an nn.LazyLinear has no width yet: 0
             if given not in (None, known):
                 raise ConfigError(f"latent_dim = {given}: {self} is {known} wide; leave it out")
             return known
