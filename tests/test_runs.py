@@ -1,5 +1,6 @@
 """Run directories: what they hold, what they refuse, and tensors that survive the disk."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aqcl.config import as_values
+from aqcl.config import as_values, read_toml
 from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import resolve
 from aqcl.predictions import Predictions
@@ -70,6 +71,32 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="already exists; continue it with --resume or"):
         start_run(tmp_path, EXPERIMENT)
+
+
+def test_of_two_that_start_a_run_at_once_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def late(source: Path, path: Path) -> None:
+        path.write_text("the other's")
+        real(source, path)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(StorageError, match="already exists; continue it with --resume or"):
+        start_run(tmp_path, EXPERIMENT)
+    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+    assert (tmp_path / CONFIG).read_text() == "the other's"
+
+
+def test_a_disk_without_links_takes_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", without)
+    start_run(tmp_path, EXPERIMENT)
+    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+    assert read_toml(tmp_path / CONFIG)["dataset"] == EXPERIMENT.dataset
 
 
 def test_a_place_without_a_run_is_not_to_be_resumed(tmp_path: Path) -> None:

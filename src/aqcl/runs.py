@@ -19,6 +19,7 @@ from aqcl.file_locks import lock_file
 from aqcl.predictions import Predictions, read_predictions
 from aqcl.storage import (
     Manifest,
+    atomic_create,
     atomic_write,
     fingerprint,
     is_free,
@@ -115,14 +116,15 @@ def start_run(path: Path, experiment: Experiment) -> None:
     Raises:
         StorageError: the directory holds something already.
     """
-    if (path / CONFIG).exists():
-        raise StorageError(
-            f"{path}: already exists; continue it with --resume or choose another --out"
-        )
-    if not is_free(path):
+    if not (path / CONFIG).exists() and not is_free(path):
         raise StorageError(f"{path}: holds files and no run: choose another --out")
     path.mkdir(parents=True, exist_ok=True)
-    atomic_write(path / CONFIG, to_toml(as_values(experiment)))
+    try:
+        atomic_create(path / CONFIG, to_toml(as_values(experiment)))
+    except FileExistsError:
+        raise StorageError(
+            f"{path}: already exists; continue it with --resume or choose another --out"
+        ) from None
 
 
 @contextmanager

@@ -203,6 +203,25 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         stream.write(data.encode() if isinstance(data, str) else data)
 
 
+def atomic_create(path: Path, data: str) -> None:
+    """Write a file that is not there yet: of several processes that try, one succeeds.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    atomic_write(whole, data)
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links
+        atomic_write(path, data)
+    finally:
+        whole.unlink()
+    _sync(path.parent)
+
+
 @contextlib.contextmanager
 def naming_a_full_disk(path: Path) -> Iterator[None]:
     """Say what could not be written for want of space; the system names no file.
