@@ -60,6 +60,16 @@ def test_a_budget_that_is_too_small_is_refused() -> None:
         make_plan(build(HalvingOptions, {"budget": 1.01}), 1, 8)
 
 
+def test_a_budget_that_candidates_cannot_spend_is_refused() -> None:
+    options = build(HalvingOptions, {"budget": 5})
+    message = (
+        r"^budget = 5\.0: the last candidates would take 1570 steps, and a training has 1200 at"
+    )
+    with pytest.raises(ConfigError, match=message):
+        make_plan(options, 12, 100)
+    assert make_plan(options, 16, 100).rungs == ((8, 190), (4, 380), (2, 760))
+
+
 def test_candidates_fill_the_space_and_begin_with_the_given() -> None:
     points = candidates((1.0, 2.0), 33, 7)
 

@@ -74,6 +74,32 @@ def test_icl_has_the_weights_of_aqcl() -> None:
     assert icl.space.searched["regularizer.icl.weight"] == grid
 
 
+def test_a_method_whose_regularizer_is_off_does_not_get_it_by_default() -> None:
+    values = search_values(DATA, methods={"din": {}, "aqcl": {"regularizer.aqcl.weight": 0.05}})
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "weight": 0}}
+    din, aqcl = plan_search(values).methods
+    assert list(din.space.searched) == [L2]
+    assert list(aqcl.space.searched) == [L2, "regularizer.aqcl.w1", "regularizer.aqcl.w2"]
+
+
+def test_a_regularizer_that_no_method_has_is_not_searched() -> None:
+    shared = {L2: {"low": 0.1, "high": 1}, "regularizer.icl.weight": {"choices": [0.1, 0.2]}}
+    message = (
+        r"^search\.space\.regularizer\.icl\.weight: no method has this regularizer; switch it on "
+        r"in those that shall, as search\.methods\.NAME\.regularizer\.icl = \{\}$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        planned(space=shared, methods=DIN_AND_AQCL)
+    (only,) = planned(space=shared).methods
+    assert list(only.space.searched) == list(shared)
+    # One that a method's own space has is that method's.
+    own = {"icl": {"space": {"regularizer.icl.weight": 0.3}}}
+    shared = {L2: {"low": 0.1, "high": 1}, "regularizer.icl.dim": 8}
+    din, icl = planned(space=shared, methods={"din": {}, **own}).methods
+    assert "icl" not in din.experiment.regularizer
+    assert icl.experiment.regularizer["icl"]["dim"] == 8
+
+
 def test_without_aqcl_the_penalty_is_searched() -> None:
     values = search_values(DATA) | {"regularizer": {}}
     assert list(plan_search(values).methods[0].space.searched) == [L2]
@@ -270,8 +296,8 @@ def test_dataset_seed_and_name_are_not_searched() -> None:
         methods = {"din": {"space": {key: {"choices": [3, 4]}}}}
         with pytest.raises(ConfigError, match=rf"methods\.din\.space\.{key}: leave it out: "):
             plan_search(search_values(DATA, methods=methods))
-    with pytest.raises(ConfigError, match=r"methods\.din\.dataset: leave it out: .*one dataset"):
-        plan_search(search_values(DATA, methods={"din": {"dataset": "elsewhere"}}))
+        with pytest.raises(ConfigError, match=rf"^search\.methods\.din\.{key}: leave it out: "):
+            plan_search(search_values(DATA, methods={"din": {key: 3}}))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_nested_tables_and_dotted_keys_are_the_same() -> None:
         ({"low": 1, "high": 2, "log": True, "step": 0.1}, r"step: expected .* not with log = true"),
         ({"low": 1, "high": 2, "step": 3}, r"step: expected more than 0, no more than high - low"),
         ({"low": 1, "high": 2, "step": 0}, r"step: expected more than 0"),
+        ({"low": 1, "high": 2, "integer": True}, r"k\.integer: leave it out: .*from the setting"),
         ({"choices": [1]}, r"choices: expected two or more different values, got \[1\]"),
         ({"choices": [1, 2, 1]}, "expected two or more different values"),
         (
@@ -74,7 +75,13 @@ def test_a_bad_dimension_is_named(value: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "step", "last"),
-    [(0.1, 1.0, 0.2, 0.9), (8, 30, 8, 24), (0, 1, 0.1, 1.0), (0.1, 0.7, 0.3, 0.7)],
+    [
+        (0.1, 1.0, 0.2, 0.9),
+        (8, 30, 8, 24),
+        (0, 1, 0.1, 1.0),
+        (0.1, 0.7, 0.3, 0.7),
+        (0.1, 0.3, 0.2, 0.3),
+    ],
 )
 def test_a_range_with_steps_ends_at_the_last_of_them(
     low: float, high: float, step: float, last: float

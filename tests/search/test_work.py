@@ -133,6 +133,19 @@ def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:
         run_search(search_values(data, **SETTINGS), whole)
 
 
+def test_a_study_draws_in_its_own_order_whatever_the_file_has(data: Path, tmp_path: Path) -> None:
+    space = {
+        "train.embedding_l2": {"low": 1e-4, "high": 1e-2, "log": True},
+        "train.lr": {"low": 0.01, "high": 0.1, "log": True},
+    }
+    plan = plan_search(search_values(data, space=space))
+    turned = plan_search(search_values(data, space=dict(reversed(space.items()))))
+    assert start_study(tmp_path / "study", plan, resume=False) == plan
+    going_on = start_study(tmp_path / "study", turned, resume=True)
+    assert list(going_on.methods[0].space.searched) == list(space)
+    assert going_on == plan
+
+
 def test_a_directory_without_a_study_is_not_to_be_resumed(data: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("of a run")
     plan = plan_search(search_values(data))

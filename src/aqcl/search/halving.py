@@ -55,7 +55,8 @@ def make_plan(options: HalvingOptions, epochs: int, steps_per_epoch: int) -> Pla
         steps_per_epoch: steps of one of them.
 
     Raises:
-        ConfigError: the budget does not reach for one step of each candidate.
+        ConfigError: the budget does not reach for one step of each candidate, or is more than a
+            candidate can be trained for.
     """
     training = min(options.training_epochs, epochs) * steps_per_epoch
     total = int((options.budget - 1) * training)
@@ -69,6 +70,12 @@ def make_plan(options: HalvingOptions, epochs: int, steps_per_epoch: int) -> Pla
             f"budget = {options.budget}: leaves {total} steps, too few for {len(counts)} rungs of "
             f"{options.n_candidates} candidates; raise budget or training_epochs, or lower "
             "n_candidates"
+        )
+    longest, most = warm + sum(steps for _, steps in rungs), epochs * steps_per_epoch
+    if longest > most:
+        raise ConfigError(
+            f"budget = {options.budget}: the last candidates would take {longest} steps, and a "
+            f"training has {most} at most; lower budget or raise train.epochs"
         )
     return Plan(warm, rungs)
 

@@ -118,14 +118,31 @@ def plan_search(values: Mapping[str, Any]) -> SearchPlan:
         return SearchPlan(experiment, options, ())
     bare = _bare_methods(experiment, options, problems)
     if not options.space and not any(m.get("space") for m in options.methods.values()):
-        # The paper searches the weights of both over one grid.
-        names = [name for method in bare for name in _active(method.experiment, AQCL, ICL)]
-        curves = [n for m in bare for n in alpha_names(m.experiment) if has_curve(m.experiment, n)]
-        options = replace(options, space=default_space(names, curves))
+        options = _with_default_spaces(bare, options)
     methods = _with_spaces(bare, options, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     return SearchPlan(experiment, options, methods)
+
+
+def _with_default_spaces(bare: Iterable[Method], options: SearchOptions) -> SearchOptions:
+    """What is searched where nothing is said: of each method what its own regularizers have.
+
+    What a method sets itself is not searched. A shared weight would switch a regularizer on where
+    the experiment has it off.
+    """
+    spaces = {}
+    for method in bare:
+        # The paper searches the weights of both over one grid.
+        names = _active(method.experiment, AQCL, ICL)
+        curves = [n for n in alpha_names(method.experiment) if has_curve(method.experiment, n)]
+        own = dict(flatten(options.methods.get(method.name, {})))
+        default = default_space(names, curves)
+        spaces[method.name] = {key: value for key, value in default.items() if key not in own}
+    if not options.methods:
+        return replace(options, space=spaces.get(ONLY, {}))
+    methods = {n: {**table, "space": spaces.get(n, {})} for n, table in options.methods.items()}
+    return replace(options, methods=methods)
 
 
 def alpha_names(experiment: Experiment) -> list[str]:
@@ -190,8 +207,10 @@ def _bare_methods(
         return [Method(ONLY, experiment, Space({}, {}))]
     made = []
     for name, table in options.methods.items():
-        if "dataset" in table:
-            problems.append(f"search.methods.{name}.dataset: leave it out: {FIXED['dataset']}")
+        if fixed := FIXED.keys() & table.keys():
+            problems += [
+                f"search.methods.{name}.{key}: leave it out: {FIXED[key]}" for key in sorted(fixed)
+            ]
             continue
         given = flatten({k: v for k, v in table.items() if k != "space"})
         if ("regularizer", {}) in given and experiment.regularizer:
@@ -219,8 +238,7 @@ def _with_spaces(
     bare: Iterable[Method], options: SearchOptions, problems: list[str]
 ) -> tuple[Method, ...]:
     made = []
-    bare = list(bare)
-    known = {name for method in bare for name in method.experiment.regularizer}
+    known = set[str]()
     try:
         shared = parse_space(options.space, "search.space")
     except ConfigError as error:
@@ -237,7 +255,11 @@ def _with_spaces(
             problems.append(str(error))
             continue
         problems += _fixed_keys(own, where)
-        space = _applicable(shared, own, method.experiment, overridden, known)
+        having = {*method.experiment.regularizer, *_regularizers_in(own)}
+        if not options.methods:  # what is searched is what there is
+            having |= _regularizers_in(shared)
+        known |= having
+        space = _applicable(shared, own, method.experiment, overridden, having)
         keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
         space = space.without(idle_keys(method.experiment, keys))
         problem_count = len(problems)
@@ -245,7 +267,19 @@ def _with_spaces(
         complete = _checked(whole, where, problems)
         if len(problems) == problem_count:
             made.append(complete)
+    problems += [
+        f"search.space.{key}: no method has this regularizer; switch it on in those that shall, as "
+        f"search.methods.NAME.{regularizer_key(name)} = {{}}"
+        for key in (*shared.searched, *shared.fixed)
+        if (name := regularizer_name(key)) is not None and name not in known
+    ]
     return tuple(made)
+
+
+def _regularizers_in(space: Space) -> set[str]:
+    """The regularizers whose options a space sets or searches."""
+    names = map(regularizer_name, (*space.searched, *space.fixed))
+    return {name for name in names if name is not None}
 
 
 def _fixed_keys(space: Space, where: str) -> list[str]:
@@ -257,7 +291,7 @@ def _fixed_keys(space: Space, where: str) -> list[str]:
 
 
 def _applicable(
-    shared: Space, own: Space, experiment: Experiment, overridden: Iterable[str], known: set[str]
+    shared: Space, own: Space, experiment: Experiment, overridden: Iterable[str], having: Set[str]
 ) -> Space:
     """What of the shared space a method has: not what it sets, nor a regularizer that is off."""
     taken = set(overridden)
@@ -272,7 +306,7 @@ def _applicable(
             return True
         table = experiment.regularizer.get(name)
         if table is None:
-            return name not in known
+            return name in having
         return bool(table["weight"] > 0) or f"{regularizer_key(name)}.weight" in given
 
     return Space(

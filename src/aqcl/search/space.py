@@ -195,17 +195,24 @@ def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
                 f"{list(found.choices)}; a fixed value needs no table"
             )
         return found
+    if "integer" in value:
+        raise ConfigError(
+            f"{path}.integer: leave it out: whether whole numbers are searched follows from the "
+            "setting"
+        )
     made = build(Range, value, path)
     if made.low >= made.high:
         raise ConfigError(f"{path}: expected low < high, got {made.low:g} and {made.high:g}")
     if made.log and made.low <= 0:
         raise ConfigError(f"{path}: log = true needs low > 0, got {made.low:g}")
-    if made.step is not None and (made.log or not 0 < made.step <= made.high - made.low):
+    if made.step is None:
+        return made
+    if made.log or made.step <= 0 or (last := _last_step(made, made.step)) <= made.low:
         raise ConfigError(
             f"{path}.step: expected more than 0, no more than high - low, and not with log = true, "
             f"got {made.step:g}"
         )
-    return made if made.step is None else replace(made, high=_last_step(made, made.step))
+    return replace(made, high=last)
 
 
 def _last_step(dimension: Range, step: float) -> float:

@@ -93,7 +93,7 @@ def run_search(
         check_alpha_keys(plan)
         check_objective(plan, dataset)
         check_models(plan, dataset)
-    start_study(out, plan, resume=resume)
+    plan = start_study(out, plan, resume=resume)
     keep_dataset(out, dataset)
     hear = listen or (lambda progress: None)
     if alone:
@@ -144,10 +144,13 @@ def open_closed(plan: SearchPlan) -> Dataset:
     return open_dataset(Path(plan.experiment.dataset), closed=("test",))
 
 
-def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
+def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> SearchPlan:
     """Make a study directory, or check that it is one of this plan.
 
     The dataset may have moved: its fingerprint tells whether it is the same.
+
+    Returns:
+        The plan as the study has it: settings are drawn in the order in which it lists them.
 
     Raises:
         ConfigError: it was started with other settings; names each.
@@ -162,15 +165,16 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> None:
         if lines:
             lines.append(f"{out}: resume with the same settings or choose another --out")
             raise ConfigError("\n".join(lines))
-    elif file.exists():
+        return plan_search({**before, "dataset": values["dataset"]})
+    if file.exists():
         raise StorageError(
             f"{out}: already exists; continue a study with --resume or choose another --out"
         )
-    elif not is_free(out):
+    if not is_free(out):
         raise StorageError(f"{out}: holds files and no study: choose another --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, to_toml(values))
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, to_toml(values))
+    return plan
 
 
 def keep_dataset(out: Path, dataset: Dataset) -> None:
