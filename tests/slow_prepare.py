@@ -58,7 +58,10 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     }
     files = sorted(path for path in out.rglob("*") if path.is_file())
     settings = as_values(config)
-    made_of = fingerprint({"settings": settings}, files)
+    drawn_from_all = config.negatives.train_items == "all"  # as before there was a choice
+    kept = {k: v for k, v in settings["negatives"].items() if k != "train_items"}
+    identifying = {**settings, "negatives": kept} if drawn_from_all else settings
+    made_of = fingerprint({"settings": identifying}, files)
     write_manifest(out, Manifest("aqcl-dataset", made_of, settings, content=content))
     return out
 
@@ -156,10 +159,12 @@ def _make_sampler(out: Path, rows: list[Row], names: Any, config: PrepareSetting
     train_only = config.negatives.exclude == "train"
     counts = _train_clicks(rows, "item", names)
     cdf = negatives.cumulative_weights(counts, config.negatives.beta)
+    clicked = config.negatives.train_items == "clicked"
+    train_cdf = negatives.cumulative_weights(counts, config.negatives.beta, clicked=clicked)
     in_train = seen([row for row in rows if row["part"] == TRAIN or not train_only])
-    np.save(out / "negative_cdf.npy", cdf)
+    np.save(out / "negative_cdf.npy", train_cdf)
     np.save(out / "seen.npy", in_train)
-    return cdf, in_train, seen(rows)
+    return train_cdf, cdf, in_train, seen(rows)
 
 
 def _samples(rows: list[Row], part: int, sampler: Any, config: PrepareSettings) -> list[Row]:
@@ -167,14 +172,14 @@ def _samples(rows: list[Row], part: int, sampler: Any, config: PrepareSettings) 
     if sampler is None:
         return chosen
     samples = []
-    cdf, in_train, seen = sampler
+    train_cdf, cdf, in_train, seen = sampler
     seed = derive_seed(config.negatives.seed, "negatives", step=part)
     for row in chosen:
         samples.append(row)
         for _ in range(config.negatives.ratio):
             user, place = np.array([row["user id"]]), np.array([len(samples)])
-            avoided = in_train if part == TRAIN else seen
-            item = int(negatives.draw(user, place, cdf, avoided, seed)[0])
+            chances, avoided = (train_cdf, in_train) if part == TRAIN else (cdf, seen)
+            item = int(negatives.draw(user, place, chances, avoided, seed)[0])
             samples.append({**row, "item id": item, "label": 0})
     return samples
 

@@ -218,7 +218,8 @@ def test_the_stored_tables_are_those_of_the_schema(tmp_path: Path) -> None:
     assert len(dataset.attributes["kind"]) == dataset.schema.n_item_entities
     assert dataset.item_count.sum() == len(dataset.train) / 2
     cdf = np.load(dataset.path / "negative_cdf.npy")
-    assert np.array_equal(cdf, negatives.cumulative_weights(dataset.item_count, 0.5))
+    weights = negatives.cumulative_weights(dataset.item_count, 0.5, clicked=True)
+    assert np.array_equal(cdf, weights)
     assert not dataset.clicks.flags.writeable
 
 

@@ -173,7 +173,7 @@ class Embeddings(nn.Module):
             return None
         # NOTE[DIFF]: the output vector v' of an unknown candidate, in the backbone `dmr`, is zero.
         # Besides those that id dropout hides, the unknown ones in training are drawn negatives
-        # alone: a vector of theirs would learn that.
+        # alone, where these are drawn from all items: a vector of theirs would learn that.
         return self._rows(self.output_table, known) * (known > UNKNOWN)[:, None]
 
     def user_vector(self, embedded: Embedded) -> Float[Tensor, "B width"]:

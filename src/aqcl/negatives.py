@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 _Words = npt.NDArray[np.uint64]
 
 _ROUNDS = 48
+_LEAST_SHARE = 2.0**-50
 _GOLDEN = 0x9E3779B97F4A7C15
 _SECOND = 0xD1B54A32D192ED03
 _MASK = 2**64 - 1
@@ -25,15 +26,22 @@ def pack(users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Int6
     return (users.astype(np.int64) << 32) | items.astype(np.int64)
 
 
-def cumulative_weights(counts: npt.NDArray[np.integer], beta: float) -> Floats:
+def cumulative_weights(
+    counts: npt.NDArray[np.integer], beta: float, *, clicked: bool = False
+) -> Floats:
     """Cumulative probabilities, rising to 1, of drawing each item: (count + 1)^beta.
 
     Args:
         counts: training clicks of each item id; padding and unknown are never drawn.
         beta: 0 for uniform, 1 for proportional to popularity.
+        clicked: whether only items with training clicks are drawn.
     """
     weights = (counts + 1.0) ** beta
+    # Else cumulated weights cannot tell a very unpopular item from one that is never drawn.
+    weights = np.maximum(weights, weights.sum() * _LEAST_SHARE)
     weights[:FIRST_ID] = 0.0
+    if clicked:
+        weights[counts == 0] = 0.0
     cdf: Floats = np.cumsum(weights)
     cdf /= cdf[-1]
     return cdf
@@ -81,13 +89,13 @@ def draw(
 def _draw_unseen(user: int, chances: Floats, cdf: Floats, seen: Int64s) -> Int64s:
     """The exact draws from the items left, for a user who has seen nearly all the weight."""
     first, last = np.searchsorted(seen, [user << 32, (user + 1) << 32])
-    legal = np.ones(len(cdf), dtype=bool)
-    legal[:FIRST_ID] = False
+    weights = np.diff(cdf, prepend=0.0)
+    legal = weights > 0
     legal[seen[first:last] & 0xFFFFFFFF] = False
     left = np.flatnonzero(legal)
     if not len(left):
         return np.full(len(chances), PADDING)
-    total = np.cumsum(np.diff(cdf, prepend=0.0)[left])
+    total = np.cumsum(weights[left])
     places = np.searchsorted(total, chances * total[-1], side="right")
     drawn: Int64s = left[np.minimum(places, len(left) - 1)]
     return drawn

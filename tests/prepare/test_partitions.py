@@ -110,6 +110,7 @@ def test_every_split_of_clicks_and_of_impressions(kind: str, ties: str, labelled
         {"fields": ["page"]},
         {"fields": []},
         {"negatives": {"beta": 0.75, "ratio": 3, "seed": 5, "exclude": "all"}},
+        {"negatives": {"train_items": "all"}, "split": {"kind": "last-days", "days": 4}},
         {"negatives": {"train": "resampled", "beta": 2}, "vocabulary": {"min_count": 3}},
     ],
 )

@@ -40,7 +40,7 @@ def test_manifest_states_the_facts(tmp_path: Path) -> None:
         *[("c", item, time) for time, item in enumerate("pq")],
         ("d", "p", 0),
     ]
-    dataset = prepared(tmp_path / "out", rows)
+    dataset = prepared(tmp_path / "out", rows, {"negatives": {"train_items": "all"}})
     content = dataset.manifest.content
 
     assert content["counts"] == {
@@ -66,6 +66,7 @@ def test_manifest_states_the_facts(tmp_path: Path) -> None:
         "ties": "exclude",
         "labels": "sampled",
         "beta": 0.0,
+        "train_items": "all",
         "ratio": 1,
         "train": "frozen",
         "exclude": "train",
@@ -186,7 +187,16 @@ LABELLED = [(f"u{u}", f"i{u % 3}", time, (u + time) % 2) for u in range(6) for t
         ([(*row[:3], None) for row in LABELLED], {}, "label, row 0: expected 0 or 1, got None"),
         ([(*row[:3], row[2] == 0) for row in LABELLED], {}, "valid holds 6 rows, all of them row"),
         ([("a", "same", t) for t in range(5)], {}, "one item only"),
-        ([("a", f"i{t}", t) for t in range(5)], {}, "valid holds 1 rows, all of them clicks"),
+        (
+            [("a", f"i{t}", t) for t in range(5)],
+            {},
+            "train holds 3 rows, all of them clicks; .* every item that training rows click",
+        ),
+        (
+            [("a", f"i{t}", t) for t in range(5)],
+            {"negatives": {"train_items": "all"}},
+            "valid holds 1 rows, all of them clicks; .* clicked every item of the log",
+        ),
         ([(None, *row[1:]) for row in LABELLED], {}, "column user: expected Int64 or String"),
         ([*LABELLED, ("a", None, 1, 1)], {}, "column item: 1 nulls, the first in row 24"),
         ([*LABELLED, ("a", "b", None, 1)], {}, "column timestamp: 1 nulls, the first in row 24"),

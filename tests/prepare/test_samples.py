@@ -71,17 +71,23 @@ def test_impressions_get_the_split_and_history_that_were_promised(
     st.sampled_from(["exclude", "order"]),
     st.integers(1, 3),
     st.sampled_from(["train", "all"]),
+    st.sampled_from(["clicked", "all"]),
 )
 def test_clicks_get_negatives_that_are_legal_and_share_their_past(
-    rows: list[Row], kind: str, ties: str, ratio: int, exclude: str
+    rows: list[Row], kind: str, ties: str, ratio: int, exclude: str, train_items: str
 ) -> None:
     clicks = [(*row[:3], 1) for row in rows]
     values = {
         "split": {"kind": kind, "ties": ties, **SPLIT_SETTINGS[kind]},
-        "negatives": {"ratio": ratio, "exclude": exclude},
+        "negatives": {"ratio": ratio, "exclude": exclude, "train_items": train_items},
     }
     expected = _expected(clicks, kind, ties)
     everything = {row[1] for row in clicks}
+    in_train = {item for own in expected["train"].values() for item, *_ in own}
+    if train_items == "clicked":
+        # Else nobody has a negative to train with.
+        of_users = [{item for item, *_ in own} for own in expected["train"].values() if own]
+        assume(any(own < in_train for own in of_users))
     clicked: dict[str, set[str]] = collections.defaultdict(set)
     for name in SPLITS:
         for user, own in expected[name].items():
@@ -90,16 +96,17 @@ def test_clicks_get_negatives_that_are_legal_and_share_their_past(
         dataset = prepared(Path(folder) / "out", [row[:3] for row in clicks], values)
         for split in (dataset.train, dataset.valid, dataset.test):
             found = samples_by_user(dataset, split)
+            pool = in_train if (split.name, train_items) == ("train", "clicked") else everything
             for user, own in found.items():
                 banned = clicked[user]
                 if split.name == "train" and exclude == "train":
                     banned = {item for item, *_ in expected["train"][user]}
-                n_drawn = ratio if banned < everything else 0
+                n_drawn = ratio if pool - banned else 0
                 assert [s for s in own if s[2] == 1] == expected[split.name][user]
                 for place, (item, time, label, history) in enumerate(own):
                     assert label == (place % (n_drawn + 1) == 0)
                     if not label:
-                        assert item in everything - banned
+                        assert item in pool - banned
                         assert (time, history) == own[place - 1][1::2]
             assert found.keys() == {u for u, own in expected[split.name].items() if own}
 
@@ -135,6 +142,32 @@ def test_known_ids_are_those_with_enough_training_rows(rows: list[Row], min_coun
         clicks = collections.Counter(row[1] for row in train if row[3] == 1)
         raw = dataset.vocabularies["item"].values
         assert dataset.item_count.tolist() == [0, 0, *(clicks[item] for item in raw)]
+
+
+@pytest.mark.parametrize("train", ["frozen", "resampled"])
+def test_training_negatives_are_items_that_training_rows_click(tmp_path: Path, train: str) -> None:
+    """Items of later rows alone would teach that an unknown item is never clicked."""
+    old = [(f"u{u}", f"old{(u + n) % 7}", n) for u in range(30) for n in range(4)]
+    new = [(f"u{u}", f"new{u % 20}", time) for u in range(30) for time in (VALID_FROM, TEST_FROM)]
+    split = {"kind": "time", **SPLIT_SETTINGS["time"]}
+
+    def unknown(train_items: str) -> tuple[float, float]:
+        """Shares of the unknown among negatives that a model is trained on, and of test rows."""
+        negatives = {"train": train, "train_items": train_items}
+        out = tmp_path / train_items
+        dataset = prepared(out, [*old, *new], {"split": split, "negatives": negatives})
+        batch = dataset.train.batch(np.arange(len(dataset.train)), 5, epoch=3)
+        drawn = batch.item[batch.label == 0]
+        share = float((drawn >= dataset.schema.n_items).float().mean())
+        shares = dataset.manifest.content["unknown_items"]
+        if train == "frozen":
+            assert shares["train"]["negatives"] == pytest.approx(share)
+        return share, shares["test"]["negatives"]
+
+    in_train, in_test = unknown("clicked")
+    assert in_train == 0
+    assert in_test > 0.5
+    assert unknown("all")[0] > 0.5
 
 
 def test_valid_and_test_draw_apart(tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ class Crosses(nn.Module):
 def _or_padding(items: Int[Tensor, " B"]) -> Int[Tensor, "B 1"]:
     """Known items, and padding for all others, which no pair is made of.
 
-    Besides those that id dropout hides, unknown candidates in training are drawn negatives alone:
-    a weight of theirs would learn that.
+    Besides those that id dropout hides, unknown candidates in training are drawn negatives alone,
+    where these are drawn from all items: a weight of theirs would learn that.
     """
     return torch.where(items == UNKNOWN, PADDING, items)[:, None]
 

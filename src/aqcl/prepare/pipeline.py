@@ -29,9 +29,9 @@ from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
     NegativeSettings,
     Summary,
+    chances_of,
     check_labels,
     describe,
-    negative_cdf,
     total,
 )
 from aqcl.prepare.sorted_log import Entities, Numbering, number_rows
@@ -153,7 +153,7 @@ def prepare(
     fields = _chosen_fields(log, config)
     identity = None
     if origin is not None:
-        identity = fingerprint({"origin": origin.fingerprint, "settings": as_values(config)})
+        identity = fingerprint({"origin": origin.fingerprint, "settings": _identifying(config)})
     is_ready = partial(_is_ready, out, identity, overwrite)
     if is_ready():
         return out
@@ -163,13 +163,25 @@ def prepare(
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
             format="aqcl-dataset",
-            fingerprint=identity or fingerprint({"settings": as_values(config)}, files),
+            fingerprint=identity or fingerprint({"settings": _identifying(config)}, files),
             settings=as_values(config),
             source=dict(origin.source) if origin else {},
             content=content,
         )
         write_manifest(folder, manifest)
     return out
+
+
+def _identifying(config: PrepareSettings) -> dict[str, Any]:
+    """The settings that a fingerprint is made of.
+
+    Before `negatives.train_items` there was, negatives were drawn from all items: datasets made so
+    keep their fingerprint.
+    """
+    values = as_values(config)
+    if config.negatives.train_items == "all":
+        del values["negatives"]["train_items"]
+    return values
 
 
 def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
@@ -215,8 +227,8 @@ def _write_dataset(
     census, recipe, encoded = _read_log(log, config, fields, partitions)
     numbering = recipe.numbering
     _write_entities(folder, numbering, encoded, recipe.context)
-    if recipe.cdf is not None:
-        np.save(folder / "negative_cdf.npy", recipe.cdf)
+    if recipe.chances is not None:
+        np.save(folder / "negative_cdf.npy", recipe.chances.train)
     n_clicks, found = _write_samples(folder, recipe)
     shutil.rmtree(partitions)
     fitted = {one.field.name: one.field for one in encoded}
@@ -267,7 +279,7 @@ def _read_log(
         numbering=numbering,
         context=[encode_context(one, census, numbering, min_count, folder) for one in context],
         negatives=config.negatives,
-        cdf=None if census.labelled else negative_cdf(numbering.items, config.negatives),
+        chances=None if census.labelled else chances_of(numbering.items, config.negatives),
     )
     return census, recipe, encoded
 
@@ -332,7 +344,7 @@ def _write_samples(folder: Path, recipe: Recipe) -> tuple[int, list[Summary]]:
             n_rows += piece.n_rows
     found = [total(of_split) for of_split in summaries]
     for name, summary, count in zip(SPLITS, found, n_rows, strict=True):
-        check_labels(name, summary, int(count), sampled=recipe.cdf is not None)
+        check_labels(name, summary, int(count), recipe.negatives if recipe.chances else None)
     return n_clicks, found
 
 

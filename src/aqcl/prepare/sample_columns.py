@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aqcl.dataset import COLUMNS
-from aqcl.negatives import Floats
 from aqcl.prepare.context import ContextField
 from aqcl.prepare.samples import (
+    Chances,
     Histories,
     NegativeSettings,
     Samples,
@@ -33,14 +33,15 @@ class Recipe:
     numbering: Numbering
     context: Sequence[ContextField]
     negatives: NegativeSettings
-    cdf: Floats | None
-    """Of drawing each item; None for a log with labels."""
+    chances: Chances | None
+    """None for a log with labels."""
 
     def make(self, block: Block) -> "Piece":
         """The samples of a block."""
         log = self.numbering.read(block)
         past = histories(log, self.numbering.split.ties, block.first_click)
-        sampler = None if self.cdf is None else make_sampler(log, self.cdf, self.negatives)
+        chances = self.chances
+        sampler = None if chances is None else make_sampler(log, chances, self.negatives)
         samples = [
             take_samples(log, part, sampler, self.negatives, first_row)
             for part, first_row in enumerate(block.first_rows)

@@ -31,6 +31,10 @@ class NegativeSettings:
 
     beta: Annotated[float, pydantic.Field(ge=0, le=2)] = 0.0
     """An item is drawn with weight (training clicks + 1)^beta; 0 is uniform."""
+    train_items: Literal["clicked", "all"] = "clicked"
+    """What training negatives are drawn from: the items that training rows click, or all of the
+    log. With `all` the model learns that an unknown item is never clicked, from items that only
+    later rows hold; negatives of valid and test are always drawn from all."""
     ratio: Annotated[int, pydantic.Field(ge=1)] = 1
     """Negatives for each click."""
     train: Literal["frozen", "resampled"] = "frozen"
@@ -65,10 +69,19 @@ class Histories:
 
 
 @dataclass(frozen=True)
+class Chances:
+    """Cumulative probabilities of drawing each item of a log of clicks."""
+
+    train: negatives.Floats
+    held_out: negatives.Floats
+    """Of valid and test."""
+
+
+@dataclass(frozen=True)
 class Sampler:
     """What the negatives of a block are drawn from."""
 
-    cdf: negatives.Floats
+    chances: Chances
     seen_in_train: Int64s
     """Sorted pairs that training negatives avoid."""
     seen: Int64s
@@ -114,8 +127,8 @@ def _last_true(marks: npt.NDArray[np.bool_]) -> Int64s:
     return np.maximum.accumulate(np.where(marks, np.arange(len(marks)), 0))
 
 
-def negative_cdf(items: Entities, negative: NegativeSettings) -> negatives.Floats:
-    """The cumulative probabilities of drawing each item of a log of clicks.
+def chances_of(items: Entities, negative: NegativeSettings) -> Chances:
+    """How likely each item of a log of clicks is drawn.
 
     Raises:
         DataError: the log has a single item.
@@ -125,15 +138,19 @@ def negative_cdf(items: Entities, negative: NegativeSettings) -> negatives.Float
             "the log has one item only, so no negative can be drawn; "
             "negatives need 2 or more items, or give a label column"
         )
-    return negatives.cumulative_weights(items.train_clicks, negative.beta)
+    counts, clicked = items.train_clicks, negative.train_items == "clicked"
+    return Chances(
+        train=negatives.cumulative_weights(counts, negative.beta, clicked=clicked),
+        held_out=negatives.cumulative_weights(counts, negative.beta),
+    )
 
 
-def make_sampler(log: SortedLog, cdf: negatives.Floats, negative: NegativeSettings) -> Sampler:
+def make_sampler(log: SortedLog, chances: Chances, negative: NegativeSettings) -> Sampler:
     """Weights and forbidden pairs of a block; those of all blocks, joined, are sorted too."""
     pairs = negatives.pack(log.user, log.item)
     seen = np.unique(pairs)
     in_train = seen if negative.exclude == "all" else np.unique(pairs[log.part == TRAIN])
-    return Sampler(cdf, in_train, seen)
+    return Sampler(chances, in_train, seen)
 
 
 def take_samples(
@@ -158,7 +175,7 @@ def take_samples(
     item[drawn] = negatives.draw(
         log.user[row[drawn]],
         place[drawn],
-        sampler.cdf,
+        sampler.chances.train if part == TRAIN else sampler.chances.held_out,
         sampler.seen_in_train if part == TRAIN else sampler.seen,
         derive_seed(negative.seed, "negatives", step=part),
     )
@@ -199,25 +216,29 @@ def total(summaries: Sequence[Summary]) -> Summary:
     )
 
 
-def check_labels(split: str, found: Summary, n_rows: int, *, sampled: bool) -> None:
+def check_labels(
+    split: str, found: Summary, n_rows: int, negative: NegativeSettings | None
+) -> None:
     """Check that a split can be learnt or evaluated.
 
     Args:
         split: its name.
         found: its samples.
         n_rows: rows of the log that it holds.
-        sampled: whether its negatives were drawn.
+        negative: how its negatives were drawn; None for labels of the log.
 
     Raises:
         DataError: all samples have one label.
     """
     if 0 < found.positives < found.rows:
         return
-    what, why = (
-        ("clicks", "all its users clicked every item of the log" if sampled else "")
-        if found.positives
-        else ("rows without a click", "")
-    )
+    what, why = "rows without a click", ""
+    if found.positives:
+        what = "clicks"
+        if negative is not None:
+            clicked = split == SPLITS[TRAIN] and negative.train_items == "clicked"
+            pool = "that training rows click" if clicked else "of the log"
+            why = f"all its users clicked every item {pool}"
     raise DataError(
         f"split {split} holds {n_rows} rows, all of them {what}; it needs both "
         f"labels: {why or 'move the cuts of split or give more rows'}"

@@ -132,8 +132,7 @@ class Space:
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested tables as dotted keys, as `override` reads them.
 
-    A range, choices and an empty table stay one value: an empty one may be all that is said of a
-    regularizer.
+    A range, choices and an empty table, which may switch a regularizer on, stay one value.
     """
     flat: list[tuple[str, Any]] = []
     for name, value in values.items():
@@ -196,10 +195,7 @@ def _dimension(value: Mapping[str, Any], path: str) -> Dimension:
             )
         return found
     if "integer" in value:
-        raise ConfigError(
-            f"{path}.integer: leave it out: whether whole numbers are searched follows from the "
-            "setting"
-        )
+        raise ConfigError(f"{path}.integer: leave it out: it follows from the setting")
     made = build(Range, value, path)
     if made.low >= made.high:
         raise ConfigError(f"{path}: expected low < high, got {made.low:g} and {made.high:g}")
