@@ -35,10 +35,11 @@ def make_objective(
     *,
     facts: Facts | None = None,
     backbone_class: type[Backbone] = DIN,
+    **options: Any,
 ) -> Objective:
     """A DIN with regularizers, each with the same initial weights whatever stands beside it."""
     facts = facts or make_facts(WITH_FIELDS)
-    module, backbone = make_backbone(backbone_class, facts, seed)
+    module, backbone = make_backbone(backbone_class, facts, seed, **options)
     made: dict[str, nn.Module] = {}
     for name, changes in (regularizers or {}).items():
         torch.manual_seed(seed + 1)

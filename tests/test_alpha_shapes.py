@@ -183,3 +183,11 @@ def test_a_curve_is_learned_from_where_it_is_looked_for(key: str, value: float) 
 def test_a_constant_alpha_cannot_be_learned() -> None:
     with pytest.raises(ConfigError, match=r"learn_alpha.* constant_alpha = 0\.3: leave one"):
         build(AQCLOptions, {"constant_alpha": 0.3, "learn_alpha": {"enabled": True}})
+
+
+@pytest.mark.parametrize("alpha", ["groups", "spline"])
+def test_a_constant_alpha_takes_the_place_of_the_curve_alone(alpha: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"constant_alpha = 0\.3 .* alpha = '{alpha}': leave one"
+    ):
+        build(AQCLOptions, {"constant_alpha": 0.3, "alpha": alpha})

@@ -31,7 +31,7 @@ less than 1e-17 and still must get its share."""
 
 def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     """Vectors scaled to length one, in fp32 or better: dot products are cosine similarities."""
-    return F.normalize(_precise(x), dim=-1, eps=NORM_FLOOR)
+    return F.normalize(precise(x), dim=-1, eps=NORM_FLOOR)
 
 
 def info_nce(
@@ -112,7 +112,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     losses = []
     for anchor, other in anchors:
         instances = _instance_mass(anchor, other, instance_temperature, ignore, siblings=symmetric)
-        similarity = _precise(anchor @ codebook.T) / cluster_temperature
+        similarity = precise(anchor @ codebook.T) / cluster_temperature
         clusters = similarity.logsumexp(1)
         positive = similarity.topk(top_k, dim=1, sorted=False).values.logsumexp(1)
         if pool == "mean":
@@ -134,13 +134,13 @@ def _instance_mass(
     if not siblings and ignore is None:
         return log_sum_exp_of_products(scaled, other)
     itself = torch.eye(len(anchor), dtype=torch.bool, device=anchor.device)
-    across = _precise(scaled @ other.T)
+    across = precise(scaled @ other.T)
     if ignore is not None:
         across = across.masked_fill(ignore & ~itself, -torch.inf)
     if not siblings:
         return across.logsumexp(1)
     hidden = itself if ignore is None else ignore | itself
-    among = _precise(scaled @ anchor.T).masked_fill(hidden, -torch.inf)
+    among = precise(scaled @ anchor.T).masked_fill(hidden, -torch.inf)
     return torch.cat([across, among], dim=1).logsumexp(1)
 
 
@@ -202,15 +202,15 @@ class _JointContrast(torch.autograd.Function):
     ) -> Tensor:
         keys = torch.cat([views, codewords])
         logits = _products(z, keys)
-        own = _precise(logits.diagonal().clone())
+        own = precise(logits.diagonal().clone())
         top, places = logits[:, len(z) : len(keys)].topk(top_k, dim=1, sorted=False)
-        positive = _precise(top).logsumexp(1)
+        positive = precise(top).logsumexp(1)
         largest = logits.amax(1)
         # In place: the matrix is the largest of a step, and a second one would cost as much again.
         pulls = torch.softmax(logits, 1, out=logits)[:, : len(keys)]
         loss = _log_sum_exp(largest, pulls) - torch.lerp(own, positive, alpha)
         pulls.diagonal().sub_(1.0 - alpha)
-        on_nearest = _precise(top).softmax(1) * -alpha[:, None]
+        on_nearest = precise(top).softmax(1) * -alpha[:, None]
         pulls[:, len(z) :].scatter_add_(1, places, on_nearest.to(pulls.dtype))
         ctx.save_for_backward(z, keys, pulls, own - positive)
         return loss
@@ -243,7 +243,7 @@ def _products(
 
 def _log_sum_exp(largest: Float[Tensor, " N"], share: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
     """Log-sum-exp of rows by their largest element and their softmax, which is exact there."""
-    return _precise(largest) - _precise(share.amax(1)).log()
+    return precise(largest) - precise(share.amax(1)).log()
 
 
 @torch.no_grad()
@@ -262,7 +262,7 @@ def sinkhorn(
     Reference: arXiv 2109.13921, equation 4, its second constraint read as A^T 1_T = 1_B / B;
     arXiv 2006.09882, section 3.1.
     """
-    scores = _precise(scores)
+    scores = precise(scores)
     n_samples, n_codewords = scores.shape
     # NOTE[DIFF]: equation 4 prints its second constraint as Q^T 1_T; read as A^T 1_T = 1_B / B.
     logits = scores / epsilon
@@ -304,5 +304,6 @@ def uniformity(z: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     return (-2.0 * squared[apart]).exp().mean().log()
 
 
-def _precise(x: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
+    """A number of half precision in fp32: sums of many must not be rounded to a few digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

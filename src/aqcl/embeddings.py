@@ -144,7 +144,10 @@ class Embeddings(nn.Module):
         # One look-up serves the candidates and the clicks, so there is one dense gradient.
         n_rows, ids = len(batch), torch.cat([batch.item, batch.history])
         items = self._items(ids, known.items)
-        user_id = self._rows(self.user_table, known.user)
+        if self.options.user_id:
+            user_id = self._rows(self.user_table, known.user)
+        else:  # regularizers do not see it either
+            user_id = items.new_zeros(n_rows, items.shape[2])
         return Embedded(
             user=torch.cat([user_id[:, None], self.user_attributes(batch.user)], dim=1),
             item=items[:n_rows],

@@ -10,6 +10,7 @@ from aqcl.backbones import BACKBONES
 from aqcl.contrastive import info_nce
 from aqcl.objective import Moment, Objective
 from aqcl.regularizers import REGULARIZERS
+from aqcl.regularizers.supcon import supervised_contrast
 from tests.objectives import make_objective, mixed_batch
 from tests.regularizers.test_aqcl_variants import VARIANTS
 
@@ -31,6 +32,7 @@ def losses_of_steps(objective: Objective, *, lower: bool) -> list[float]:
         with torch.autocast("cpu", torch.bfloat16, lower):
             losses = objective(mixed_batch(number), Moment(3, 0, number, number))
         assert losses.total.dtype == torch.float32
+        assert {log.dtype for log in losses.logs.values()} == {torch.float32}
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
@@ -81,4 +83,18 @@ def test_a_masked_contrast_is_added_up_in_fp32(symmetric: bool) -> None:
         lower = loss()
 
     # In bf16 the log-sum-exp itself, of about 10, would be rounded to multiples of 1/16.
+    assert (lower - loss()).abs().mean() < 0.01
+
+
+def test_a_supervised_contrast_is_added_up_in_fp32() -> None:
+    random = torch.Generator().manual_seed(0)
+    z = torch.randn(400, 8, generator=random)
+    groups = torch.randint(0, 2, (400,), generator=random)
+
+    def loss() -> Tensor:
+        return supervised_contrast(z, groups, temperature=0.1)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        lower = loss()
+
     assert (lower - loss()).abs().mean() < 0.01

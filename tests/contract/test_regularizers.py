@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from aqcl.backbones.din import DIN
 from aqcl.batch import Embedded
 from aqcl.config import build
 from aqcl.contracts import Backbone
@@ -123,6 +124,18 @@ def test_gradients_reach_its_own_parameters_and_the_backbone(explicit: str) -> N
         if not label.startswith("head."):
             assert parameter.grad is not None, label
             assert parameter.grad.any(), label
+
+
+def test_without_the_user_id_it_does_not_train_one(explicit: str) -> None:
+    objective = make_objective({explicit: settled(explicit)}, user_id=False)
+    term = only(objective)[1].loss(make_step(objective, mixed_batch()))
+    assert term is not None
+    (term.value + term.own).backward()
+
+    backbone = objective.backbone
+    assert isinstance(backbone, DIN)
+    users = backbone.embeddings.user_table.grad
+    assert users is None or not users.any()
 
 
 @pytest.mark.parametrize("lengths", [(3,), (0,), (0, 0, 0), LENGTHS], ids=str)

@@ -1,11 +1,17 @@
 """Balanced assignment and the codebook loss equal slow loops, and keep their promises."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqcl import contrastive
+from aqcl.config import build
+from aqcl.errors import ConfigError
+from aqcl.regularizers.aqcl import AQCLOptions
+from aqcl.regularizers.swav import SwAVOptions
 from tests.golden import reference
 from tests.golden.samples import DIM, N_CODEWORDS, assert_exact, sample
 
@@ -40,6 +46,22 @@ def test_a_codeword_opposite_to_every_sample_gets_its_share(dtype: torch.dtype) 
     expected = torch.tensor(reference.swav_sinkhorn(scores.numpy(), 0.05, 10))
     torch.testing.assert_close(plan.double(), expected, rtol=0, atol=1e-6)
     assert float(plan[:, 0].sum()) == pytest.approx(1 / N_CODEWORDS, rel=0.05)
+
+
+@pytest.mark.parametrize("options", [AQCLOptions, SwAVOptions])
+def test_the_least_epsilon_still_balances_clusters(options: type[Any]) -> None:
+    """In fp32, latents in few places and codewords anywhere: below, rounding leaves some out."""
+    with pytest.raises(ConfigError, match=r"^sinkhorn_epsilon: .* equal to 0\.03, got 0\.029$"):
+        build(options, {"sinkhorn_epsilon": 0.029})
+    random = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 64, generator=random)
+    z = contrastive.unit(centres.repeat(256, 1) + 0.1 * torch.randn(1024, 64, generator=random))
+    scores = z @ contrastive.unit(torch.randn(128, 64, generator=random)).T
+
+    plan = contrastive.sinkhorn(scores, epsilon=0.03, iterations=3)
+
+    expected = torch.tensor(reference.swav_sinkhorn(scores.double().numpy(), 0.03, 3))
+    assert (plan.argmax(1) == expected.argmax(1)).float().mean() > 0.999
 
 
 def test_codebook_loss_is_equation_5() -> None:

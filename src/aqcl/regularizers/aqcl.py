@@ -63,8 +63,9 @@ class AQCLOptions:
     """Width of the projector's hidden layers."""
     view: ViewOptions = field(default_factory=ViewOptions)
     """How the second view is made."""
-    sinkhorn_epsilon: Annotated[float, Bounds(gt=0)] = 0.05
-    """Weight of the entropy in the balanced assignment, equation 4."""
+    sinkhorn_epsilon: Annotated[float, Bounds(ge=0.03)] = 0.05
+    """Weight of the entropy in the balanced assignment, equation 4; with less than 0.03 rounding
+    leaves codewords without their share."""
     sinkhorn_iterations: Annotated[int, Bounds(ge=1)] = 3
     """Iterations of the balanced assignment."""
     warmup_steps: Annotated[int, Bounds(ge=0)] = 100
@@ -94,6 +95,11 @@ class AQCLOptions:
             raise ConfigError(
                 "joint_codebook = true trains the codebook by gradients, but with codebook = 'ema' "
                 "it takes none: leave one of the two out"
+            )
+        if self.constant_alpha is not None and self.alpha != "curve":
+            raise ConfigError(
+                f"constant_alpha = {self.constant_alpha} takes the place of the curve, but alpha = "
+                f"'{self.alpha}': leave one of the two out"
             )
         if self.learn_alpha.enabled and self.constant_alpha is not None:
             raise ConfigError(

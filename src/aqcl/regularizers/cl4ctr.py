@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, field_width
+from aqcl.contrastive import precise
 from aqcl.embeddings import field_vectors
 from aqcl.layers import dropout_mask
 
@@ -84,8 +85,8 @@ class CL4CTR(nn.Module):
         """The loss of the fields of samples; needs no other part of aqcl."""
         options = self.options
         contrast = squared_distance(
-            self.first(self.interact(fields, generator)),
-            self.second(self.interact(fields, generator)),
+            precise(self.first(self.interact(fields, generator))),
+            precise(self.second(self.interact(fields, generator))),
         )
         alignment, uniformity = feature_alignment(fields), field_uniformity(fields)
         value = options.contrast_weight * contrast + options.field_weight * (alignment + uniformity)

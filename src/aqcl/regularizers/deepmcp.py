@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step, field_width, item_width
+from aqcl.contrastive import precise
 from aqcl.jagged import segment_mean
 from aqcl.layers import Sizes, tanh_mlp
 from aqcl.schema import FIRST_ID
@@ -75,18 +76,20 @@ class DeepMCP(nn.Module):
         n_rows = len(label)
         clicks = segment_mean(embedded.history_vectors, embedded.segment, n_rows)
         user = self.user_tower(torch.cat([embedded.user.flatten(1), clicks], dim=1))
-        return matching_loss(user, self.item_tower(embedded.item_vector), label)
+        item = self.item_tower(embedded.item_vector)
+        return matching_loss(precise(user), precise(item), label)
 
     def _correlate(self, step: Step, embedded: Embedded) -> Float[Tensor, ""]:
         # NOTE[DIFF]: pairs come from the histories of the batch, not from a stream of their own,
         # so a pair of clicks counts once for each sample whose history holds it; negatives are
         # drawn uniformly, once for each click and not for each of its pairs.
-        clicks = self.correlation_tower(embedded.history_vectors)
+        clicks = precise(self.correlation_tower(embedded.history_vectors))
         shape = (len(clicks), self.options.n_negatives)
         ids = torch.randint(
             FIRST_ID, self.n_items, shape, generator=step.generator, device=clicks.device
         )
-        drawn = self.correlation_tower(step.backbone.embed_items(ids.flatten()).flatten(1))
+        items = step.backbone.embed_items(ids.flatten()).flatten(1)
+        drawn = precise(self.correlation_tower(items))
         negatives = drawn.view(*shape, clicks.shape[1])
         return correlation_loss(clicks, negatives, embedded.segment, window=self.options.window)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Sequential, Step, item_width
+from aqcl.contrastive import precise
 from aqcl.jagged import pad, padded_length, unpad
 from aqcl.layers import MLP, BatchNorm, Sizes, statistics_held
 from aqcl.schema import FIRST_ID
@@ -95,7 +96,7 @@ class DIEN(nn.Module):
         items = torch.cat([following, drawn])
         logit: Tensor = self.network(self.norm(torch.cat([states.repeat(2, 1), items], dim=1)))
         n_pairs = len(states)
-        of_following, of_drawn = logit.squeeze(1).split([n_pairs, n_pairs])
+        of_following, of_drawn = precise(logit).squeeze(1).split([n_pairs, n_pairs])
         return of_following, of_drawn
 
     def _states(self, backbone: Backbone, embedded: Embedded) -> Float[Tensor, "S state"]:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
-from aqcl.contrastive import unit
+from aqcl.contrastive import precise, unit
 from aqcl.layers import look_up
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
@@ -109,7 +109,7 @@ def supervised_contrast(
     sums = z.new_zeros(len(z), z.shape[1]).index_add(0, group, z)
     positive = ((z * look_up(sums, group)).sum(1) - z.square().sum(1)) / n_positives.clamp(min=1)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    similarity = z / temperature @ z.T
+    similarity = precise(z / temperature @ z.T)
     # Not minus infinity, whose gradient is no number where a sample is alone.
     others = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min).logsumexp(1)
     return (others - positive / temperature) * (n_positives > 0)

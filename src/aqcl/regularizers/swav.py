@@ -27,7 +27,7 @@ class SwAVOptions:
     """T, the number of clusters."""
     temperature: Annotated[float, Bounds(gt=0)] = 0.1
     """Temperature of the predictions."""
-    sinkhorn_epsilon: Annotated[float, Bounds(gt=0)] = 0.05
+    sinkhorn_epsilon: Annotated[float, Bounds(ge=0.03)] = 0.05
     """Weight of the entropy in the balanced assignment; 0.03 helps if the loss stays at ln T."""
     sinkhorn_iterations: Annotated[int, Bounds(ge=1)] = 3
     """Iterations of the balanced assignment."""
