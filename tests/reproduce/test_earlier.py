@@ -279,8 +279,9 @@ def test_curves_and_latents_of_other_data_sets_are_kept() -> None:
     assert merged(without_trials, before, ORDER)["alpha"] == before["alpha"]
 
 
-def study(trials: int, *names: str) -> dict[str, Any]:
-    return {"trials": trials, "methods": {name: {"of": trials} for name in names}}
+def study(trials: int, *names: str, penalty: float = 0.1) -> dict[str, Any]:
+    found = {"of": trials, "experiment": {"penalty": penalty}}
+    return {"trials": trials, "methods": dict.fromkeys(names, found)}
 
 
 def test_methods_of_one_study_are_gathered() -> None:
@@ -304,6 +305,35 @@ def test_of_a_data_set_tuned_in_two_ways_only_one_is_kept(here: str, expected: i
     assert both["studies"] == {"x/din": study(expected, "DIN")}
     assert both["alpha"] == {"x": {"w1": expected}, "y": {"w1": 6}}
     assert both["datasets"].keys() == {"x", "y"}
+
+
+@pytest.mark.parametrize(("here", "expected"), [("not run", 0.2), ("finished", 0.1)])
+def test_of_two_winners_of_one_method_only_one_is_kept(here: str, expected: float) -> None:
+    def made(penalty: float, q: str) -> dict[str, Any]:
+        tuned = comparison("a", "x", p="finished", q=q) | {"penalty": penalty}
+        return outcome(tuned, studies={"x/din": study(12, "DIN", penalty=penalty)})
+
+    both = merged(made(0.1, here), made(0.2, "finished"), ORDER)
+    assert [c["penalty"] for c in both["comparisons"]] == [expected]
+    assert both["studies"] == {"x/din": study(12, "DIN", penalty=expected)}
+
+
+def test_another_winner_than_that_of_earlier_cells_is_refused(
+    first: Scope, later: Scope, tmp_path: Path
+) -> None:
+    before = outcome_of(first, "table2")
+    kept = study_of(one_seed_specs(), place_of(later, "oncold", TUNED), "AQCL").kept
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps(before["studies"]["oncold/din"]))
+    before["studies"]["oncold/din"]["methods"]["AQCL"]["experiment"]["seed"] = 7
+    before["comparisons"][0]["cells"]["AQCL"] = "not run: not trained yet"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "table2.json").write_text(json.dumps(before))
+    message = (
+        r"table2\.json has other settings of AQCL on Oncold .* than .*AQCL\.json: cells of both"
+    )
+    with pytest.raises(ConfigError, match=message):
+        paper.reproduce(("table2",), replace(later, earlier=tmp_path / "other"), datasets=DATASETS)
 
 
 def test_cells_whose_winner_was_found_in_another_way_have_not_finished(

@@ -3,7 +3,7 @@
 import pytest
 
 from aqcl.comparison import restated
-from aqcl.reproduce.markdown import finding, latents_parts, tuning_lines
+from aqcl.reproduce.markdown import _cell, finding, latents_parts, relative, tuning_lines
 from aqcl.reproduce.pictures import figure_title
 
 
@@ -21,6 +21,17 @@ def test_a_claim_says_whether_it_survives_the_correction(
     verdict: str, holm: float | None, shown: str
 ) -> None:
     assert finding({"verdict": verdict, "holm": holm}) == shown
+
+
+def test_a_difference_is_told_where_the_base_is_near_chance() -> None:
+    ends = {"difference": -0.02, "difference_low": -0.03, "difference_high": -0.01}
+    row = {"auc": 0.5, "auc_sd": None, "verdict": "worse", "holm": 0.01, **ends}
+    for improvement in (None, -5.2):
+        near = {**row, "rela_impr": improvement, "rela_impr_low": None, "rela_impr_high": None}
+        assert relative(near) == "AUC -0.0200 [-0.0300, -0.0100]"
+        assert _cell(near, []) == "0.5000; **AUC -0.0200 [-0.0300, -0.0100]**"
+    far = {**row, "rela_impr": -5.2, "rela_impr_low": -7.0, "rela_impr_high": -3.4}
+    assert relative(far) == "-5.20% [-7.00, -3.40]"
 
 
 @pytest.mark.parametrize("means", [(0.70, 0.71), (0.71, 0.70)])

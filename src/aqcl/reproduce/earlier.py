@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aqcl.errors import ConfigError
@@ -11,7 +12,9 @@ from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.states import finished_cells
 from aqcl.storage import atomic_write, read_manifest
 
-KINDS = ("activity", "alpha", "latents")
+ACTIVITY = "activity"
+"""What needs no study."""
+KINDS = (ACTIVITY, "alpha", "latents")
 """What an outcome holds by data set besides comparisons."""
 Outcome = Mapping[str, Any]
 
@@ -77,15 +80,16 @@ def drawn_in(specs: Specs, scope: Scope, earlier: Mapping[str, Outcome]) -> set[
 
     Those whose winner was found in another way than this command would find it are left out.
     """
-    options = search_options(specs, scope)
-    return {
-        (name, key)
-        for name, outcome in earlier.items()
-        for kind in KINDS
-        for key, found in outcome.get(kind, {}).items()
-        if _is_whole(found)
-        and all(_budget(study) == _budget(options) for study in _studies_on(outcome, key))
-    }
+    budget = _budget(search_options(specs, scope))
+    drawn = set()
+    for name, outcome in earlier.items():
+        for kind in KINDS:
+            for key, found in outcome.get(kind, {}).items():
+                budgets = {_budget(study) for study in _studies_on(outcome, key)}
+                known = budgets == {budget} or (kind == ACTIVITY and not budgets)
+                if known and _is_whole(found):
+                    drawn.add((name, key))
+    return drawn
 
 
 def _is_whole(found: Outcome) -> bool:
@@ -97,6 +101,8 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
     """Write what earlier studies found, for those studies that have not begun here.
 
     A study that confirmed its winners with other seeds than this command would is passed over.
+    One that has begun here goes on; where it has chosen other settings than the earlier one, cells
+    of both cannot stand in one table.
 
     Args:
         specs: of everything.
@@ -105,7 +111,7 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
         earlier: from `read_earlier`.
 
     Raises:
-        ConfigError: an earlier outcome is of other rows.
+        ConfigError: an earlier outcome is of other rows or settings.
     """
     options = search_options(specs, scope)
     for study in needs.studies:
@@ -113,13 +119,16 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
             continue
         for outcome in earlier.values():
             _check_same_rows(study.place, outcome)
-        if study.folder.exists() or study.record():
-            continue
+        here = study.record()
         for outcome in earlier.values():
             known = outcome["studies"].get(f"{study.place.dataset}/{study.backbone}")
             if known is None or _budget(known) != _budget(options):
                 continue
-            if study.method in known["methods"]:
+            if study.method not in known["methods"]:
+                continue
+            if here is not None:
+                _check_same_settings(study, here, outcome, known)
+            elif not study.folder.exists():
                 methods = {study.method: known["methods"][study.method]}
                 study.kept.parent.mkdir(parents=True, exist_ok=True)
                 text = json.dumps({**known, "methods": methods}, indent=1, ensure_ascii=False)
@@ -154,6 +163,24 @@ def _check_same_rows(place: Place, outcome: Outcome) -> None:
     here = read_manifest(place.prepared, "aqcl-dataset").fingerprint
     if known is not None and known != here:
         raise ConfigError(_other_rows(facts["title"], outcome["name"], known, here))
+
+
+def _check_same_settings(
+    study: Study, here: tuple[Path, Outcome], outcome: Outcome, known: Outcome
+) -> None:
+    place, found = here
+    if _settings(found).get(study.method) != _settings(known).get(study.method):
+        title = outcome["datasets"][study.place.dataset]["title"]
+        raise ConfigError(
+            f"--earlier: {outcome['name']}.json has other settings of {study.method} on {title} "
+            f"than {place}: cells of both cannot stand in one table; choose another --out, or "
+            "leave out --earlier"
+        )
+
+
+def _settings(study: Outcome) -> dict[str, Any]:
+    """What a study has chosen for each method."""
+    return {name: method["experiment"] for name, method in study["methods"].items()}
 
 
 def _other_rows(title: str, name: str, known: str, here: str) -> str:
@@ -235,15 +262,22 @@ def _studies_on(outcome: Outcome, dataset: str) -> list[Outcome]:
 
 
 def _clashes(new: Outcome, earlier: Outcome) -> list[str]:
-    """Data sets on which both tuned the same backbone in different ways."""
+    """Data sets on which both tuned the same backbone in different ways, or to different ends."""
     shared = new["studies"].keys() & earlier["studies"].keys()
     return sorted(
         {
             key.partition("/")[0]
             for key in shared
-            if _budget(new["studies"][key]) != _budget(earlier["studies"][key])
+            if _differ(new["studies"][key], earlier["studies"][key])
         }
     )
+
+
+def _differ(one: Outcome, other: Outcome) -> bool:
+    """Whether two studies were made in different ways or chose different settings."""
+    ours, theirs = _settings(one), _settings(other)
+    both = ours.keys() & theirs.keys()
+    return _budget(one) != _budget(other) or any(ours[name] != theirs[name] for name in both)
 
 
 def _count_finished(outcome: Outcome, dataset: str) -> int:

@@ -238,7 +238,7 @@ def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
     if row["auc"] is None:
         return "not defined"
     text = f"{row['auc']:.4f}" + (f" ± {row['auc_sd']:.4f}" if row["auc_sd"] is not None else "")
-    if row["verdict"] != "base" and row["rela_impr"] is not None:
+    if row["verdict"] != "base" and row["difference"] is not None:
         shown = relative(row)
         if row["verdict"] in ("better", "worse"):
             shown = f"**{shown}**" if holds(row) else f"{shown}†"
@@ -253,12 +253,13 @@ def holds(row: Mapping[str, Any]) -> bool:
 
 def relative(row: Mapping[str, Any]) -> str:
     """RelaImpr with its interval, or the difference of AUC where the base is too near chance."""
-    if row["rela_impr"] is None:
-        return f"AUC {row['difference']:+.4f}"
-    interval = ""
     if row["rela_impr_low"] is not None:
-        interval = f" [{row['rela_impr_low']:+.2f}, {row['rela_impr_high']:+.2f}]"
-    return f"{row['rela_impr']:+.2f}%{interval}"
+        interval = f"[{row['rela_impr_low']:+.2f}, {row['rela_impr_high']:+.2f}]"
+        return f"{row['rela_impr']:+.2f}% {interval}"
+    interval = ""
+    if row["difference_low"] is not None:
+        interval = f" [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
+    return f"AUC {row['difference']:+.4f}{interval}"
 
 
 def claims(comparison: Mapping[str, Any]) -> str:

@@ -182,7 +182,7 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
         penalty = best["penalty"]
         if method["ended"] and penalty is not None and not penalty["inside"]:
             notes.append(
-                f"{name}: the penalty that won, {penalty['value']:.3g}, still touches the "
+                f"{name}: the penalty that won, {penalty['value']:.3g}, touches the "
                 f"{penalty['touches']} end of {penalty['range']}: the best may lie beyond, and a "
                 "comparison with this winner is not fair yet"
             )
