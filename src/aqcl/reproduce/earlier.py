@@ -22,6 +22,8 @@ Outcome = Mapping[str, Any]
 def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     """The earlier outcomes of a command by table or figure; none if it names no directory.
 
+    Comparisons that had other settings or other rows than are specified now are left out.
+
     Raises:
         ConfigError: there are none in it, or they are of other seeds, of another budget of trials
             or of a quick look.
@@ -29,7 +31,7 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     if scope.earlier is None:
         return {}
     found: dict[str, Outcome] = {
-        outcome["name"]: outcome for outcome in read_outcomes(scope.earlier)
+        outcome["name"]: _as_specified(specs, outcome) for outcome in read_outcomes(scope.earlier)
     }
     if not found:
         raise ConfigError(
@@ -54,6 +56,17 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
                     "budgets"
                 )
     return found
+
+
+def _as_specified(specs: Specs, outcome: Outcome) -> Outcome:
+    now = {spec.id: spec for spec in specs.experiments[outcome["name"]].comparisons}
+    same = [
+        comparison
+        for comparison in outcome["comparisons"]
+        if (spec := now.get(comparison["id"])) is not None
+        and (comparison["settings"], comparison["corner"]) == (spec.settings, spec.corner)
+    ]
+    return {**outcome, "comparisons": same}
 
 
 def finished_in(
