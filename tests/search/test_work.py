@@ -226,6 +226,24 @@ def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
     assert_same_study(out, whole)
 
 
+def test_a_trial_killed_when_it_was_given_up_stays_given_up(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"train.lr": {"low": 1e-4, "high": 0.1, "log": True}}
+    settings: dict[str, Any] = {"trials": 6, "widen": 0, "sampler": "random", "space": space}
+    values = search_values(data, pruning="asha", objective="auc", **settings)
+    whole = run_search(values, tmp_path / "whole")
+    states = [trial["state"] for trial in whole["methods"]["best"]["trials"]]
+    assert states.count("pruned") > 1
+
+    # Each trial is killed once when it is over, and taken up again.
+    for call in (0, 1, 1, 1, 1, 1):
+        with killed_at(monkeypatch, trials, "_cost", call):
+            run_search(values, tmp_path / "killed", resume=(tmp_path / "killed").exists())
+    run_search(values, tmp_path / "killed", resume=True)
+    assert_same_study(tmp_path / "killed", tmp_path / "whole")
+
+
 def test_a_search_by_gaussian_processes_is_whole_and_goes_on_after_a_kill(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,10 @@ REPEAT_SEED: Final = 1000
 by later."""
 
 
+HOPELESS: Final = "hopeless"
+"""Attribute of a trial that its pruner has given up."""
+
+
 class PrunedError(Exception):
     """A trial is not worth its time."""
 
@@ -157,13 +161,15 @@ def _report(task: Task, journal: Journal, folder: Path) -> None:
     over = state["number"] >= last_step or state["evaluations_since_best"] >= options.patience
     with journal.locked():
         trial = journal.trial(task)
-        study = trial.study
-        known = study.get_trials(deepcopy=False)[task.number].intermediate_values
+        before = trial.study.get_trials(deepcopy=False)[task.number]
         for step, value in enumerate(values, start=1):
-            if step not in known and value is not None:
+            if step not in before.intermediate_values and value is not None:
                 trial.report(value, step)
         weighed = task.repeat == 0 and not over and values[-1] is not None
-        hopeless = weighed and trial.should_prune()
+        # Asked again after a kill, a pruner looks at the next rung: what it said is kept.
+        hopeless = weighed and (HOPELESS in before.user_attrs or trial.should_prune())
+        if hopeless:
+            trial.set_user_attr(HOPELESS, True)
     if hopeless:
         raise PrunedError
 
