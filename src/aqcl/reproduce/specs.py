@@ -10,6 +10,7 @@ from aqcl.config import build, choose, settings
 CORNERS: Final[dict[str, dict[str, Any]]] = {
     "ids-frozen": {"fields": [], "negatives": {"train": "frozen"}},
     "ids-resampled": {"fields": [], "negatives": {"train": "resampled"}},
+    "ids-clicked": {"fields": [], "negatives": {"train": "frozen", "train_items": "clicked"}},
     "attributes-frozen": {"negatives": {"train": "frozen"}},
     "attributes-resampled": {"negatives": {"train": "resampled"}},
     "all-users": {"fields": [], "negatives": {"train": "frozen"}, "user_share": 1.0},
