@@ -117,3 +117,16 @@ def test_progress_tells_what_runs_and_how_much_remains(data: Path, tmp_path: Pat
     assert (
         heard[-1].best["best"] == findings(tmp_path / "study")["methods"]["best"]["best"]["value"]
     )
+
+
+def test_a_study_draws_in_its_own_order_whatever_the_file_has(data: Path, tmp_path: Path) -> None:
+    space = {
+        "train.embedding_l2": {"low": 1e-4, "high": 1e-2, "log": True},
+        "train.lr": {"low": 0.01, "high": 0.1, "log": True},
+    }
+    plan = plan_search(search_values(data, space=space))
+    turned = plan_search(search_values(data, space=dict(reversed(space.items()))))
+    assert work.start_study(tmp_path / "study", plan, resume=False) == plan
+    going_on = work.start_study(tmp_path / "study", turned, resume=True)
+    assert list(going_on.methods[0].space.searched) == list(space)
+    assert going_on == plan

@@ -133,19 +133,6 @@ def test_other_settings_do_not_resume_a_study(data: Path, whole: Path) -> None:
         run_search(search_values(data, **SETTINGS), whole)
 
 
-def test_a_study_draws_in_its_own_order_whatever_the_file_has(data: Path, tmp_path: Path) -> None:
-    space = {
-        "train.embedding_l2": {"low": 1e-4, "high": 1e-2, "log": True},
-        "train.lr": {"low": 0.01, "high": 0.1, "log": True},
-    }
-    plan = plan_search(search_values(data, space=space))
-    turned = plan_search(search_values(data, space=dict(reversed(space.items()))))
-    assert start_study(tmp_path / "study", plan, resume=False) == plan
-    going_on = start_study(tmp_path / "study", turned, resume=True)
-    assert list(going_on.methods[0].space.searched) == list(space)
-    assert going_on == plan
-
-
 def test_a_directory_without_a_study_is_not_to_be_resumed(data: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("of a run")
     plan = plan_search(search_values(data))
@@ -224,24 +211,6 @@ def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
             describe_directory(out)
     run_search(values, out, resume=True)
     assert_same_study(out, whole)
-
-
-def test_a_trial_killed_when_it_was_given_up_stays_given_up(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space = {"train.lr": {"low": 1e-4, "high": 0.1, "log": True}}
-    settings: dict[str, Any] = {"trials": 6, "widen": 0, "sampler": "random", "space": space}
-    values = search_values(data, pruning="asha", objective="auc", **settings)
-    whole = run_search(values, tmp_path / "whole")
-    states = [trial["state"] for trial in whole["methods"]["best"]["trials"]]
-    assert states.count("pruned") > 1
-
-    # Each trial is killed once when it is over, and taken up again.
-    for call in (0, 1, 1, 1, 1, 1):
-        with killed_at(monkeypatch, trials, "_cost", call):
-            run_search(values, tmp_path / "killed", resume=(tmp_path / "killed").exists())
-    run_search(values, tmp_path / "killed", resume=True)
-    assert_same_study(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_search_by_gaussian_processes_is_whole_and_goes_on_after_a_kill(
