@@ -217,11 +217,13 @@ def study_values(specs: Specs, scope: Scope, study: Study) -> dict[str, Any]:
     if scope.quick:
         experiment = _merged(experiment, common.quick.get("experiment", {}))
     methods = {study.method: tuned.methods[study.method]}
+    search = search_options(specs, scope)
+    space = {**search["space"], **specs.datasets[study.place.dataset].space}
     return {
         "dataset": str(study.place.prepared),
         **experiment,
         "backbone": tuned.backbone,
-        "search": {**search_options(specs, scope), "methods": methods},
+        "search": {**search, "space": space, "methods": methods},
     }
 
 

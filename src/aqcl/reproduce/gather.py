@@ -52,7 +52,7 @@ def gather(
     spec = specs.experiments[name]
     chosen = [key for key in spec.datasets if not datasets or key in datasets]
     comparisons = [
-        _comparison(scope, comparison, dataset, cells, problems)
+        _comparison(specs, scope, comparison, dataset, cells, problems)
         for comparison, dataset, cells in comparisons_of(specs, scope, name, datasets)
     ]
     outcome: dict[str, Any] = {
@@ -116,6 +116,7 @@ def _studies(studies: Iterable[Study]) -> dict[str, Any]:
 
 
 def _comparison(
+    specs: Specs,
     scope: Scope,
     spec: ComparisonSpec,
     dataset_key: str,
@@ -123,6 +124,7 @@ def _comparison(
     problems: Problems,
 ) -> dict[str, Any]:
     runs = {cell.label: finished_runs(cell, scope.seeds) for cell in cells}
+    printed = spec.paper.get(specs.datasets[dataset_key].paper_name, {})
     outcome: dict[str, Any] = {
         "id": spec.id,
         "title": spec.title,
@@ -134,7 +136,7 @@ def _comparison(
         "cells": {
             cell.label: _state(cell, runs[cell.label], scope.seeds, problems) for cell in cells
         },
-        "paper": {label: list(aucs) for label, aucs in spec.paper.get(dataset_key, {}).items()},
+        "paper": {label: list(aucs) for label, aucs in printed.items()},
         "runs": [],
         "comparison": None,
         "yardsticks": {},

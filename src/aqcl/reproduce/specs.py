@@ -39,6 +39,8 @@ class DatasetSpec:
     """Other settings of `prepare`."""
     quick: dict[str, Any] = field(default_factory=dict)
     """Settings of `prepare` in place of those above, for a quick look."""
+    space: dict[str, Any] = field(default_factory=dict)
+    """Ranges in place of those that studies share."""
     note: str = ""
     """What a reader must know."""
     file_option: str | None = None
@@ -125,7 +127,7 @@ class ComparisonSpec:
     claims: tuple[Claim, ...] = ()
     """What the paper says of it."""
     paper: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)
-    """The paper's AUCs by dataset and method: of all users, and of the three groups."""
+    """The paper's AUCs by its names of data sets and by method: of all users, and of the groups."""
 
 
 @settings
