@@ -15,6 +15,8 @@ FULL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Neighbours stay together where they can: what a file's tests share is made once and not by each.
+RUN_TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_FLAGS)
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 help:  ## Show this list
@@ -26,14 +28,14 @@ demo: $(INSTALLED)  ## Everything on a real data set, in minutes
 	$(BIN)/aqcl demo
 
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+	$(RUN_TESTS)
 
 check: $(INSTALLED)  ## Format, lint, types, import rules, tests: all that a change must pass
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+	$(RUN_TESTS)
 
 format: $(INSTALLED)  ## Put code in order
 	$(BIN)/ruff format .
