@@ -13,6 +13,7 @@ from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values
 from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
 from aqcl.prepare.pipeline import PrepareSettings
+from aqcl.prepare.remarks import repeat_notes
 from aqcl.schema import FIRST_ID, PADDING, Field, Schema
 from aqcl.splits import SPLITS, TRAIN, assign, moment
 from aqcl.storage import Manifest, fingerprint, write_manifest
@@ -40,6 +41,8 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     np.save(out / "clicks.npy", np.array(clicks, dtype=np.int32))
     sampler = None if labelled else _make_sampler(out, rows, names, config)
     samples = [_samples(rows, part, sampler, config) for part in range(len(SPLITS))]
+    facts = _facts(rows, clicks, names, samples)
+    facts |= _repeats(rows, clicks, labelled=labelled)
     for name, found in zip(SPLITS, samples, strict=True):
         _write_columns(out / name, found, encoded)
     protocol = {"split": config.split.kind, "ties": config.split.ties}
@@ -49,18 +52,21 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     content = {
         "name": log.name,
         "simulated": log.simulated,
-        "notes": [*log.notes, *notes],
+        "notes": [*log.notes, *notes, *repeat_notes(facts, labelled=labelled)],
         "time_unit": log.time_unit,
         "schema": _schema(names, encoded),
         "protocol": {**protocol, **({"labels": "impressions"} if labelled else sampled)},
         "rows_left_out_by_until": n_left_out,
-        **_facts(rows, clicks, names, samples),
+        **facts,
     }
     files = sorted(path for path in out.rglob("*") if path.is_file())
     settings = as_values(config)
     drawn_from_all = config.negatives.train_items == "all"  # as before there was a choice
     kept = {k: v for k, v in settings["negatives"].items() if k != "train_items"}
     identifying = {**settings, "negatives": kept} if drawn_from_all else settings
+    if (config.split.kind, config.split.ties) == ("last-interaction", "exclude"):
+        moments = {**settings["split"], "interaction": "moment"}  # once it was one row of several
+        identifying = {**identifying, "split": moments}
     made_of = fingerprint({"settings": identifying}, files)
     write_manifest(out, Manifest("aqcl-dataset", made_of, settings, content=content))
     return out
@@ -251,3 +257,19 @@ def _facts(rows: list[Row], clicks: list[int], names: Any, samples: list[list[Ro
             for share in (60, 90)
         ],
     }
+
+
+def _repeats(rows: list[Row], clicks: list[int], *, labelled: bool) -> Any:
+    seen: list[Any] = []
+    copies = 0
+    for row in rows:
+        told = [row[key] for key in ("user", "item", "timestamp", "label")]
+        copies += told in seen
+        seen.append(told)
+    again = {}
+    for part, name in enumerate(SPLITS):
+        of = [row for row in rows if row["part"] == part and row["label"]]
+        before = [clicks[row["history start"] :][: row["history length"]] for row in of]
+        found = [row["item id"] in one for row, one in zip(of, before, strict=True)]
+        again[name] = 0.0 if labelled else float(np.mean(found))
+    return {"copies": copies, "clicked_again": again}

@@ -115,6 +115,16 @@ def test_batches_pass_over_all_rows_once_in_order(tmp_path: Path) -> None:
     assert torch.equal(torch.cat([part.history for part in parts]), whole.history)
 
 
+def test_what_is_evaluated_is_stored(tmp_path: Path) -> None:
+    """Negatives that a training draws anew are those of the columns when rows are scored."""
+    rows = [(f"u{u}", f"i{(u + 3 * t) % 11}", t) for u in range(30) for t in range(6)]
+    drawn = {"train": "resampled", "seed": 5}
+    split = _dataset(tmp_path, rows, negatives=drawn).train
+    scored = torch.cat([batch.item for batch in split.batches(7, 3)])
+    assert scored.tolist() == split.columns["item"].tolist()
+    assert scored.tolist() != split.batch(np.arange(len(split)), 3).item.tolist()
+
+
 @given(st.integers(0, 10_000), st.integers(1, 500))
 def test_batches_are_few_and_nearly_equal(n_rows: int, batch_size: int) -> None:
     bounds = batch_bounds(n_rows, batch_size)

@@ -24,7 +24,14 @@ def _assign(
 def test_the_last_row_tests_and_the_one_before_validates() -> None:
     rows = [(0, 1), (0, 1), (0, 1), (0, 5), (1, 2), (1, 3), (2, 9)]
 
-    assert _assign(rows, {}, "position") == [0, 0, 1, 2, 0, 2, 0]
+    assert _assign(rows, {"ties": "order"}, "position") == [0, 0, 1, 2, 0, 2, 0]
+
+
+def test_rows_that_are_hidden_from_each_other_are_one_interaction() -> None:
+    """The rest of a basket would tell a model, by its user, what else is in it."""
+    rows = [(0, 1), (0, 1), (0, 4), (0, 4), (0, 5), (0, 5), (1, 2), (1, 3), (1, 3), (2, 9), (2, 9)]
+
+    assert _assign(rows, {}, "position") == [0, 0, 1, 1, 2, 2, 0, 2, 2, 0, 0]
 
 
 def test_the_last_day_tests_whole() -> None:

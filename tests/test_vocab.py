@@ -58,6 +58,12 @@ def test_text_and_integers_meet() -> None:
     assert _vocabulary("12", "7").encode(pl.Series([7, 8])).tolist() == [3, 1]
 
 
+def test_another_spelling_of_an_integer_is_another_name() -> None:
+    vocabulary = fit(pl.Series([7, 8]), np.array([1, 1]), 1)
+    found = vocabulary.encode(pl.Series(["7", "07", " 7", "+7", "7.0"])).tolist()
+    assert found == [FIRST_ID, *[UNKNOWN] * 4]
+
+
 @pytest.mark.parametrize("values", [pl.Series("c", [1.0]), pl.Series("c", [["a"]])])
 def test_floats_and_lists_name_nothing(values: pl.Series) -> None:
     with pytest.raises(DataError, match="column c: expected integers or text"):

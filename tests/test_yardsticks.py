@@ -21,6 +21,8 @@ from aqcl.schema import Field
 from aqcl.yardsticks import (
     Candidates,
     attribute_overlap,
+    click_rate,
+    clicked_first,
     item_cf,
     mix,
     popularity,
@@ -105,6 +107,37 @@ def test_a_repeat_gains_nothing_from_itself() -> None:
     repeated, like_another = attribute_overlap(table, _candidates([(1, [1]), (1, [2])]))
     assert repeated == 0
     assert like_another > 0
+
+
+@given(scored_rows, st.booleans())
+def test_what_was_clicked_before_stands_above_all_else(
+    rows: list[tuple[int, list[int]]], small_chunks: bool
+) -> None:
+    popular = np.array([float(item) for item, _ in rows])
+    with pytest.MonkeyPatch.context() as patch:
+        if small_chunks:
+            patch.setattr(yardsticks, "_CHUNK_PRODUCTS", 2)
+        scores = clicked_first(popular, _candidates(rows))
+    expected = sorted(range(len(rows)), key=lambda k: (rows[k][0] in rows[k][1], popular[k]))
+    assert np.argsort(scores, kind="stable").tolist() == expected
+
+
+def test_click_rates_are_drawn_to_that_of_all() -> None:
+    shown = np.array([2] * 80 + [3] * 20)
+    clicked = np.array([1] * 40 + [0] * 40 + [1] + [0] * 19)
+    rates = click_rate(np.array([1, 2, 3]), shown, clicked)
+    np.testing.assert_allclose(rates, [0.41, (40 + 8.2) / 100, (1 + 8.2) / 40])
+
+
+def test_impressions_are_measured_against_click_rates(tmp_path: Path) -> None:
+    rows = [
+        (f"u{u}", f"i{(u + t) % 9}", t, (7 * u + 3 * t) % 5 < 2) for u in range(9) for t in range(5)
+    ]
+    log = make_log(rows)
+    found = yardstick_predictions(
+        open_dataset(prepare(log, merge_protocol(log, {}), tmp_path / "d")), "test"
+    )
+    assert list(found) == ["popularity", "item-CF", "item-CF + popularity", "click rate"]
 
 
 def test_popularity_and_mix() -> None:

@@ -31,7 +31,8 @@ class ClickLog:
     column for each field of that side: String for `categorical`, List(String) for
     `categories`, Float64 for `numeric`; null means unknown. They may lack entities of `rows`.
     Where these columns stand in the rows, and may change there, `described` has them instead:
-    `user`, `item`, `timestamp` and the fields of both sides, row by row in file order. `prepare`
+    `user`, `item`, `timestamp`, `BELOW_SECOND` where `rows` have it, and the fields of both sides,
+    row by row in file order. `prepare`
     then takes the value of each entity from its training rows.
     """
 
@@ -67,5 +68,8 @@ def take_users(log: ClickLog, share: float, seed: int = 0) -> ClickLog:
     chosen = numpy_stream(seed, "subset").choice(len(users), count, replace=False)
     kept = users.gather(chosen).implode()
     note = f"a random {count:,} of the {len(users):,} users (share {share:g}, seed {seed})"
-    rows = log.rows.filter(pl.col("user").is_in(kept))
-    return replace(log, rows=rows, notes=(*log.notes, note))
+    of_kept = pl.col("user").is_in(kept)
+    described = None if log.described is None else log.described.filter(of_kept)
+    return replace(
+        log, rows=log.rows.filter(of_kept), described=described, notes=(*log.notes, note)
+    )

@@ -173,6 +173,8 @@ def field_column(raw: str, types: pl.DataFrame, kind: Kind, separator: str) -> C
             f"column '{raw}' has type {types.schema[raw]}, but a {kind} field must be {expected}"
         )
     column = _column(raw, raw, typed, expected, required=False)
+    if kind == "categorical" and types.schema[raw].is_float():
+        return replace(column, bad=column.bad & pl.col(raw).is_not_nan())
     if kind != "numeric":
         return column
     missing = pl.col(raw).is_null() | typed.is_nan().fill_null(False)
@@ -184,7 +186,8 @@ def _categorical(raw: str, types: pl.DataFrame, _separator: str) -> tuple[pl.Exp
     dtype = types.schema[raw]
     if dtype == pl.String:
         return pl.when(text(raw).is_not_null()).then(pl.col(raw)), "text"
-    return (None if dtype.is_nested() else pl.col(raw).cast(pl.String)), "a plain value"
+    value = pl.col(raw).fill_nan(None) if dtype.is_float() else pl.col(raw)
+    return (None if dtype.is_nested() else value.cast(pl.String)), "a plain value"
 
 
 def _categories(raw: str, types: pl.DataFrame, separator: str) -> tuple[pl.Expr | None, str]:

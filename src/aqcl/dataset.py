@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,11 @@ class Split:
         return rows
 
     def batches(self, batch_size: int, max_history: int) -> Iterator[Batch]:
-        """All samples in their stored order, for evaluation."""
+        """All samples as they are stored, for evaluation: no negative is redrawn."""
+        stored = replace(self, resampling=None)
         bounds = batch_bounds(len(self), batch_size)
         for start, stop in itertools.pairwise(bounds):
-            yield self.batch(np.arange(start, stop), max_history)
+            yield stored.batch(np.arange(start, stop), max_history)
 
 
 @dataclass(frozen=True)

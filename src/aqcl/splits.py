@@ -35,8 +35,9 @@ class SplitSettings:
 
     kind: Literal["last-interaction", "last-day", "last-days", "time"] = "last-interaction"
     """`last-interaction`, `last-day`: each user's last row or day tests, the one before it
-    validates, and a user with two has no validation; `last-days`, `time`: one cut for all. Each
-    source has its own default (docs/protocol.md)."""
+    validates, and a user with two has no validation; with `ties = 'exclude'` rows at one time are
+    one interaction. `last-days`, `time`: one cut for all. Each source has its own default
+    (docs/protocol.md)."""
     ties: Literal["exclude", "order"] = "exclude"
     """Whether rows of one user at one time are hidden from each other or ordered as in the
     file."""
@@ -119,7 +120,9 @@ def assign(
         DataError: a split would be empty.
     """
     if split.kind == "last-interaction":
-        part = _by_last(user, np.arange(len(user)))
+        # Rows that are hidden from each other, such as a basket, stay in one split, too.
+        hidden = split.ties == "exclude"
+        part = _by_last(user, timestamp if hidden else np.arange(len(user)))
     elif split.kind == "last-day":
         part = _by_last(user, _days(timestamp, unit))
     else:
@@ -201,7 +204,7 @@ def check_not_empty(
 
 def _reason(timestamps: Iterable[Int64s], split: SplitSettings, unit: TimeUnit) -> str:
     if split.kind in ("last-interaction", "last-day"):
-        what = "rows" if split.kind == "last-interaction" else "days with rows"
+        what = "rows at different times" if split.kind == "last-interaction" else "days with rows"
         return f"some users need 3 {what} or more; use split.kind = 'time' or a longer log"
     values, counts = _distinct(timestamps)
     largest = ", ".join(

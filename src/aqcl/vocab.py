@@ -48,8 +48,11 @@ class Vocabulary:
         Raises:
             DataError: values that are neither integers nor text.
         """
-        # Text that is no number is null as an integer, and so unknown.
-        wanted = normalised(values).cast(self.values.dtype, strict=False).alias("value")
+        names = normalised(values)
+        # Text that is no number is null as an integer, and so unknown; so is 07, which is not 7.
+        wanted = names.cast(self.values.dtype, strict=False)
+        spelled = wanted.cast(names.dtype, strict=False) == names
+        wanted = wanted.to_frame("value").select(pl.when(spelled).then("value"))["value"]
         found = wanted.to_frame().join(self._lookup, on="value", how="left", maintain_order="left")
         ids: npt.NDArray[np.int32] = found["id"].fill_null(UNKNOWN).to_numpy()
         return ids

@@ -26,6 +26,8 @@ POPULARITY_WEIGHT = 0.3
 """Of log(popularity) beside log(item-CF); anything in 0.15..1 does about as well."""
 ATTRIBUTE_POPULARITY_WEIGHT = 0.5
 """Of log(popularity) beside attribute overlap; anything in 0.2..1 does about as well."""
+CLICK_RATE_PRIOR = 20
+"""Impressions with the click rate of all that an item is taken to have had before."""
 SMALL_SIMILARITY = 1e-3
 """Stands in for no similarity under the logarithm: that of two items with a thousand users
 each and one in common, so that candidates without any link rank below nearly all others."""
@@ -72,6 +74,43 @@ def popularity(
         item_count: training clicks of every item.
     """
     return np.asarray(np.log1p(item_count[item].astype(np.float64)))
+
+
+def clicked_first(
+    popularity: Float[np.ndarray, " N"], candidates: Candidates
+) -> Float[np.ndarray, " N"]:
+    """Popularity, above all of it where the user has clicked the candidate before.
+
+    A drawn negative is never an item that its user clicked, so that this gives labels away as far
+    as users click items again. Models may see it, too: this tells how much there is to be had.
+
+    Args:
+        popularity: as `popularity` gives it.
+        candidates: rows to score.
+    """
+    again = np.zeros(len(candidates), dtype=np.bool_)
+    for rows, clicked, segment in candidates.histories(np.arange(len(candidates))):
+        again[rows[segment[clicked == candidates.item[rows][segment]]]] = True
+    return np.asarray(popularity + again * (popularity.max(initial=0.0) + 1))
+
+
+def click_rate(
+    item: Int[np.ndarray, " N"],
+    train_item: Int[np.ndarray, " T"],
+    train_label: Int[np.ndarray, " T"],
+) -> Float[np.ndarray, " N"]:
+    """Training clicks per training impression of each item, drawn to that of all where few.
+
+    Args:
+        item: candidates.
+        train_item: item of each training impression.
+        train_label: 1 where it was clicked.
+    """
+    n_items = 1 + max(int(item.max(initial=0)), int(train_item.max(initial=0)))
+    shown = np.bincount(train_item, minlength=n_items)
+    clicked = np.bincount(train_item, weights=train_label, minlength=n_items)
+    prior = CLICK_RATE_PRIOR * float(np.mean(train_label))
+    return np.asarray(((clicked + prior) / (shown + CLICK_RATE_PRIOR))[item])
 
 
 def item_cf(
@@ -190,6 +229,12 @@ def yardstick_predictions(dataset: Dataset, split_name: SplitName) -> dict[str, 
         "item-CF": similar,
         "item-CF + popularity": mix(similar, popular),
     }
+    if dataset.protocol["labels"] == "impressions":
+        scores["click rate"] = click_rate(candidates.item, train["item"], train["label"])
+    else:
+        first = clicked_first(popular, candidates)
+        if (first != popular).any():  # else nobody clicked an item again
+            scores["clicked before + popularity"] = first
     attributes = _item_attributes(dataset)
     if attributes.shape[1]:
         overlap = attribute_overlap(attributes, candidates)

@@ -1,10 +1,12 @@
 """Tables: columns by name, values checked to the row, nothing rounded or guessed."""
 
 import gzip
+import math
 from pathlib import Path
 
 import polars as pl
 
+from aqcl.click_log import take_users
 from aqcl.datasets.table import TableSettings, table_files
 from aqcl.schema import Field
 from tests.datasets.small_tables import LARGEST, csv_file, latest_values, open_log, parquet_file
@@ -105,6 +107,30 @@ def test_a_value_seen_late_and_again_early_counts_at_its_latest_time(tmp_path: P
     log = open_log([first, second], user_columns={"age": "categorical"})
 
     assert latest_values(log, "user", "age") == [(1, "y")]
+
+
+def test_the_latest_attribute_is_told_by_fractions_of_a_second(tmp_path: Path) -> None:
+    text = (
+        "user,item,timestamp,age\n1,a,2024-01-01T00:00:00.9,late\n1,a,2024-01-01T00:00:00.1,early\n"
+    )
+    log = open_log(csv_file(tmp_path, text), user_columns={"age": "categorical"})
+    assert latest_values(log, "user", "age") == [(1, "late")]
+
+
+def test_a_category_that_is_no_number_is_unknown(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, user=[1, 2], item=[1, 1], timestamp=[1, 2], size=[1.0, math.nan])
+    log = open_log(path, context_columns={"size": "categorical"})
+    assert log.rows.collect()["size"].to_list() == ["1.0", None]
+
+
+def test_users_left_out_describe_nothing(tmp_path: Path) -> None:
+    lines = [f"{user},i{user},{user},b{user}" for user in range(40)]
+    path = csv_file(tmp_path, "\n".join(["user,item,timestamp,brand", *lines]) + "\n")
+    log = take_users(open_log(path, item_columns={"brand": "categorical"}), 0.25)
+    assert log.described is not None
+    described = log.described.collect()["user"]
+    assert len(described) == 10
+    assert described.equals(log.rows.collect()["user"])
 
 
 def test_globs_find_files_in_order_and_once(tmp_path: Path) -> None:

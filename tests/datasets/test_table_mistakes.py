@@ -96,6 +96,15 @@ def test_a_label_column_is_never_ignored_in_silence(tmp_path: Path) -> None:
     assert open_log(path, label="label").rows.collect()["label"].to_list() == [0]
 
 
+@pytest.mark.parametrize("name", ["clicked", "Is_Click", "target"])
+def test_nor_is_one_by_another_usual_name(tmp_path: Path, name: str) -> None:
+    path = csv_file(tmp_path, f"user,item,timestamp,{name}\n1,2,3,0\n")
+    with pytest.raises(DataError, match=f"there is a column '{name}'; set source.label = '{name}'"):
+        open_log(path)
+    # Used as something else it is what its user says.
+    assert open_log(path, context_columns={name: "categorical"}).fields[0].name == name
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     whole = parquet_file(tmp_path)
     cut = tmp_path / "cut.parquet"

@@ -134,6 +134,20 @@ def test_constant_numbers_have_deviation_one(values: list[int | None], mean: flo
     assert (encoded.field.mean, encoded.field.std) == (mean, 1.0)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 19.99])
+def test_rounding_makes_no_deviation(value: float) -> None:
+    for length in range(1, 200):  # at some of which the deviation of equal numbers is not 0
+        encoded = _encode("numeric", pl.Series([value] * length), [1] * length)
+        assert encoded.field.std == 1.0
+
+
+def test_numbers_must_differ_by_what_32_bits_hold() -> None:
+    seconds = pl.Series([1.7e9 + k for k in range(60)])
+    with pytest.raises(DataError, match=r"column f: .* differ by 17.3, .* subtract what they"):
+        _encode("numeric", seconds, [1] * 60)
+    assert _encode("numeric", seconds - 1.7e9, [1] * 60).field.std == pytest.approx(17.3, abs=0.1)
+
+
 def test_numbers_that_training_never_sees_have_no_mean() -> None:
     encoded = _encode("numeric", pl.Series([5.0, None]), [0, 3])
 

@@ -179,7 +179,11 @@ LABELLED = [(f"u{u}", f"i{u % 3}", time, (u + time) % 2) for u in range(6) for t
     ("rows", "values", "match"),
     [
         ([], {}, "small: no rows"),
-        ([("a", "b", 1)], {}, r"valid and test would be empty \(1 rows.*3 rows or more"),
+        (
+            [("a", "b", 1)],
+            {},
+            r"valid and test would be empty \(1 rows.*3 rows at different times or more",
+        ),
         ([("a", "b", 1), ("a", "c", 2)], {}, "split valid would be empty"),
         ([(*row[:3], 1) for row in LABELLED], {}, "drop the label column to have negatives"),
         ([(*row[:3], 0) for row in LABELLED], {}, r"every row is 0 \(no click\)"),

@@ -32,7 +32,8 @@ def _expected(rows: list[Row], kind: str, ties: str) -> dict[str, dict[str, list
     }
     for user in {row[0] for row in rows}:
         own = sorted((row for row in rows if row[0] == user), key=lambda row: row[2])
-        moments = list(range(len(own))) if kind == "last-interaction" else [r[2] for r in own]
+        one_by_one = (kind, ties) == ("last-interaction", "order")
+        moments = list(range(len(own))) if one_by_one else [r[2] for r in own]
         distinct = sorted(set(moments))
         for place, (_, item, time, label) in enumerate(own):
             if kind in ("last-days", "time"):

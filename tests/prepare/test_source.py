@@ -101,7 +101,9 @@ def test_values_of_held_out_rows_reach_no_training_row(tmp_path: Path) -> None:
 def test_clicks_within_a_second_stand_in_their_true_order(
     tmp_path: Path, spelled: str, ties: str
 ) -> None:
-    moments = [1_600_000_000_000 + 200 * step for step in range(5)]  # in milliseconds
+    # In milliseconds: two seconds before, and five moments within one.
+    moments = [1_599_999_998_000, 1_599_999_999_000]
+    moments += [1_600_000_000_000 + 200 * step for step in range(5)]
     rows = [(f"u{user}", f"i{step}", m) for user in range(9) for step, m in enumerate(moments)]
     rows += [("x", "i9", m) for m in moments]  # an item to draw as a negative
     frame = pl.DataFrame(rows[::-1], ["user", "item", "timestamp"], orient="row")
@@ -118,8 +120,11 @@ def test_clicks_within_a_second_stand_in_their_true_order(
 
     samples = samples_by_user(dataset, dataset.test)["u0"]
     clicks = [(item, time, history) for item, time, label, history in samples if label]
-    history = ("i0", "i1", "i2", "i3") if ties == "order" else ()
-    assert clicks == [("i4", 1_600_000_000, history)]
+    if ties == "order":
+        assert clicks == [("i6", 1_600_000_000, ("i0", "i1", "i2", "i3", "i4", "i5"))]
+    else:  # the second as a whole
+        items = [f"i{step}" for step in range(2, 7)]
+        assert clicks == [(item, 1_600_000_000, ("i0", "i1")) for item in items]
 
 
 @pytest.mark.parametrize(

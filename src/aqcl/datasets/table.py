@@ -21,6 +21,8 @@ from aqcl.schema import Field, Kind, Side
 logger = logging.getLogger(__name__)
 
 _ROW = "__row__"
+_LABELS = ("label", "click", "clicked", "is_click", "is_clicked", "target", "y")
+"""Names of columns that tell clicks from impressions nearly always."""
 _RESERVED = ("user", "item", "timestamp", "label", _ROW, BELOW_SECOND)
 _YEAR_1980 = 315_532_800
 """In seconds since 1970. No click log ends before it."""
@@ -112,12 +114,13 @@ def open_table(settings: TableSettings) -> ClickLog:
     moments = [m for fact in facts for m in (fact.first, fact.last) if m is not None]
     has_fractions = any(fact.has_fractions for fact in facts)
     described = [field.name for field in fields if field.side != "context"]
+    times = ["timestamp", BELOW_SECOND] if has_fractions else ["timestamp"]
     return ClickLog(
         name=settings.name or paths[0].name.split(".")[0],
         rows=frame.drop(described if has_fractions else [*described, BELOW_SECOND]),
         time_unit=unit,
         fields=fields,
-        described=frame.select("user", "item", "timestamp", *described) if described else None,
+        described=frame.select("user", "item", *times, *described) if described else None,
         protocol={"split": suited_split(min(moments), max(moments))},
         suited_split=suited_split,
     )
@@ -175,10 +178,12 @@ def _named_by(settings: TableSettings, fields: tuple[Field, ...]) -> dict[str, s
 
 def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -> LogFile:
     file = open_file(path, settings.delimiter, settings.quote)
-    if settings.label is None and "label" in file.types.columns:
+    unused = [name for name in file.types.columns if name not in wanted]
+    found = next((name for name in unused if name.lower() in _LABELS), None)
+    if settings.label is None and found is not None:
         raise DataError(
-            f"{path}: there is a column 'label'; set source.label = 'label' to learn from it, or "
-            "source.label = '' if every row is a click"
+            f"{path}: there is a column '{found}'; set source.label = '{found}' (--label) to learn "
+            "from it, or source.label = '' if every row is a click"
         )
     return file.select(wanted)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from aqcl.click_log import BELOW_SECOND
 from aqcl.errors import DataError
 from aqcl.prepare.census import BATCH_ROWS, batches
 from aqcl.prepare.sorted_log import Entities
@@ -16,6 +17,11 @@ from aqcl.vocab import Vocabulary, fit
 
 Int64s = npt.NDArray[np.int64]
 Table = npt.NDArray[Any]
+
+TIMES = ("timestamp", BELOW_SECOND)
+"""What orders rows, before their place in the file; the latter only in some logs."""
+_ROUNDING, _RESOLUTION = 1e-9, 2.0**-23
+"""Of a mean: a standard deviation below the one is none, below the other 32 bits are too few."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,18 @@ def training_values(
         The columns `side` and `name`, of entities that have a value.
     """
     row, time, trains = pl.col("row").cast(pl.Int64), pl.col("timestamp"), pl.col("trains")
+    times = [key for key in TIMES if key in rows.collect_schema()]
+    keys = [*map(pl.col, times), row]
     known = (
-        rows.select("user", pl.col(side).alias("entity"), "timestamp", pl.col(name).alias("value"))
+        rows.select("user", pl.col(side).alias("entity"), *times, pl.col(name).alias("value"))
         .with_row_index("row")
         .drop_nulls("value")
         .join(held_out_from.lazy(), on="user", how="left")
         .with_columns((time < pl.col("held_out_from")).fill_null(False).alias("trains"))
         .filter(trains | ~pl.col("entity").is_in(trained.implode()))
         # Held-out rows count backwards in time, so that the largest is the earliest.
-        .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in (time, row))
-        .select("entity", "value", "trains", "timestamp", "row")
+        .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in keys)
+        .select("entity", "value", "trains", *times, "row")
     )
     found, n_latest = [_latest_of_each(known.head(0).collect())], 0
     for batch in batches(known):
@@ -94,7 +102,7 @@ def training_values(
 
 def _latest_of_each(rows: pl.DataFrame) -> pl.DataFrame:
     """The row of each entity that decides its value."""
-    ascending = rows.sort("trains", "timestamp", "row")
+    ascending = rows.sort("trains", *(key for key in TIMES if key in rows.columns), "row")
     return ascending.unique("entity", keep="last", maintain_order=True)
 
 
@@ -157,6 +165,25 @@ def check_range(numbers: npt.NDArray[np.float64], column: str) -> None:
         )
 
 
+def checked_spread(mean: float, std: float, column: str) -> float:
+    """A standard deviation to divide by: 1 where all training values are equal.
+
+    Of equal ones rounding may leave a tiny one, by which a later value would be far off.
+
+    Raises:
+        DataError: the values differ by less than 32 bits tell apart.
+    """
+    size = abs(mean)
+    if std <= size * _ROUNDING:
+        return 1.0
+    if std < size * _RESOLUTION:
+        raise DataError(
+            f"column {column}: values are {mean:.10g} on average and differ by {std:.3g}, which a "
+            "32-bit float does not hold; subtract what they have in common"
+        )
+    return std
+
+
 def _categorical(field: Field, values: pl.Series, counts: Int64s, min_count: int) -> EncodedField:
     vocabulary = fit(values, counts, min_count)
     ids = vocabulary.encode(values)[:, None]
@@ -199,4 +226,5 @@ def _numeric(field: Field, values: pl.Series, counts: Int64s, min_count: int) ->
         mean = float(np.average(numbers[known], weights=counts[known]))
         std = float(np.sqrt(np.average((numbers[known] - mean) ** 2, weights=counts[known])))
     table = np.where(np.isnan(numbers), mean, numbers).astype(np.float32)
-    return EncodedField(dataclasses.replace(field, mean=mean, std=std or 1.0), table, None)
+    std = checked_spread(mean, std, field.name)
+    return EncodedField(dataclasses.replace(field, mean=mean, std=std), table, None)

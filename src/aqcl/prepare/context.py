@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aqcl.prepare.attributes import check_range
+from aqcl.prepare.attributes import check_range, checked_spread
 from aqcl.prepare.census import Census
 from aqcl.prepare.sorted_log import Numbering
 from aqcl.schema import FIRST_ID, UNKNOWN, Field
@@ -76,8 +76,9 @@ def _numeric(field: Field, numbering: Numbering, path: Path) -> ContextField:
         mean = sum_of_file(path, lambda piece: piece) / n_numbers
         std = float(np.sqrt(sum_of_file(path, lambda piece: (piece - mean) ** 2) / n_numbers))
     path.unlink()
+    std = checked_spread(mean, std, field.name)
     return ContextField(
-        dataclasses.replace(field, mean=mean, std=std or 1.0),
+        dataclasses.replace(field, mean=mean, std=std),
         None,
         lambda numbers: np.where(np.isnan(numbers), mean, numbers).astype(np.float32),
     )

@@ -25,6 +25,7 @@ from aqcl.prepare.attributes import EncodedField, encode_field, entity_table, tr
 from aqcl.prepare.census import Census, take_census
 from aqcl.prepare.context import ContextField, encode_context
 from aqcl.prepare.partitions import write_partitions
+from aqcl.prepare.remarks import check_context, repeat_notes
 from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
     NegativeSettings,
@@ -176,9 +177,12 @@ def _identifying(config: PrepareSettings) -> dict[str, Any]:
     """The settings that a fingerprint is made of.
 
     Before `negatives.train_items` there was, negatives were drawn from all items: datasets made so
-    keep their fingerprint.
+    keep their fingerprint. Those whose last interaction was a row of several at one time do not:
+    now it is all of them.
     """
     values = as_values(config)
+    if (config.split.kind, config.split.ties) == ("last-interaction", "exclude"):
+        values["split"]["interaction"] = "moment"
     if config.negatives.train_items == "all":
         del values["negatives"]["train_items"]
     return values
@@ -231,18 +235,25 @@ def _write_dataset(
         np.save(folder / "negative_cdf.npy", recipe.chances.train)
     n_clicks, found = _write_samples(folder, recipe)
     shutil.rmtree(partitions)
+    facts = describe(numbering, census.n_rows, n_clicks, found)
+    if not census.labelled:
+        check_context(folder, [one.field for one in recipe.context])
     fitted = {one.field.name: one.field for one in encoded}
     fitted |= {one.field.name: one.field for one in recipe.context}
     schema = _schema(numbering, [fitted[field.name] for field in fields])
     return {
         "name": log.name,
         "simulated": log.simulated,
-        "notes": [*log.notes, *_left_out(census, config)],
+        "notes": [
+            *log.notes,
+            *_left_out(census, config),
+            *repeat_notes(facts, labelled=census.labelled),
+        ],
         "time_unit": log.time_unit,
         "schema": schema.to_json(),
         "protocol": _protocol(config, census.labelled),
         "rows_left_out_by_until": census.n_left_out,
-        **describe(numbering, census.n_rows, n_clicks, found),
+        **facts,
     }
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from aqcl.dataset import COLUMNS
 from aqcl.prepare.context import ContextField
+from aqcl.prepare.repeats import find_repeats
 from aqcl.prepare.samples import (
     Chances,
     Histories,
@@ -47,6 +48,7 @@ class Recipe:
             for part, first_row in enumerate(block.first_rows)
         ]
         n_known = self.numbering.items.vocabulary.size_known
+        repeats = find_repeats(log, self.numbering.split.ties, labelled=sampler is None)
         whole: dict[str, Array] = {"clicks": past.clicks}
         if sampler is not None:
             whole["seen"] = sampler.seen_in_train
@@ -54,7 +56,7 @@ class Recipe:
             n_rows=tuple(np.bincount(log.part, minlength=len(SPLITS)).tolist()),
             whole=whole,
             columns=[self._columns(log, past, one) for one in samples],
-            summaries=[summarise(one, log, past, n_known) for one in samples],
+            summaries=[summarise(one, log, past, n_known, repeats) for one in samples],
         )
 
     def _columns(self, log: SortedLog, past: Histories, samples: Samples) -> dict[str, Array]:

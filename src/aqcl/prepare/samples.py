@@ -11,6 +11,7 @@ import pydantic
 from aqcl import negatives
 from aqcl.config import settings
 from aqcl.errors import DataError
+from aqcl.prepare.repeats import Repeats
 from aqcl.prepare.sorted_log import Entities, Numbering, SortedLog
 from aqcl.schema import PADDING
 from aqcl.splits import SPLITS, TEST, TRAIN
@@ -98,6 +99,10 @@ class Summary:
     unknown_positives: int
     """Positives whose item has no id of its own, being too rare in training."""
     unknown_negatives: int
+    copies: int
+    """Rows of the log with the user, item, time and label of an earlier one."""
+    again: int
+    """Clicks on an item that their history holds; not counted in a log with labels."""
     users_without_negative: Int32s
     activity: Int32s
     """Clicks of each user before the first sample."""
@@ -188,7 +193,9 @@ def take_samples(
     )
 
 
-def summarise(samples: Samples, log: SortedLog, past: Histories, n_known: int) -> Summary:
+def summarise(
+    samples: Samples, log: SortedLog, past: Histories, n_known: int, repeats: Repeats
+) -> Summary:
     """Count the samples of a block; items from `n_known` on have no id of their own."""
     _, first = np.unique(log.user[samples.row], return_index=True)
     positive, unknown = samples.label == 1, samples.item >= n_known
@@ -198,6 +205,8 @@ def summarise(samples: Samples, log: SortedLog, past: Histories, n_known: int) -
         users=len(first),
         unknown_positives=int((unknown & positive).sum()),
         unknown_negatives=int((unknown & ~positive).sum()),
+        copies=int(repeats.copy[samples.row[np.diff(samples.row, prepend=-1) > 0]].sum()),
+        again=int(repeats.again[samples.row[positive]].sum()),
         users_without_negative=samples.users_without_negative,
         activity=past.length[samples.row[first]],
     )
@@ -211,6 +220,8 @@ def total(summaries: Sequence[Summary]) -> Summary:
         users=sum(one.users for one in summaries),
         unknown_positives=sum(one.unknown_positives for one in summaries),
         unknown_negatives=sum(one.unknown_negatives for one in summaries),
+        copies=sum(one.copies for one in summaries),
+        again=sum(one.again for one in summaries),
         users_without_negative=np.concatenate([one.users_without_negative for one in summaries]),
         activity=np.concatenate([one.activity for one in summaries]),
     )
@@ -279,4 +290,6 @@ def describe(numbering: Numbering, n_rows: int, n_clicks: int, found: Sequence[S
         },
         "users_without_negative": len(without),
         "activity_thresholds": list(group_thresholds(found[TEST].activity)),
+        "copies": sum(one.copies for one in found),
+        "clicked_again": {name: one.again / one.positives for name, one in by_split.items()},
     }

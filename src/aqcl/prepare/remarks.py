@@ -1,0 +1,96 @@
+"""What would mislead a reader of results, seen in the samples that were made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aqcl.errors import DataError
+from aqcl.negatives import pack
+from aqcl.schema import Field
+from aqcl.splits import SPLITS, TEST, TRAIN
+
+WORTH_TELLING: Final = {"copies": 0.001, "clicked_again": 0.01}
+"""Least shares, of the rows of the log and of the clicks of test."""
+_OWN_TO_ITEM = 0.25
+"""Share of a column's variety within items below which it is that of the item."""
+_VARIETY = 0.05
+"""Share of clicks that lack the most frequent value; below it a column tells little."""
+_MOST_CLICKS, _CLICKS_OF_ITEM, _FEWEST_CLICKS = 1_000_000, 5, 200
+
+
+def repeat_notes(facts: Mapping[str, Any], *, labelled: bool) -> list[str]:
+    """What to know of rows that repeat others.
+
+    Args:
+        facts: counts of the samples, as they stand in the manifest.
+        labelled: whether the log has labels.
+    """
+    notes, copies = [], facts["copies"]
+    if copies >= WORTH_TELLING["copies"] * facts["counts"]["rows"]:
+        notes.append(
+            f"{copies:,} rows have the user, item and time of an earlier one; if events were "
+            "delivered twice, remove them: they make users look more active"
+        )
+    again = facts["clicked_again"][SPLITS[TEST]]
+    if not labelled and again >= WORTH_TELLING["clicked_again"]:
+        notes.append(
+            f"{again:.1%} of the clicks of test are on an item that the user had clicked before, "
+            "and no drawn negative is: whoever ranks such items first is right. Look at what "
+            "popularity does that puts them first"
+        )
+    return notes
+
+
+def check_context(folder: Path, fields: Sequence[Field]) -> None:
+    """Make sure that context does not give drawn negatives away.
+
+    A drawn negative has the context of its click. A column that goes with the item then
+    contradicts the item where, and only where, it was drawn.
+
+    Args:
+        folder: of the dataset.
+        fields: its context fields.
+
+    Raises:
+        DataError: a column hardly varies among the training clicks of an item.
+    """
+    columns = folder / SPLITS[TRAIN]
+    clicked = np.flatnonzero(np.load(columns / "label.npy", mmap_mode="r") == 1)
+    clicked = clicked[:: -(-len(clicked) // _MOST_CLICKS)]
+    item = np.load(columns / "item.npy", mmap_mode="r")[clicked]
+    clicks = np.bincount(item)[item]
+    several = clicks >= _CLICKS_OF_ITEM
+    if several.sum() < _FEWEST_CLICKS:
+        return
+    for field in fields:
+        values = np.load(columns / f"context_{field.name}.npy", mmap_mode="r")[clicked]
+        numeric = field.kind == "numeric"
+        within, variety = (_spread if numeric else _mixed)(item[several], values[several])
+        if variety > (0 if numeric else _VARIETY) and within <= _OWN_TO_ITEM * variety:
+            raise DataError(
+                f"context column {field.name}: it hardly varies among the clicks of one item. A "
+                "drawn negative has the context of its click, so that such a column tells which "
+                "item was drawn, and results would look far too good. Describe items with it "
+                f"(source.item_columns.{field.name}), leave it out, or give impressions with a "
+                "label"
+            )
+
+
+def _mixed(item: npt.NDArray[np.integer], value: npt.NDArray[np.integer]) -> tuple[float, float]:
+    """Shares of the clicks without the most frequent value: of their item, and of all."""
+    pairs, count = np.unique(pack(item, value), return_counts=True)
+    owner = pairs >> 32
+    most = np.maximum.reduceat(count, np.flatnonzero(np.diff(owner, prepend=-1)))
+    return 1 - most.sum() / len(item), 1 - np.bincount(value).max() / len(item)
+
+
+def _spread(item: npt.NDArray[np.integer], value: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Variance within items, with their freedom, and of all."""
+    numbers = value.astype(np.float64)
+    clicks = np.bincount(item)
+    mean = np.bincount(item, weights=numbers) / np.maximum(clicks, 1)
+    freedom = max(len(item) - np.count_nonzero(clicks), 1)
+    return float(((numbers - mean[item]) ** 2).sum() / freedom), float(numbers.var())

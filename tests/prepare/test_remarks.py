@@ -1,0 +1,95 @@
+"""What would mislead: rows told twice, items clicked again, context that gives negatives away."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aqcl.assessment import compare_runs
+from aqcl.dataset import Dataset, open_dataset
+from aqcl.errors import DataError
+from aqcl.prepare.pipeline import merge_protocol, prepare
+from aqcl.schema import Field, Kind
+from aqcl.train import train
+from aqcl.yardsticks import yardstick_predictions
+from tests.click_logs import make_log, prepared
+from tests.tiny_runs import tiny_experiment
+
+N_USERS, N_TIMES = 300, 8
+
+
+def _clicks(repeated: float = 0.0) -> list[tuple[Any, ...]]:
+    """Clicks by chance; a share of them on the item that the user clicked before."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(N_USERS):
+        items = rng.permutation(40)[:N_TIMES]
+        for time in range(N_TIMES):
+            if time and rng.random() < repeated:
+                items[time] = items[time - 1]
+            rows.append((f"u{user}", f"i{items[time]}", time))
+    return rows
+
+
+def test_copies_of_rows_are_told(tmp_path: Path) -> None:
+    rows = _clicks()
+    twice = prepared(tmp_path / "twice", [*rows, *rows[:100]], {})
+    assert twice.notes[-1].startswith("100 rows have the user, item and time of an earlier one")
+    once = prepared(tmp_path / "once", rows, {})
+    assert not any("earlier one" in note for note in once.notes)
+
+
+def test_items_clicked_again_are_told_and_measured(tmp_path: Path) -> None:
+    dataset = prepared(tmp_path / "again", _clicks(0.3), {})
+    (note,) = (note for note in dataset.notes if "clicked before" in note)
+    share = float(note.split("%")[0])
+    assert 20 < share < 50
+    run = train(tiny_experiment(dataset.path), tmp_path / "run")
+    rows = {
+        row.configuration: row
+        for row in compare_runs([run.path]).comparison.rows
+        if row.group == "all"
+    }
+    # Half of what is clicked again is below the other rows in popularity, which says nothing.
+    gained = (rows["clicked before + popularity"].auc or 0) - (rows["popularity"].auc or 0)
+    assert gained == pytest.approx(share / 200, abs=0.04)
+
+
+def test_nothing_is_told_of_items_that_nobody_clicks_again(tmp_path: Path) -> None:
+    dataset = prepared(tmp_path / "once", _clicks(), {})
+    assert list(dataset.notes) == ["a note"]
+    assert "clicked before + popularity" not in yardstick_predictions(dataset, "test")
+
+
+def _with_context(folder: Path, values: pl.Series, *, labels: bool = False) -> Dataset:
+    rows = _clicks()
+    if labels:
+        rows = [(*row, k // 3 % 2) for k, row in enumerate(rows)]
+    kind: Kind = "numeric" if values.dtype.is_float() else "categorical"
+    log = make_log(rows, fields=[Field("shop", kind, "context")], context={"shop": values})
+    return open_dataset(prepare(log, merge_protocol(log, {}), folder / "dataset"))
+
+
+def _numbers(of_item: float) -> np.ndarray[Any, Any]:
+    """A number for each row: its item's with some chance, else any."""
+    rng = np.random.default_rng(1)
+    own = np.array([int(item[1:]) % 5 for _, item, _ in _clicks()])
+    return np.where(rng.random(len(own)) < of_item, own, rng.integers(0, 5, len(own)))
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64])
+def test_context_that_goes_with_the_item_is_refused(tmp_path: Path, dtype: Any) -> None:
+    values = pl.Series(_numbers(0.95)).cast(dtype)
+    with pytest.raises(DataError, match=r"^context column shop: .*source.item_columns.shop"):
+        _with_context(tmp_path / "clicks", values)
+    # Shown is shown: nothing is drawn.
+    _with_context(tmp_path / "impressions", values, labels=True)
+    for number, of_item in enumerate((0.0, 0.4)):
+        _with_context(tmp_path / f"{number}", pl.Series(_numbers(of_item)).cast(dtype))
+
+
+def test_context_that_never_varies_is_none_of_the_item(tmp_path: Path) -> None:
+    for number, value in enumerate(("x", 1.5)):
+        _with_context(tmp_path / f"{number}", pl.Series([value] * (N_USERS * N_TIMES)))
