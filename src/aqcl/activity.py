@@ -43,6 +43,26 @@ def alpha(
         return curve_alpha(activity, mean_activity, w1, w2)
 
 
+def check_activity(activity: Tensor, n_samples: int, *, values: bool = True) -> None:
+    """Make sure that each sample has a number of clicks.
+
+    Args:
+        activity: of a batch.
+        n_samples: of the batch.
+        values: whether to look at the numbers, for which a device has to be waited for.
+
+    Raises:
+        ConfigError: another shape, or numbers that count nothing, such as standardised ones.
+    """
+    if activity.shape != (n_samples,):
+        raise ConfigError(f"activity: expected shape ({n_samples},), got {tuple(activity.shape)}")
+    if values and not bool((activity >= 0).all()):
+        raise ConfigError(
+            "activity: expected numbers of clicks, 0 or more, got "
+            f"{float(activity.min()):.3g}; give them as they are, not scaled"
+        )
+
+
 def curve_alpha(
     activity: Float[Tensor, " B"],
     mean_activity: float,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from aqcl.activity import check_activity
 from aqcl.batch import LossTerm
 from aqcl.errors import ConfigError
 from aqcl.probe import Probe, View, find_end, find_tables
@@ -147,9 +148,9 @@ class Attachment(nn.Module):
     ) -> LossTerm:
         if isinstance(self.loss, ICL):
             return cast(LossTerm, self.loss(latent, view))
-        if activity is None or activity.shape != latent.shape[:1]:
-            shape = None if activity is None else tuple(activity.shape)
-            raise ConfigError(f"activity: expected shape ({len(latent)},), got {shape}")
+        if activity is None:
+            raise ConfigError(f"activity: expected shape ({len(latent)},), got None")
+        check_activity(activity, len(latent), values=False)  # the loss looks at them
         term = self.loss(latent, view, activity.to(latent), groups=groups, diagnose=diagnose)
         return cast(LossTerm, term)
 

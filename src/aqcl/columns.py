@@ -143,7 +143,7 @@ def label_column(raw: str, types: pl.DataFrame) -> Column:
         DataError: the column is of another type.
     """
     dtype = types.schema[raw]
-    spelling = {"0": 0, "1": 1, "false": 0, "true": 1}
+    spelling = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
     if dtype == pl.String:
         lower = pl.col(raw).str.to_lowercase()
         typed = lower.replace_strict(spelling, default=None, return_dtype=pl.Int8)

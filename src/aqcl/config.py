@@ -93,6 +93,9 @@ def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
         )
     if detail["type"] == "value_error":  # of a check of ours, which says all there is to say
         return f"{path}: {detail['ctx']['error']}" if path else str(detail["ctx"]["error"])
+    if detail["type"] in ("list_type", "tuple_type"):
+        quoted = f'--set \'{path}=["a", "b"]\''
+        return f"{path}: expected a list, got {detail['input']!r}; quote it for a shell: {quoted}"
     return f"{path}: {detail['msg']}, got {detail['input']!r}"
 
 

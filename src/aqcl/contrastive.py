@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from aqcl.errors import ConfigError
 from aqcl.precision import in_autocast
 
 Denominator = Literal["joint", "decoupled"]
@@ -32,6 +33,18 @@ less than 1e-17 and still must get its share."""
 def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     """Vectors scaled to length one, in fp32 or better: dot products are cosine similarities."""
     return F.normalize(precise(x), dim=-1, eps=NORM_FLOOR)
+
+
+def check_views(latent: Tensor, view: Tensor) -> None:
+    """Make sure that each sample has one view.
+
+    Raises:
+        ConfigError: the two differ in shape.
+    """
+    if latent.shape != view.shape:
+        raise ConfigError(
+            f"view: expected the shape of latent, {tuple(latent.shape)}, got {tuple(view.shape)}"
+        )
 
 
 def info_nce(

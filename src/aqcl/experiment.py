@@ -195,7 +195,9 @@ def _imported(path: str, contract: type[P]) -> type[P]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"'{path}' cannot be imported: {error}") from error
+        lost = isinstance(error, ModuleNotFoundError)
+        where = "; name its directory in PYTHONPATH, such as PYTHONPATH=. for this one"
+        raise ConfigError(f"'{path}' cannot be imported: {error}{where * lost}") from error
     methods = [
         name
         for part in reversed(contract.__mro__)

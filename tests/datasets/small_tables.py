@@ -26,7 +26,8 @@ def latest_values(log: ClickLog, side: Side, *names: str) -> list[tuple[Any, ...
     ends = pl.DataFrame({"user": rows["user"].unique(), "held_out_from": LARGEST})
     table = rows.select(side).unique().sort(side)
     for name in names:
-        values = training_values(rows.lazy(), side, name, ends, table[side])
+        values = training_values(rows.lazy(), side, name, ends, table[side]).table
+        assert values is not None
         table = table.join(values, on=side, how="left", maintain_order="left")
     return table.rows()
 

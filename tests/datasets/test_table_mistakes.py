@@ -259,6 +259,8 @@ def test_files_must_agree(tmp_path: Path) -> None:
     [
         ({"item": "user"}, "different columns, got 'user' twice"),
         ({"item_columns": {"timestamp": "numeric"}}, "item_columns.timestamp: this name is taken"),
+        ({"label": "x", "context_columns": {"x": "numeric"}}, "_columns.x: the column is already"),
+        ({"user": "x", "user_columns": {"x": "numeric"}}, "_columns.x: the column is already"),
         (
             {"user_columns": {"x": "numeric"}, "item_columns": {"x": "numeric"}},
             "item_columns.x: the column is already given",

@@ -37,7 +37,9 @@ def test_an_entity_has_its_latest_training_value_and_a_new_one_its_earliest() ->
     trained = pl.Series(["a", "b", "d"])  # b without a value there
     found = training_values(rows, "item", "f", ends, trained)
 
-    assert dict(found.sort("item").rows()) == {"a": "old", "c": "first", "d": "y"}
+    assert found.table is not None
+    assert dict(found.table.sort("item").rows()) == {"a": "old", "c": "first", "d": "y"}
+    assert found.varying == 1  # d; those of a and c differ in held-out rows alone
 
 
 def test_values_are_found_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +67,11 @@ def test_values_are_found_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     for module in (census, attributes):
         monkeypatch.setattr(module, "BATCH_ROWS", 40)
     found = training_values(rows, "item", "f", ends, trained)
-    assert found.sort("item").equals(at_once.sort("item"))
-    assert len(found) == n_items
+    assert found.table is not None
+    assert at_once.table is not None
+    assert found.table.sort("item").equals(at_once.table.sort("item"))
+    assert found.varying == at_once.varying > n_items // 2
+    assert len(found.table) == n_items
     assert max(held) <= 3 * 40
 
 
@@ -74,7 +79,9 @@ def test_lists_of_training_rows_count_too() -> None:
     rows = pl.LazyFrame({"user": [1, 1], "item": [2, 2], "timestamp": [3, 4], "f": [["x"], ["y"]]})
     ends = pl.DataFrame({"user": [1], "held_out_from": [4]})
 
-    assert training_values(rows, "user", "f", ends, pl.Series([1])).rows() == [(1, ["x"])]
+    found = training_values(rows, "user", "f", ends, pl.Series([1])).table
+    assert found is not None
+    assert found.rows() == [(1, ["x"])]
 
 
 def test_categorical_values_need_training_rows() -> None:

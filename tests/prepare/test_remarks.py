@@ -11,6 +11,7 @@ from aqcl.assessment import compare_runs
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import DataError
 from aqcl.prepare.pipeline import merge_protocol, prepare
+from aqcl.prepare.source import prepare_source
 from aqcl.schema import Field, Kind
 from aqcl.train import train
 from aqcl.yardsticks import yardstick_predictions
@@ -61,6 +62,18 @@ def test_nothing_is_told_of_items_that_nobody_clicks_again(tmp_path: Path) -> No
     dataset = prepared(tmp_path / "once", _clicks(), {})
     assert list(dataset.notes) == ["a note"]
     assert "clicked before + popularity" not in yardstick_predictions(dataset, "test")
+
+
+def test_columns_that_change_are_told(tmp_path: Path) -> None:
+    rows = pl.DataFrame(_clicks(), ["user", "item", "timestamp"], orient="row")
+    changing = pl.col("timestamp") % 3
+    rows = rows.with_columns(size=pl.col("item").str.len_chars(), place=changing)
+    rows.write_csv(tmp_path / "log.csv")
+    columns = {"size": "categorical", "place": "categorical"}
+    source = {"name": "table", "path": str(tmp_path / "log.csv"), "item_columns": columns}
+    values = {"source": {**source, "time_unit": "day"}}
+    (note,) = prepare_source(values, tmp_path / "data").notes
+    assert note.startswith("column place: 40 of 40 items have several values in training")
 
 
 def _with_context(folder: Path, values: pl.Series, *, labels: bool = False) -> Dataset:

@@ -289,3 +289,19 @@ def test_another_order_of_columns_makes_another_dataset(
     names = [[field.name for field in dataset.schema.fields] for dataset in made]
     assert names == [["age", "price"], ["price", "age"]]
     assert made[0].manifest.fingerprint != made[1].manifest.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("splt", {"kind": "last-day"}, "splt: unknown key; did you mean 'split'"),
+        ("vocabulary", {"min_count": 0}, "vocabulary.min_count: .*greater than or equal to 1"),
+        ("fields", "age", r"fields: expected a list, got 'age'; quote it .*--set 'fields=\["),
+    ],
+)
+def test_mistakes_are_told_before_a_log_is_read(
+    tmp_path: Path, key: str, value: Any, match: str
+) -> None:
+    source = {"name": "table", "path": str(tmp_path / "nowhere.csv")}
+    with pytest.raises(ConfigError, match=match):
+        prepare_source({"source": source, key: value}, tmp_path / "data")

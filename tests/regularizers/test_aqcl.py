@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from aqcl import contrastive
+from aqcl.activity import check_activity
 from aqcl.batch import LossTerm
 from aqcl.codebook import diagnostics
 from aqcl.config import build
@@ -292,3 +293,22 @@ def test_temperatures_and_weights_are_above_0(key: str, value: float) -> None:
 def test_a_constant_alpha_is_the_same_for_everybody() -> None:
     aux = AQCL(8, 5.0, AQCLOptions(constant_alpha=0.3))
     torch.testing.assert_close(aux.alpha(torch.tensor([0.0, 9.0])), torch.full((2,), 0.3))
+
+
+@pytest.mark.parametrize("scaled", [-1.0, float("nan")])
+def test_an_activity_that_counts_nothing_is_refused(scaled: float) -> None:
+    """Such as a standardised one, under which alpha is above 1 or not a number."""
+    latent, view, activity = latents()
+    module = make_aqcl(warmup_steps=5)
+    module(latent, view, activity)
+    with pytest.raises(ConfigError, match=r"activity: expected numbers of clicks, 0 or more, got"):
+        module(latent, view, activity * scaled)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    latent, view, activity = latents()
+    with pytest.raises(ConfigError, match=r"view: expected .*\(40, 7\), got \(39, 7\)"):
+        contrastive.check_views(latent, view[1:])
+    for wrong in (activity[:, None], activity[:1], activity[1:]):
+        with pytest.raises(ConfigError, match=r"activity: expected shape \(40,\), got"):
+            check_activity(wrong, 40)

@@ -324,7 +324,7 @@ def test_a_comparison_whose_fields_cannot_be_had_is_not_run_and_says_why(tmp_pat
         if found[0].id == "attributes"
     )
     problems = Problems({cells[0].place: "no attributes"})
-    made = gather._comparison(scope, comparison, "beauty", cells, problems)
+    made = gather._comparison(load_specs(), scope, comparison, "beauty", cells, problems)
     assert made["cells"] == dict.fromkeys(("DIN", "ICL", "AQCL"), "not run: no attributes")
 
 

@@ -142,13 +142,18 @@ def _fields(settings: TableSettings) -> tuple[Field, ...]:
         ("context", settings.context_columns),
     )
     fields = tuple(Field(name, kind, side) for side, names in sides for name, kind in names.items())
+    roles = _roles(settings)
     for position, field in enumerate(fields):
         where = f"source.{field.side}_columns.{field.name}"
         if field.name in _RESERVED:
             raise ConfigError(f"{where}: this name is taken; rename the column in the file")
+        if field.name in roles:
+            raise ConfigError(
+                f"{where}: the column is already the log's user, item, timestamp or label; a label "
+                "that a model sees is no label"
+            )
         if field.name in (other.name for other in fields[:position]):
             raise ConfigError(f"{where}: the column is already given another side; keep one")
-    roles = _roles(settings)
     for role in roles:
         if roles.count(role) > 1:
             raise ConfigError(

@@ -57,9 +57,19 @@ def encode_field(
     return encode_column(field, values, entities.train_rows[FIRST_ID:], min_count)
 
 
+@dataclass(frozen=True)
+class TrainingValues:
+    """What the rows of a log say of a column of its users or items."""
+
+    table: pl.DataFrame | None
+    """The entity and its value, where it has one; None where the log tells nothing."""
+    varying: int = 0
+    """Entities with training rows whose value is not the same in all of them."""
+
+
 def training_values(
     rows: pl.LazyFrame, side: Side, name: str, held_out_from: pl.DataFrame, trained: pl.Series
-) -> pl.DataFrame:
+) -> TrainingValues:
     """Each entity's latest known value among training rows; a new entity's earliest known one.
 
     Rows of a user's first held-out moment count as held out; file order breaks other ties. An
@@ -72,9 +82,6 @@ def training_values(
         held_out_from: columns `user` and `held_out_from`, the first timestamp of the user's rows
             that do not train; a user who is not there has none that do.
         trained: the entities that have training rows; all others are new.
-
-    Returns:
-        The columns `side` and `name`, of entities that have a value.
     """
     row, time, trains = pl.col("row").cast(pl.Int64), pl.col("timestamp"), pl.col("trains")
     times = [key for key in TIMES if key in rows.collect_schema()]
@@ -88,7 +95,8 @@ def training_values(
         .filter(trains | ~pl.col("entity").is_in(trained.implode()))
         # Held-out rows count backwards in time, so that the largest is the earliest.
         .with_columns(pl.when(trains).then(key).otherwise(-1 - key) for key in keys)
-        .select("entity", "value", "trains", *times, "row")
+        .with_columns(lowest=pl.col("value").hash(), highest=pl.col("value").hash())
+        .select("entity", "value", "trains", *times, "row", "lowest", "highest")
     )
     found, n_latest = [_latest_of_each(known.head(0).collect())], 0
     for batch in batches(known):
@@ -97,13 +105,20 @@ def training_values(
             found = [_latest_of_each(pl.concat(found))]
             n_latest = len(found[0])
     latest = _latest_of_each(pl.concat(found))
-    return latest.select(pl.col("entity").alias(side), pl.col("value").alias(name))
+    varies = latest["trains"] & (latest["lowest"] != latest["highest"])
+    values = latest.select(pl.col("entity").alias(side), pl.col("value").alias(name))
+    return TrainingValues(values, int(varies.sum()))
 
 
 def _latest_of_each(rows: pl.DataFrame) -> pl.DataFrame:
-    """The row of each entity that decides its value."""
+    """The row of each entity that decides its value, with the ends of the hashes of all."""
     ascending = rows.sort("trains", *(key for key in TIMES if key in rows.columns), "row")
-    return ascending.unique("entity", keep="last", maintain_order=True)
+    ends = rows.group_by("entity").agg(pl.col("lowest").min(), pl.col("highest").max())
+    latest = ascending.unique("entity", keep="last", maintain_order=True)
+    joined = latest.drop("lowest", "highest").join(
+        ends, on="entity", how="left", maintain_order="left"
+    )
+    return joined.select(rows.columns)
 
 
 def _aligned(table: pl.DataFrame, field: Field, vocabulary: Vocabulary) -> pl.Series:

@@ -21,11 +21,17 @@ from aqcl.array_file import ArrayFile
 from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values, build, did_you_mean, settings
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.prepare.attributes import EncodedField, encode_field, entity_table, training_values
+from aqcl.prepare.attributes import (
+    EncodedField,
+    TrainingValues,
+    encode_field,
+    entity_table,
+    training_values,
+)
 from aqcl.prepare.census import Census, take_census
 from aqcl.prepare.context import ContextField, encode_context
 from aqcl.prepare.partitions import write_partitions
-from aqcl.prepare.remarks import check_context, repeat_notes
+from aqcl.prepare.remarks import check_context, repeat_notes, varying_notes
 from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
     NegativeSettings,
@@ -228,7 +234,7 @@ def _write_dataset(
     """Write everything but the manifest; returns the manifest's content."""
     partitions = folder / "partitions"
     partitions.mkdir()
-    census, recipe, encoded = _read_log(log, config, fields, partitions)
+    census, recipe, encoded, notes = _read_log(log, config, fields, partitions)
     numbering = recipe.numbering
     _write_entities(folder, numbering, encoded, recipe.context)
     if recipe.chances is not None:
@@ -247,6 +253,7 @@ def _write_dataset(
         "notes": [
             *log.notes,
             *_left_out(census, config),
+            *notes,
             *repeat_notes(facts, labelled=census.labelled),
         ],
         "time_unit": log.time_unit,
@@ -265,8 +272,8 @@ def _left_out(census: Census, config: PrepareSettings) -> list[str]:
 
 def _read_log(
     log: ClickLog, config: PrepareSettings, fields: tuple[Field, ...], folder: Path
-) -> tuple[Census, Recipe, list[EncodedField]]:
-    """Sort the rows into `folder`, number and encode them."""
+) -> tuple[Census, Recipe, list[EncodedField], list[str]]:
+    """Sort the rows into `folder`, number and encode them; with what to know of columns."""
     context = [field for field in fields if field.side == "context"]
     census = take_census(log, context, config.split)
     numeric = [field.name for field in context if field.kind == "numeric"]
@@ -275,32 +282,29 @@ def _read_log(
     min_count = config.vocabulary.min_count
     numbering = number_rows(census, partitions, config.split, log.time_unit, min_count)
     entities = {"user": numbering.users, "item": numbering.items}
-    encoded = [
-        encode_field(
-            field,
-            _values(log, field, census, numbering, entities[field.side]),
-            entities[field.side],
-            log.name,
-            min_count,
-        )
-        for field in fields
-        if field.side != "context"
-    ]
+    encoded, notes = list[EncodedField](), list[str]()
+    for field in fields:
+        if field.side == "context":
+            continue
+        of = entities[field.side]
+        found = _values(log, field, census, numbering, of)
+        notes += varying_notes(field, found)
+        encoded.append(encode_field(field, found.table, of, log.name, min_count))
     recipe = Recipe(
         numbering=numbering,
         context=[encode_context(one, census, numbering, min_count, folder) for one in context],
         negatives=config.negatives,
         chances=None if census.labelled else chances_of(numbering.items, config.negatives),
     )
-    return census, recipe, encoded
+    return census, recipe, encoded, notes
 
 
 def _values(
     log: ClickLog, field: Field, census: Census, numbering: Numbering, entities: Entities
-) -> pl.DataFrame | None:
+) -> TrainingValues:
     """A table of entities with the column of a user or item field."""
     if log.described is None:
-        return log.users if field.side == "user" else log.items
+        return TrainingValues(log.users if field.side == "user" else log.items)
     rows = log.described
     if census.until is not None:
         rows = rows.filter(pl.col("timestamp") < census.until)

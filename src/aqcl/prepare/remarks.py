@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from aqcl.errors import DataError
 from aqcl.negatives import pack
+from aqcl.prepare.attributes import TrainingValues
 from aqcl.schema import Field
 from aqcl.splits import SPLITS, TEST, TRAIN
 
-WORTH_TELLING: Final = {"copies": 0.001, "clicked_again": 0.01}
-"""Least shares, of the rows of the log and of the clicks of test."""
+WORTH_TELLING: Final = {"copies": 0.001, "clicked_again": 0.01, "varying": 0.05}
+"""Least shares, of the rows of the log, of the clicks of test, and of the users or items."""
 _OWN_TO_ITEM = 0.25
 """Share of a column's variety within items below which it is that of the item."""
 _VARIETY = 0.05
@@ -38,10 +39,20 @@ def repeat_notes(facts: Mapping[str, Any], *, labelled: bool) -> list[str]:
     if not labelled and again >= WORTH_TELLING["clicked_again"]:
         notes.append(
             f"{again:.1%} of the clicks of test are on an item that the user had clicked before, "
-            "and no drawn negative is: whoever ranks such items first is right. Look at what "
-            "popularity does that puts them first"
+            "and no drawn negative is: a model that ranks them first gains by that alone"
         )
     return notes
+
+
+def varying_notes(field: Field, found: TrainingValues) -> list[str]:
+    """What to know of a column of users or items whose values change."""
+    described = 0 if found.table is None else len(found.table)
+    if not found.varying or found.varying < WORTH_TELLING["varying"] * described:
+        return []
+    return [
+        f"column {field.name}: {found.varying:,} of {described:,} {field.side}s have "
+        "several values in training, of which the latest stands for all; is it a context column?"
+    ]
 
 
 def check_context(folder: Path, fields: Sequence[Field]) -> None:

@@ -9,7 +9,7 @@ from aqcl.config import as_values, build, choose, read_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.datasets import SOURCES, source_files
 from aqcl.errors import ConfigError
-from aqcl.prepare.pipeline import Origin, merge_protocol, prepare
+from aqcl.prepare.pipeline import Origin, PrepareSettings, merge_protocol, prepare
 from aqcl.storage import fingerprint
 
 FILES: Final = frozenset({"path", "attributes", "meta", "directory"})
@@ -60,6 +60,8 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
         StorageError: `out` holds something else or cannot be written.
     """
     table = _source_table(values)
+    settings = {key: value for key, value in values.items() if key != "source"}
+    _check_settings(settings)
     name = table.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"source.name: expected the name of a source, got {name!r}")
@@ -68,9 +70,17 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
     resolved = {"name": name, **as_values(config)}
     log = source.open(config)
     origin = Origin(fingerprint(_placeless(resolved, log), source_files(name, table)), resolved)
-    settings = {key: value for key, value in values.items() if key != "source"}
     prepare(log, merge_protocol(log, settings), out, origin=origin, overwrite=overwrite)
     return open_dataset(out)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Tell mistakes before a long log is read; those of the split, which the log completes, later.
+
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    build(PrepareSettings, {key: value for key, value in settings.items() if key != "split"})
 
 
 def _placeless(resolved: Mapping[str, Any], log: ClickLog) -> dict[str, Any]:

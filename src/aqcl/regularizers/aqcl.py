@@ -9,6 +9,7 @@ from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl import contrastive
+from aqcl.activity import check_activity
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import balanced, diagnostics, interest_readout, moved_codebook, push, spread
@@ -238,8 +239,13 @@ class AQCL(nn.Module):
             diagnose: whether to compute the diagnostics of the codebook.
 
         Raises:
-            ConfigError: `groups` is missing, or given where it has no use.
+            ConfigError: `groups` is missing, or given where it has no use; shapes that do not fit;
+                an activity that is no count, such as a standardised one.
         """
+        contrastive.check_views(latent, view)
+        # Values at first only: a device would have to be waited for at each step.
+        early = bool(self.steps <= max(self.options.warmup_steps, 1))
+        check_activity(activity, len(latent), values=early)
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         if self.training:
             if self.steps == self.options.warmup_steps:

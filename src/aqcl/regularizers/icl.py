@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from aqcl.batch import Embedded, LossTerm
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
-from aqcl.contrastive import info_nce
+from aqcl.contrastive import check_views, info_nce
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
 
@@ -57,7 +57,12 @@ class ICL(nn.Module):
         return embedded
 
     def forward(self, latent: Float[Tensor, "B D"], view: Float[Tensor, "B D"]) -> LossTerm:
-        """The loss of latents and the latents of their views; needs no other part of aqcl."""
+        """The loss of latents and the latents of their views; needs no other part of aqcl.
+
+        Raises:
+            ConfigError: the two differ in shape.
+        """
+        check_views(latent, view)
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         losses = info_nce(
             z, z_view, temperature=self.options.temperature, symmetric=self.options.symmetric
