@@ -36,6 +36,8 @@ SIGNIFICANCE: Final = 0.05
 """Of an interval of 95%, and of a corrected p-value."""
 FEWEST_FOR_TAIL: Final = 100
 """Resamples, without which their standard deviation says little of a tail."""
+FEWEST_TO_SCATTER: Final = 4
+"""Seeds, without which chance too often makes them scatter much less than trainings do."""
 _SEED: Final = 0
 """Of the resampling: the same for all, so that what is common cancels."""
 _FEWEST_USERS, _FEWEST_OF_A_LABEL = 100, 50
@@ -267,6 +269,9 @@ def p_value(differences: Floats, freedom: float = math.inf) -> float | None:
 def seed_freedom(ours: Floats, base: Floats, differences: Floats, *, trained: bool = True) -> float:
     """Degrees of freedom of a difference whose variance is partly that of a few seeds.
 
+    Two or three seeds may lie together by chance. They would then seem not to scatter, and the
+    users, who are many, to be all that does: the difference has no more freedom than such seeds.
+
     Args:
         ours: a configuration's AUC with each seed.
         base: the base's; paired with ours where they are equally many.
@@ -283,7 +288,9 @@ def seed_freedom(ours: Floats, base: Floats, differences: Floats, *, trained: bo
     weighted = sum(v**2 / (len(p) - 1) for v, p in zip(variances, several, strict=True))
     # The resamples hold this variance and the users', but for chance.
     total = max(float(differences.var(ddof=1)), sum(variances))
-    return total**2 / weighted if weighted > 0 else math.inf
+    freedom = total**2 / weighted if weighted > 0 else math.inf
+    fewest = min(map(len, several), default=FEWEST_TO_SCATTER)
+    return freedom if fewest >= FEWEST_TO_SCATTER else min(freedom, fewest - 1.0)
 
 
 def _compared(
