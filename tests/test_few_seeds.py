@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from aqcl.bootstrap import interval, resample_seeds
-from aqcl.comparison import Measured, p_value, seed_freedom
+from aqcl.comparison import Measured
 from aqcl.evaluate import ALL, Counts
+from aqcl.significance import p_value, seed_freedom
 from tests.evaluated_runs import THRESHOLDS
 
 NULLS = 300

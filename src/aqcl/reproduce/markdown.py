@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aqcl.comparison import SIGNIFICANCE, restated
+from aqcl.comparison import restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
 from aqcl.search.files import value_of_winner
 from aqcl.search.space import PENALTY
+from aqcl.significance import SIGNIFICANCE
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
 
