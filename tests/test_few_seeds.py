@@ -1,13 +1,15 @@
 """How far verdicts and p-values may be trusted where methods were trained a few times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aqcl.bootstrap import interval, resample_seeds
-from aqcl.comparison import Measured
+from aqcl.comparison import Comparison, Measured, compare
 from aqcl.evaluate import ALL, Counts
 from aqcl.significance import p_value, seed_freedom
-from tests.evaluated_runs import THRESHOLDS
+from tests.evaluated_runs import THRESHOLDS, made_run
 
 NULLS = 300
 """Comparisons of methods that do not differ."""
@@ -116,3 +118,27 @@ def test_of_many_comparisons_two_seeds_rarely_make_one_a_finding() -> None:
         assert p is not None
         found += p < 0.05 / 20
     assert found <= 2 * 1000 * 0.05 / 20
+
+
+def test_the_finding_of_one_training_against_one_says_so() -> None:
+    one, other = made_run(0.2, 0), made_run(2.0, 1)
+    runs = {"a": [one], "b": [other], "several": [other, made_run(2.0, 2)], "counted": [other]}
+    result = compare(runs, "a", THRESHOLDS, 50, untrained=("counted",))
+    rows = {row.configuration: row for row in result.rows if row.group == ALL}
+    assert {name: row.single for name, row in rows.items()} == {
+        "a": False,
+        "b": True,
+        "several": False,
+        "counted": False,
+    }
+    assert rows["b"].finding == "better, one seed each"
+    assert replace(rows["b"], holm=0.2).finding == "better, one seed each"
+    assert replace(rows["b"], verdict="no difference shown").finding == "no difference shown"
+    assert rows["counted"].finding == "better"
+
+
+def test_results_from_before_single_trainings_were_told_are_read() -> None:
+    values = compare({"a": [made_run(1, 0)], "b": [made_run(1, 1)]}, "a", THRESHOLDS, 20).to_json()
+    for row in values["rows"]:
+        del row["single"]
+    assert not any(row.single for row in Comparison.from_json(values).rows)

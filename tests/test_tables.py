@@ -18,7 +18,7 @@ from aqcl.experiment import resolve
 from aqcl.runs import Run
 from aqcl.storage import Manifest
 from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
-from aqcl.wording import NOT_AFTER_HOLM
+from aqcl.wording import NOT_AFTER_HOLM, few_seeds
 from tests.run_directories import scored_run, small_dataset
 
 YARDSTICKS = ("popularity", "item-CF + popularity", "attribute overlap + popularity")
@@ -154,6 +154,25 @@ def test_only_a_difference_that_survives_holm_has_a_colour() -> None:
     (table,) = (part for part in made.renderables if isinstance(part, Table))
     assert [line.style for line in table.rows] == ["", "green", "", "", "red"]
     assert NOT_AFTER_HOLM in " ".join(shown(made).split())
+
+
+def test_the_finding_of_single_trainings_has_no_colour_and_is_explained() -> None:
+    single = {"seeds": 1, "auc_sd": None, "single": True, "holm": 0.2}
+    rows = [row("DIN", ALL, verdict="base"), row("X", ALL, verdict="worse", **single)]
+    made = comparison_table(comparison(*rows, runs=("DIN", "X")))
+    (table,) = (part for part in made.renderables if isinstance(part, Table))
+    assert [line.style for line in table.rows] == ["", ""]
+    text = " ".join(shown(made).split())
+    assert "worse, one seed each" in text
+    assert "Not after Holm" not in text
+
+
+def test_what_two_single_trainings_tell_is_said_only_of_them() -> None:
+    said = "in a quarter to two thirds of all comparisons"
+    assert said in few_seeds({"DIN": 1, "DIN+AQCL": 1})[0]
+    assert said not in few_seeds({"DIN": 1})[0]
+    assert said not in few_seeds({"DIN": 1, "DIN+AQCL": 2})[0]
+    assert few_seeds({"DIN": 3, "DIN+AQCL": 3}) == []
 
 
 def test_what_is_not_defined_is_a_dash() -> None:

@@ -78,12 +78,16 @@ def compare(
 
     result = compare_runs(runs, split, base, replicates, by, _opened(dataset))
     if as_json:
+        from aqcl.wording import few_seeds
+
         runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
         facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
         facts["runs"] = runs_of
         facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
         facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
         facts["warm_up"] = list(result.warm_up)
+        facts["few_seeds"] = few_seeds({name: len(paths) for name, paths in result.runs.items()})
+        facts["simulated"] = result.dataset.simulated
         show_json({**facts, **result.comparison.to_json()})
         return
     from aqcl.tables import comparison_table

@@ -30,6 +30,8 @@ Intervals = Literal["widened", "restated"]
 afterwards, from the AUC of each, by results whose predictions are gone."""
 Verdict = Literal["base", "better", "worse", "no difference shown", "too few users to tell"]
 
+ONE_SEED_EACH: Final = "one seed each"
+"""Behind the verdict on two trainings, which is none on what was trained."""
 _SEED: Final = 0
 """Of the resampling: the same for all, so that what is common cancels."""
 _FEWEST_USERS, _FEWEST_OF_A_LABEL = 100, 50
@@ -65,11 +67,13 @@ class ComparisonRow:
     """Two-sided, that the difference is zero."""
     holm: float | None = None
     """The same after Holm's correction for all trained configurations and groups compared."""
+    single: bool = False
+    """Whether one training stands against one, so that nothing is known of how they scatter."""
 
     @property
     def finding(self) -> str:
-        """The verdict, and whether it holds when one counts how many were looked for."""
-        return finding(self.verdict, self.holm)
+        """The verdict, and what it does not hold for."""
+        return finding(self.verdict, self.holm, single=self.single)
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,19 @@ class Comparison:
         return Comparison(**{**values, "rows": rows, "thresholds": (low, high)})
 
 
-def finding(verdict: str, holm: float | None) -> str:
-    """A verdict, and whether it holds when one counts how many were looked for."""
-    weak = verdict in ("better", "worse") and (holm or 0.0) > SIGNIFICANCE
-    return f"{verdict}, not after Holm" if weak else verdict
+def finding(verdict: str, holm: float | None, *, single: bool = False) -> str:
+    """A verdict, and whether it is one of single trainings or of too many comparisons only.
+
+    Args:
+        verdict: on a difference.
+        holm: its p-value, corrected; None if it was not.
+        single: one training stands against one. Then no p-value says anything of the methods.
+    """
+    if verdict not in ("better", "worse"):
+        return verdict
+    if single:
+        return f"{verdict}, {ONE_SEED_EACH}"
+    return f"{verdict}, not after Holm" if (holm or 0.0) > SIGNIFICANCE else verdict
 
 
 def restated(comparison: Mapping[str, Any]) -> str:
@@ -166,7 +179,9 @@ class Measured:
                 ours = aucs[:, g], self.resampled[name][g]
                 trained = not {name, base} & set(untrained)
                 row = _compared(name, group, counts, ours, base_aucs, trained=trained)
-                rows.append(replace(row, verdict="base", p_value=None) if name == base else row)
+                if name == base:
+                    row = replace(row, verdict="base", p_value=None, single=False)
+                rows.append(row)
         rows = corrected(rows, untrained)
         return Comparison(tuple(rows), base, self.thresholds, self.replicates, self.seed)
 
@@ -250,6 +265,7 @@ def _compared(
         rela_impr_high=ratio_high,
         verdict=judge(difference_low, difference_high, counts),
         p_value=p_value(differences, seed_freedom(aucs, base[0], differences, trained=trained)),
+        single=trained and len(aucs) == len(base[0]) == 1,
     )
 
 

@@ -42,10 +42,16 @@ def few_seeds(seeds: Mapping[str, int]) -> list[str]:
     if min(seeds.values()) >= ENOUGH_SEEDS:
         return []
     few = ", ".join(f"{name}: {count}" for name, count in seeds.items())
-    return [
+    line = (
         f"Few seeds ({few}): how much a method varies from training to training is not known, and "
         "another seed may turn a verdict round; five are usual."
-    ]
+    )
+    if list(seeds.values()).count(1) > 1:
+        line += (
+            " Of two equally good methods, trained once each, one comes out better or worse in a "
+            "quarter to two thirds of all comparisons."
+        )
+    return [line]
 
 
 def resampled(comparison: Comparison) -> str:
@@ -70,7 +76,7 @@ def legend(result: RunComparison) -> list[str]:
             "A method trained once, beside one trained several times, is taken to vary from "
             "training to training as that one does."
         )
-    if any(row.finding != row.verdict for row in comparison.rows):
+    if any(row.finding.endswith("not after Holm") for row in comparison.rows):
         lines.append(NOT_AFTER_HOLM)
     if any(row.group in ITEM_GROUPS for row in comparison.rows):
         lines.append(

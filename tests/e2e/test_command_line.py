@@ -270,6 +270,8 @@ def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
     assert len(re.findall(r"^item-CF \+ popularity \* +0\.\d{4} ", text, re.M)) == 4
     assert re.search(r"^all users: \d+ rows, \d+ users, \d+ clicks$", text, re.M)
     found = succeeds(*arguments, "--json").json
+    assert [line.partition(":")[0] for line in found["few_seeds"]] == ["Few seeds (DIN"]
+    assert found["simulated"] is False
     for below in found["below_yardsticks"]:
         assert f"{below['configuration']} is below {below['yardstick']} (not trained)" in text
     assert len(re.findall("is below", text)) == len(found["below_yardsticks"])

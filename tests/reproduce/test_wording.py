@@ -23,6 +23,13 @@ def test_a_claim_says_whether_it_survives_the_correction(
     assert finding({"verdict": verdict, "holm": holm}) == shown
 
 
+def test_a_claim_of_single_trainings_says_so() -> None:
+    for holm in (0.01, 0.2):
+        found = finding({"verdict": "yes", "holm": holm, "single": True})
+        assert found == "yes, one seed each"
+    assert finding({"verdict": "not shown", "holm": 0.9, "single": True}) == "not shown"
+
+
 def test_a_difference_is_told_where_the_base_is_near_chance() -> None:
     ends = {"difference": -0.02, "difference_low": -0.03, "difference_high": -0.01}
     row = {"auc": 0.5, "auc_sd": None, "verdict": "worse", "holm": 0.01, **ends}

@@ -230,6 +230,7 @@ def _claim(claim: Any, row: Mapping[str, Any], paper: Mapping[str, Any]) -> dict
         **_named(claim),
         "verdict": WORDS.get(row["verdict"], row["verdict"]),
         "holm": row["holm"],
+        "single": row["single"],
         **numbers,
         "paper_rela_impr": printed,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aqcl.comparison import restated
+from aqcl.comparison import ONE_SEED_EACH, restated
 from aqcl.evaluate import ALL
 from aqcl.reproduce.pictures import comparison_key, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
@@ -278,11 +278,13 @@ def claims(comparison: Mapping[str, Any]) -> str:
 
 
 def finding(claim: Mapping[str, Any]) -> str:
-    """The verdict on a claim, and whether it holds when one counts how many were looked for."""
-    decided = claim["verdict"] in ("yes", "no, the opposite")
-    return (
-        f"{claim['verdict']}, not after Holm" if decided and not holds(claim) else claim["verdict"]
-    )
+    """The verdict on a claim, and whether it is one of single trainings or fails the correction."""
+    verdict: str = claim["verdict"]
+    if verdict not in ("yes", "no, the opposite"):
+        return verdict
+    if claim.get("single"):
+        return f"{verdict}, {ONE_SEED_EACH}"
+    return verdict if holds(claim) else f"{verdict}, not after Holm"
 
 
 def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:

@@ -207,7 +207,8 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             if state != FINISHED:
                 break
             row = next(r for r in found if (r["configuration"], r["group"]) == (label, group))
-            shown = comparison_finding(row["verdict"], row["holm"])
+            single = row.get("single", False)
+            shown = comparison_finding(row["verdict"], row["holm"], single=single)
             style = shown if shown in ("better", "worse") else ""
             paper = comparison["paper"].get(label, [])[k : k + 1]
             held = [_bar(row, reach, style), _relative(row)]
