@@ -229,14 +229,20 @@ def test_a_run_may_be_called_what_a_yardstick_is_called(dataset: Dataset, tmp_pa
     assert aucs["popularity (not trained)"] != 1.0
 
 
-def test_runs_below_the_best_yardstick_are_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_runs_below_the_best_yardstick_are_named_for_each_group(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", n_users=200)
     bad = scored_run(tmp_path / "bad", dataset, quality=-9.0, name="bad")
     good = scored_run(tmp_path / "good", dataset, quality=9.0, name="good", train={"lr": 0.1})
     result = compare_runs([bad.path, good.path], replicates=100)
-    aucs = {row.configuration: row.auc for row in result.comparison.rows if row.group == ALL}
-    best = max(result.yardsticks, key=lambda name: aucs[name] or 0.0)
-    (below,) = result.below_yardsticks()
-    assert dataclasses.astuple(below) == ("bad", aucs["bad"], best, aucs[best])
+    rows = {(row.configuration, row.group): row for row in result.comparison.rows}
+    told = [row.group for row in rows.values() if row.configuration == "good" and row.p_value]
+    assert [below.group for below in result.below_yardsticks()] == told
+    assert told[0] == ALL
+    for below in result.below_yardsticks():
+        aucs = {name: rows[name, below.group].auc or 0.0 for name in ("bad", *result.yardsticks)}
+        best = max(result.yardsticks, key=aucs.__getitem__)
+        wanted = ("bad", below.group, aucs["bad"], best, aucs[best])
+        assert dataclasses.astuple(below) == wanted
 
 
 def test_the_legend_tells_where_a_single_training_is_taken_to_vary(

@@ -18,7 +18,7 @@ from aqcl.experiment import resolve
 from aqcl.runs import Run
 from aqcl.storage import Manifest
 from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
-from aqcl.wording import NOT_AFTER_HOLM, few_seeds
+from aqcl.wording import NOT_AFTER_HOLM, below_lines, few_seeds
 from tests.run_directories import scored_run, small_dataset
 
 YARDSTICKS = ("popularity", "item-CF + popularity", "attribute overlap + popularity")
@@ -192,17 +192,24 @@ def test_one_seed_has_no_deviation() -> None:
 def test_a_method_below_a_yardstick_is_said_in_one_line() -> None:
     yardstick = row("item-CF + popularity", ALL, auc=0.7500, seeds=1)
     result = comparison(row("DIN", ALL, verdict="base"), yardstick)
-    lines = shown(comparison_table(result)).splitlines()
-    said = "DIN is below item-CF + popularity (not trained): AUC 0.7312 against 0.7500, all users."
-    assert said in lines
+    said = "all users, AUC 0.7312 against 0.7500 of item-CF + popularity"
+    assert below_lines(result) == [f"DIN is below what was not trained: {said}."]
+    assert below_lines(result)[0] in " ".join(shown(comparison_table(result)).split())
     better = comparison(row("DIN", ALL, verdict="base", auc=0.7501), yardstick)
-    assert "is below" not in shown(comparison_table(better))
+    assert below_lines(better) == []
 
 
-def test_a_yardstick_that_wins_in_one_group_only_is_no_news() -> None:
+def test_the_groups_in_which_a_yardstick_wins_are_told_if_their_users_tell() -> None:
     rows = [row("DIN", ALL), row("popularity", ALL, auc=0.6)]
-    rows += [row("DIN", GROUPS[0]), row("popularity", GROUPS[0], auc=0.9)]
-    assert "is below" not in shown(comparison_table(comparison(*rows)))
+    for group, auc in zip(GROUPS, (0.9, 0.8, 0.9), strict=True):
+        few = group == GROUPS[2]
+        verdict = "too few users to tell" if few else "better"
+        rows += [row("DIN", group), row("popularity", group, auc=auc, verdict=verdict)]
+    rows.append(row("item-CF + popularity", GROUPS[1], auc=0.85))
+    assert below_lines(comparison(*rows)) == [
+        "DIN is below what was not trained: non-active, AUC 0.7312 against 0.9000 of popularity; "
+        "slightly-active, AUC 0.7312 against 0.8500 of item-CF + popularity."
+    ]
 
 
 def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path: Path) -> None:

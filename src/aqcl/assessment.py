@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from aqcl.comparison import Comparison, compare
+from aqcl.comparison import TOO_FEW, Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.evaluate import ALL, Evaluation, Mask, evaluate, group_masks
+from aqcl.evaluate import Evaluation, Mask, evaluate, group_masks
 from aqcl.experiment import method_settings
 from aqcl.item_groups import By, item_masks, item_thresholds
 from aqcl.predictions import Predictions
@@ -130,9 +130,10 @@ def _checked(run: Run, dataset: Dataset) -> Dataset:
 
 @dataclass(frozen=True)
 class BelowYardstick:
-    """A trained configuration whose AUC over all users a yardstick exceeds."""
+    """A trained configuration whose AUC on a group a yardstick exceeds."""
 
     configuration: str
+    group: str
     auc: float
     yardstick: str
     """The best of them."""
@@ -158,18 +159,27 @@ class RunComparison:
     """Of each configuration, those that were not trained too, what was compared: one a seed."""
 
     def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
-        """The configurations that know less than the best yardstick."""
-        everyone = [row for row in self.comparison.rows if row.group == ALL]
-        aucs = {row.configuration: row.auc for row in everyone if row.auc is not None}
-        known = [name for name in self.yardsticks if name in aucs]
-        if not known:
-            return ()
-        best = max(known, key=aucs.__getitem__)
-        return tuple(
-            BelowYardstick(name, aucs[name], best, aucs[best])
-            for name in self.runs
-            if name in aucs and aucs[name] < aucs[best]
-        )
+        """The configurations that know less than the best yardstick of a group.
+
+        A group of too few users to tell tells nothing of this either.
+        """
+        found = []
+        for name in self.runs:
+            for group, aucs in self._aucs_by_group().items():
+                known = [yardstick for yardstick in self.yardsticks if yardstick in aucs]
+                best = max(known, key=aucs.__getitem__, default=name)
+                if name in aucs and aucs[name] < aucs[best]:
+                    found.append(BelowYardstick(name, group, aucs[name], best, aucs[best]))
+        return tuple(found)
+
+    def _aucs_by_group(self) -> dict[str, dict[str, float]]:
+        rows = self.comparison.rows
+        small = {row.group for row in rows if row.verdict == TOO_FEW}
+        found: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row.group not in small and row.auc is not None:
+                found.setdefault(row.group, {})[row.configuration] = row.auc
+        return found
 
 
 def compare_runs(

@@ -30,6 +30,8 @@ Intervals = Literal["widened", "restated"]
 afterwards, from the AUC of each, by results whose predictions are gone."""
 Verdict = Literal["base", "better", "worse", "no difference shown", "too few users to tell"]
 
+TOO_FEW: Final = "too few users to tell"
+"""The verdict on a difference whose interval is too wide to say anything."""
 ONE_SEED_EACH: Final = "one seed each"
 """Behind the verdict on two trainings, which is none on what was trained."""
 _SEED: Final = 0
@@ -291,7 +293,7 @@ def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     rarer = min(counts["positives"], counts["rows"] - counts["positives"])
     few = counts["users"] < _FEWEST_USERS or rarer < _FEWEST_OF_A_LABEL
     if low is None or high is None or few:
-        return "too few users to tell"
+        return TOO_FEW
     if low > 0:
         return "better"
     return "worse" if high < 0 else "no difference shown"

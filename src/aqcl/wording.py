@@ -5,6 +5,7 @@ from typing import Final
 
 from aqcl.assessment import RunComparison
 from aqcl.comparison import Comparison, ComparisonRow
+from aqcl.evaluate import ALL
 from aqcl.item_groups import ITEM_GROUPS
 
 NOT_AFTER_HOLM: Final = (
@@ -87,9 +88,13 @@ def legend(result: RunComparison) -> list[str]:
 
 
 def below_lines(result: RunComparison) -> list[str]:
-    """The methods that know less than counting tells."""
+    """The methods that know less than counting tells, and in which groups, a line for each."""
+    groups: dict[str, list[str]] = {}
+    for below in result.below_yardsticks():
+        users = "all users" if below.group == ALL else below.group
+        groups.setdefault(below.configuration, []).append(
+            f"{users}, AUC {below.auc:.4f} against {below.yardstick_auc:.4f} of {below.yardstick}"
+        )
     return [
-        f"{below.configuration} is below {below.yardstick} (not trained): AUC {below.auc:.4f} "
-        f"against {below.yardstick_auc:.4f}, all users."
-        for below in result.below_yardsticks()
+        f"{name} is below what was not trained: {'; '.join(told)}." for name, told in groups.items()
     ]

@@ -272,9 +272,13 @@ def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
     found = succeeds(*arguments, "--json").json
     assert [line.partition(":")[0] for line in found["few_seeds"]] == ["Few seeds (DIN"]
     assert found["simulated"] is False
+    told = " ".join(text.split())
     for below in found["below_yardsticks"]:
-        assert f"{below['configuration']} is below {below['yardstick']} (not trained)" in text
-    assert len(re.findall("is below", text)) == len(found["below_yardsticks"])
+        assert f"{below['configuration']} is below what was not trained: " in told
+        assert f"against {below['yardstick_auc']:.4f} of {below['yardstick']}" in told
+    assert len(re.findall("is below", told)) == len(
+        {below["configuration"] for below in found["below_yardsticks"]}
+    )
 
 
 def test_compare_takes_another_base(runs: dict[str, list[Path]]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from aqcl.comparison import TOO_FEW
 from aqcl.figures import best_so_far_figure, latents_figure
 from aqcl.report.page import (
-    TOO_FEW,
     Cell,
     Section,
     figure,

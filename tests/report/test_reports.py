@@ -12,11 +12,12 @@ import pytest
 
 from aqcl import yardsticks
 from aqcl.assessment import RunComparison, compare_runs
+from aqcl.comparison import TOO_FEW
 from aqcl.errors import ConfigError, StorageError
 from aqcl.predictions import Predictions
 from aqcl.report import study_report
 from aqcl.report.charts import activity_edges, reliability
-from aqcl.report.page import TOO_FEW, Cell
+from aqcl.report.page import Cell
 from aqcl.report.run_report import Report, _reach, _result_row, _results, report_runs, title_of
 from aqcl.report.study_report import report_study
 from aqcl.report.write import write_report

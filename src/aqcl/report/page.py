@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from aqcl import __version__
+from aqcl.comparison import TOO_FEW
 from aqcl.figures import COLORS, GRAY, PALE, STYLE
 
 INK: Final = {
@@ -29,8 +30,6 @@ WIDE: Final = 544
 """Pixels from which on a figure scrolls where the page is narrow, lest its text is too small."""
 LEAST: Final = 0.85
 """Of its width, to which such a figure shrinks at most."""
-TOO_FEW: Final = "too few users to tell"
-"""The verdict on a difference whose interval is too wide to say anything."""
 
 
 @dataclass(frozen=True)

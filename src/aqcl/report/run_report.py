@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aqcl.assessment import RunComparison, compare_runs
-from aqcl.comparison import ComparisonRow
+from aqcl.comparison import TOO_FEW, ComparisonRow
 from aqcl.config import as_values, to_toml
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity
@@ -18,7 +18,6 @@ from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import interests_body
 from aqcl.report.page import (
-    TOO_FEW,
     Cell,
     Section,
     figure,
