@@ -3,7 +3,7 @@
 import pytest
 
 from aqcl.comparison import restated
-from aqcl.reproduce.markdown import _cell, finding, latents_parts, relative, tuning_lines
+from aqcl.reproduce.markdown import _cell, claims, finding, latents_parts, relative, tuning_lines
 from aqcl.reproduce.pictures import figure_title
 
 
@@ -39,6 +39,26 @@ def test_a_difference_is_told_where_the_base_is_near_chance() -> None:
         assert _cell(near, []) == "0.5000; **AUC -0.0200 [-0.0300, -0.0100]**"
     far = {**row, "rela_impr": -5.2, "rela_impr_low": -7.0, "rela_impr_high": -3.4}
     assert relative(far) == "-5.20% [-7.00, -3.40]"
+
+
+def test_a_claim_names_the_measure_in_which_it_is_told() -> None:
+    claim = {
+        "text": "A improves B",
+        "verdict": "not shown",
+        "holm": 0.3,
+        "difference": 0.0043,
+        "difference_low": -0.001,
+        "difference_high": 0.0096,
+        "rela_impr": 21.3,
+        "rela_impr_low": None,
+        "rela_impr_high": None,
+        "paper_rela_impr": 3.54,
+    }
+    told = "- A improves B: **not shown**, "
+    near = claims({"claims": [claim]})
+    assert near == f"{told}AUC +0.0043 [-0.0010, +0.0096]; paper +3.54%"
+    far = claims({"claims": [claim | {"rela_impr_low": -5.0, "rela_impr_high": 48.0}]})
+    assert far == f"{told}+21.30% [-5.00, +48.00] RelaImpr; paper +3.54%"
 
 
 @pytest.mark.parametrize("means", [(0.70, 0.71), (0.71, 0.70)])

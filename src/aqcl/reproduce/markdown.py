@@ -272,7 +272,7 @@ def claims(comparison: Mapping[str, Any]) -> str:
             continue
         printed = claim["paper_rela_impr"]
         paper = f"; paper {printed:+.2f}%" if printed is not None else ""
-        what = " RelaImpr" if claim["rela_impr"] is not None else ""
+        what = " RelaImpr" if claim["rela_impr_low"] is not None else ""
         lines.append(f"- {claim['text']}: **{finding(claim)}**, {relative(claim)}{what}{paper}")
     return "\n".join(lines)
 
