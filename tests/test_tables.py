@@ -141,7 +141,7 @@ def test_near_chance_the_difference_of_auc_stands_for_the_ratio() -> None:
     near = row("X", ALL, rela_impr=212.0, rela_impr_low=None, rela_impr_high=None)
     result = comparison(row("DIN", ALL, verdict="base"), near, runs=("DIN", "X"))
     text = shown(comparison_table(result))
-    assert "AUC +0.012 [+0.010, +0.023]" in text
+    assert "AUC +0.0123 [+0.0101, +0.0234]" in text
     assert "212" not in text
     assert "AUC +x: difference of AUC, where the base is too near 0.5 for a ratio." in text
     assert "AUC +x" not in shown(comparison_table(full_comparison()))

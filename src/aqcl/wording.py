@@ -29,8 +29,8 @@ def improvement(row: ComparisonRow) -> str:
         interval = f"[{row.rela_impr_low:+.2f}, {row.rela_impr_high:+.2f}]"
         return f"{row.rela_impr:+.2f}% {interval}"
     if row.difference is not None and row.difference_low is not None:
-        interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
-        return f"AUC {row.difference:+.3f} {interval}"
+        interval = f"[{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
+        return f"AUC {row.difference:+.4f} {interval}"
     return ""
 
 

@@ -134,7 +134,7 @@ def test_an_improvement_on_chance_is_told_as_a_difference(result: RunComparison)
     )
     cell = _result_row(near, None, 0.1)[4]
     assert isinstance(cell, Cell)
-    assert cell.text == "AUC +0.050 [+0.010, +0.090]"
+    assert cell.text == "AUC +0.0500 [+0.0100, +0.0900]"
 
 
 def test_a_page_and_a_terminal_say_the_same_of_a_comparison(
