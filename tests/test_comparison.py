@@ -10,6 +10,7 @@ from aqcl.comparison import (
     Comparison,
     ComparisonRow,
     compare,
+    corrected,
 )
 from aqcl.errors import ConfigError, DataError
 from aqcl.evaluate import ALL
@@ -187,6 +188,16 @@ def test_many_comparisons_are_corrected_and_yardsticks_do_not_count() -> None:
     assert [row.holm for row in claims] == pytest.approx(holm([row.p_value or 0 for row in claims]))
     assert all(row.holm is None for row in rows if row.configuration != "b")
     assert all(row.p_value is None for row in rows if row.configuration == "a")
+
+
+def test_what_has_too_few_users_to_tell_makes_no_other_p_larger() -> None:
+    rows = compare({"a": [made_run(0.2, 0)], "b": [made_run(2.0, 0)]}, "a", THRESHOLDS, 50).rows
+    (whole, *groups) = (row for row in rows if row.configuration == "b")
+    whole = replace(whole, p_value=0.02)
+    small = [replace(row, verdict="too few users to tell", p_value=0.5) for row in groups]
+    assert [row.holm for row in corrected([whole, *small], ())] == [0.02, None, None, None]
+    judged = [replace(row, verdict="no difference shown", p_value=0.5) for row in groups]
+    assert corrected([whole, *judged], ())[0].holm == pytest.approx(4 * 0.02)
 
 
 def test_a_finding_says_what_does_not_survive_the_correction() -> None:

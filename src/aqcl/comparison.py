@@ -68,7 +68,8 @@ class ComparisonRow:
     p_value: float | None = None
     """Two-sided, that the difference is zero."""
     holm: float | None = None
-    """The same after Holm's correction for all trained configurations and groups compared."""
+    """The same after Holm's correction for all trained configurations and groups compared that
+    have enough users to tell."""
     single: bool = False
     """Whether one training stands against one, so that nothing is known of how they scatter."""
 
@@ -224,11 +225,16 @@ def measure(
 
 
 def corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
-    """The rows with Holm's correction for all configurations that were trained, and all groups."""
+    """The rows with Holm's correction for all configurations that were trained, and all groups.
+
+    What has too few users to tell claims nothing, whatever its p-value.
+    """
     claims = [
         k
         for k, row in enumerate(rows)
-        if row.p_value is not None and row.verdict != "base" and row.configuration not in untrained
+        if row.p_value is not None
+        and row.verdict not in ("base", TOO_FEW)
+        and row.configuration not in untrained
     ]
     adjusted = dict(zip(claims, holm([rows[k].p_value or 0.0 for k in claims]), strict=True))
     return [replace(row, holm=adjusted.get(k)) for k, row in enumerate(rows)]
