@@ -143,7 +143,10 @@ def test_near_chance_the_difference_of_auc_stands_for_the_ratio() -> None:
     text = shown(comparison_table(result))
     assert "AUC +0.0123 [+0.0101, +0.0234]" in text
     assert "212" not in text
-    assert "AUC +x: difference of AUC, where the base is too near 0.5 for a ratio." in text
+    said = (
+        "AUC +x: difference of AUC, where the base is at or below 0.5, or too near it for a ratio."
+    )
+    assert said in text
     assert "AUC +x" not in shown(comparison_table(full_comparison()))
 
 
@@ -197,6 +200,15 @@ def test_a_method_below_a_yardstick_is_said_in_one_line() -> None:
     assert below_lines(result)[0] in " ".join(shown(comparison_table(result)).split())
     better = comparison(row("DIN", ALL, verdict="base", auc=0.7501), yardstick)
     assert below_lines(better) == []
+
+
+def test_a_method_that_ranks_worse_than_chance_is_told() -> None:
+    low = {"auc": 0.41, "auc_low": 0.3912, "auc_high": 0.4321}
+    rows = [row("DIN", ALL, verdict="base", **low), row("popularity", ALL, **low)]
+    rows += [row("X", ALL, auc_low=0.45, auc_high=0.51), row("X", GROUPS[0], **low)]
+    text = " ".join(shown(comparison_table(comparison(*rows, runs=("DIN", "X")))).split())
+    assert text.count("worse than chance") == 1
+    assert "DIN ranks worse than chance: the interval of its AUC over all users, 0.3912 to" in text
 
 
 def test_the_groups_in_which_a_yardstick_wins_are_told_if_their_users_tell() -> None:

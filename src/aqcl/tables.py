@@ -26,7 +26,7 @@ from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, OF_CHANCE, below_lines, few_seeds, improvement, legend
+from aqcl.wording import INFEASIBLE, OF_CHANCE, doubts, few_seeds, improvement, legend
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -93,8 +93,8 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
 
 
 def _reading(result: RunComparison) -> list[str]:
-    """What stands below a comparison: where models lose to counting, and what the columns are."""
-    lines = [*below_lines(result), *(f"Warning: {note}." for note in result.warm_up)]
+    """What stands below a comparison: what makes it worth less, and what the columns are."""
+    lines = [*doubts(result), *(f"Warning: {note}." for note in result.warm_up)]
     seeds = {row.configuration: row.seeds for row in result.comparison.rows}
     lines += few_seeds({name: seeds[name] for name in result.runs})
     lines += legend(result)

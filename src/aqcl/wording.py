@@ -22,7 +22,7 @@ OF_CHANCE: Final = "where nothing matters, chance alone often gives one setting 
 
 
 def improvement(row: ComparisonRow) -> str:
-    """RelaImpr, or the difference of AUC where the base is too near chance for an interval."""
+    """RelaImpr, or the difference of AUC where the base is no better than chance, or hardly."""
     if row.verdict == "base":
         return ""
     if row.rela_impr is not None and row.rela_impr_low is not None:
@@ -66,7 +66,10 @@ def legend(result: RunComparison) -> list[str]:
     lines = ["* not trained: made of counts of training clicks."] if result.yardsticks else []
     lines.append("RelaImpr: improvement of AUC - 0.5, in percent.")
     if any(improvement(row).startswith("AUC") for row in comparison.rows):
-        lines.append("AUC +x: difference of AUC, where the base is too near 0.5 for a ratio.")
+        lines.append(
+            "AUC +x: difference of AUC, where the base is at or below 0.5, or too near it for a "
+            "ratio."
+        )
     lines.append(
         f"Interval: 95% of {comparison.replicates:,} resamples of the {resampled(comparison)}, "
         "paired on the same rows."
@@ -85,6 +88,26 @@ def legend(result: RunComparison) -> list[str]:
             "ranked against other such items."
         )
     return lines
+
+
+def doubts(result: RunComparison) -> list[str]:
+    """What makes the AUCs of a comparison worth less than they look, whatever their intervals."""
+    return [*chance_lines(result), *below_lines(result)]
+
+
+def chance_lines(result: RunComparison) -> list[str]:
+    """The trained methods that rank the rows of all users worse than chance does."""
+    return [
+        f"{row.configuration} ranks worse than chance: the interval of its AUC over all users, "
+        f"{row.auc_low:.4f} to {row.auc_high:.4f}, lies below 0.5. Labels may be reversed, or the "
+        "run broken."
+        for row in result.comparison.rows
+        if row.group == ALL
+        and row.configuration in result.runs
+        and row.auc_low is not None
+        and row.auc_high is not None
+        and row.auc_high < 0.5
+    ]
 
 
 def below_lines(result: RunComparison) -> list[str]:

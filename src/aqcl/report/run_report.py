@@ -31,7 +31,7 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import below_lines, few_seeds, improvement, legend, resampled
+from aqcl.wording import doubts, few_seeds, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -101,7 +101,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     if result.dataset.simulated:
         lines.append("The data is simulated: it says nothing about real users.")
     lines += [f"{note}." for note in result.warm_up]
-    lines += below_lines(result)
+    lines += doubts(result)
     seeds = {name: len(found) for name, found in runs.items()}
     lines += few_seeds(seeds)
     if len(set(seeds.values())) > 1:
