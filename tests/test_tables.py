@@ -16,6 +16,7 @@ from aqcl.describe import Description, Kind, describe
 from aqcl.evaluate import ALL, Evaluation, GroupEvaluation
 from aqcl.experiment import resolve
 from aqcl.runs import Run
+from aqcl.splits import SplitName
 from aqcl.storage import Manifest
 from aqcl.tables import comparison_table, dataset_table, evaluation_table, options_table
 from aqcl.wording import NOT_AFTER_HOLM, below_lines, few_seeds
@@ -209,6 +210,21 @@ def test_a_method_that_ranks_worse_than_chance_is_told() -> None:
     text = " ".join(shown(comparison_table(comparison(*rows, runs=("DIN", "X")))).split())
     assert text.count("worse than chance") == 1
     assert "DIN ranks worse than chance: the interval of its AUC over all users, 0.3912 to" in text
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("valid", "Validation rows chose the weights (early stopping)"),
+        ("train", "Training rows: the weights were fitted to them"),
+    ],
+)
+def test_rows_that_flatter_are_told(split: SplitName, said: str) -> None:
+    result = comparison(row("DIN", ALL, verdict="base"))
+    assert "Judge on test rows." not in " ".join(shown(comparison_table(result)).split())
+    text = " ".join(shown(comparison_table(dataclasses.replace(result, split=split))).split())
+    assert said in text
+    assert "Judge on test rows." in text
 
 
 def test_the_groups_in_which_a_yardstick_wins_are_told_if_their_users_tell() -> None:

@@ -15,6 +15,13 @@ NOT_AFTER_HOLM: Final = (
 """What a finding means that ends so."""
 ENOUGH_SEEDS: Final = 3
 """Trainings of a method that tell a little of how much it varies."""
+FLATTERED: Final[Mapping[str, str]] = {
+    "train": "Training rows: the weights were fitted to them, so that AUCs are too high. Judge on "
+    "test rows.",
+    "valid": "Validation rows chose the weights (early stopping) and, after a search, the "
+    "settings: AUCs on them are too high. Judge on test rows.",
+}
+"""By split, what rows that a training has seen say of a method."""
 INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
 """Why a trial of the objective `constrained` that has this mark cannot win."""
 OF_CHANCE: Final = "where nothing matters, chance alone often gives one setting more than half"
@@ -92,7 +99,8 @@ def legend(result: RunComparison) -> list[str]:
 
 def doubts(result: RunComparison) -> list[str]:
     """What makes the AUCs of a comparison worth less than they look, whatever their intervals."""
-    return [*chance_lines(result), *below_lines(result)]
+    flattered = [FLATTERED[result.split]] if result.split in FLATTERED else []
+    return [*flattered, *chance_lines(result), *below_lines(result)]
 
 
 def chance_lines(result: RunComparison) -> list[str]:

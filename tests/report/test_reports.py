@@ -23,7 +23,6 @@ from aqcl.report.run_report import (
     _reach,
     _result_row,
     _results,
-    _warnings,
     report_runs,
     title_of,
 )
@@ -204,16 +203,6 @@ def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> No
     assert "Few seeds (<b>DIN</b>: 2, DIN & AQCL: 1)" in text
     assert "different numbers of seeds" in text
     assert "Too few users to tell anything in the group highly-active" in text
-
-
-def test_a_report_warns_of_what_ranks_worse_than_chance(
-    result: RunComparison,
-) -> None:
-    found = {name: [open_run(path) for path in paths] for name, paths in result.runs.items()}
-    rows = tuple(replace(row, auc_low=0.3, auc_high=0.4) for row in result.comparison.rows)
-    reversed_ = replace(result, comparison=replace(result.comparison, rows=rows))
-    told = [line for line in _warnings(reversed_, found) if "ranks worse than chance" in line]
-    assert [line.partition(" ranks")[0] for line in told] == list(result.runs)
 
 
 def test_a_report_of_one_method_warns_of_groups_that_are_too_small(runs: list[Path]) -> None:
