@@ -236,17 +236,34 @@ def calibration_error_of_sorted(
     n_rows = len(positive)
     if n_rows == 0:
         return UNDEFINED
+    cuts = equal_mass_cuts(probability, bins)
+    surplus = 0.0
+    for begin, end in pairwise(cuts):
+        pair = probability[begin:end], positive[begin:end]
+        surplus += abs(np.subtract(*pair, dtype=np.float64).sum())
+    return float(surplus / n_rows)
+
+
+def equal_mass_cuts(probability: Shaped[np.ndarray, " N"], bins: int) -> list[int]:
+    """Where bins of (nearly) the same number of rows begin, and where the last one ends.
+
+    Rows of one probability share the bin of their mean rank, so that a bin may be empty.
+
+    Args:
+        probability: ascending, at least one.
+        bins: how many.
+
+    Returns:
+        `bins` + 1 numbers of rows, ascending, from 0 to N.
+    """
+    n_rows = len(probability)
     cuts = [0]
     for b in range(1, bins):
         # the row where the bin would start, but for ties: they stay together
         tied = probability[n_rows * b // bins]
         start, end = (int(np.searchsorted(probability, tied, side)) for side in ("left", "right"))
         cuts.append(start if (start + end) * bins >= 2 * n_rows * b else end)
-    surplus = 0.0
-    for begin, end in pairwise([*cuts, n_rows]):
-        pair = probability[begin:end], positive[begin:end]
-        surplus += abs(np.subtract(*pair, dtype=np.float64).sum())
-    return float(surplus / n_rows)
+    return [*cuts, n_rows]
 
 
 def predicted_observed_ratio(

@@ -8,8 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from aqcl.evaluate import ActivityPoint
+from aqcl.metrics import expected_calibration_error
 from aqcl.predictions import Predictions
-from aqcl.report.charts import MARKED, by_activity_figure, calibration_figure, curves_figure
+from aqcl.report.charts import (
+    MARKED,
+    by_activity_figure,
+    calibration_figure,
+    curves_figure,
+    reliability,
+)
 
 NAMES = ["$x_$", "_base", "cost $5 vs $6", *(f"method {k}" for k in range(4))]
 
@@ -53,3 +60,35 @@ def test_seeds_of_a_method_look_alike_and_long_curves_have_few_markers() -> None
     every = first.get_markevery()
     assert isinstance(every, int)
     assert 100 / every <= MARKED
+
+
+def of_scores(score: list[float], label: list[int]) -> Predictions:
+    rows = np.arange(len(score))
+    return Predictions(rows, rows, np.array(label), rows, np.array(score))
+
+
+def test_rows_of_one_score_are_one_point_of_calibration_in_whatever_order() -> None:
+    for label in ([1] * 50 + [0] * 50, [0, 1] * 50):
+        expected, observed = reliability([of_scores([0.5] * 100, label)], 10)
+        assert expected == pytest.approx([0.5])
+        assert observed == pytest.approx([0.5])
+
+
+def test_points_of_calibration_are_means_over_the_seeds_that_have_them() -> None:
+    """One seed has ties where the other has none: two rows of 0.2 fill the first of two parts."""
+    constant = of_scores([0.5] * 4, [1, 1, 0, 0])
+    rising = of_scores([0.2, 0.2, 0.6, 0.8], [0, 1, 1, 1])
+    expected, observed = reliability([constant, rising], 2)
+    # The four tied rows lie in one of the parts, beside two rows of the other seed.
+    assert sorted(expected) == pytest.approx([0.2, (4 * 0.5 + 0.6 + 0.8) / 6])
+    assert sorted(observed) == pytest.approx([0.5, (2 + 1 + 1) / 6])
+
+
+def test_points_of_calibration_are_as_far_from_the_line_as_the_calibration_error() -> None:
+    draw = np.random.default_rng(0)
+    score, label = draw.integers(1, 8, 200) / 10, draw.integers(0, 2, 200)
+    expected, observed = reliability([of_scores(list(score), list(label))], 7)
+    _, rows = np.unique(score, return_counts=True)
+    assert len(expected) == len(rows)
+    error = expected_calibration_error(label, score, 7)
+    assert float(np.abs(expected - observed) @ rows / 200) == pytest.approx(error)

@@ -1,6 +1,7 @@
 """Figures of a report of runs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 from aqcl.evaluate import ActivityPoint
 from aqcl.figures import GRAY, PALE, STYLE, curve_style, new_figure
 from aqcl.legends import legend_above
+from aqcl.metrics import equal_mass_cuts
 from aqcl.predictions import Predictions
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -112,15 +114,19 @@ def calibration_figure(predictions: Mapping[str, Sequence[Predictions]], bins: i
 def reliability(seeds: Sequence[Predictions], bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean prediction and share of clicks of `bins` parts of equally many rows, by score.
 
-    Each seed is divided by its own scores; what is given is the mean over the seeds.
+    Rows of one score stay in one part, as in the calibration error; parts that this leaves without
+    rows are left out. Each seed is divided by its own scores; what is given is the mean over the
+    rows that a part has in all seeds.
     """
-    means = []
+    sums = np.zeros((3, bins))
     for one in seeds:
         order = np.argsort(one.score, kind="stable")
-        parts = np.array_split(order, min(bins, len(order)))
-        means.append([(one.score[part].mean(), one.label[part].mean()) for part in parts])
-    expected, observed = np.mean(means, axis=0).T
-    return expected, observed
+        score, label = one.score[order].astype(float), one.label[order].astype(float)
+        cuts = equal_mass_cuts(score, bins)
+        for k, (begin, end) in enumerate(pairwise(cuts)):
+            sums[:, k] += score[begin:end].sum(), label[begin:end].sum(), end - begin
+    expected, observed, rows = sums[:, sums[2] > 0]
+    return expected / rows, observed / rows
 
 
 def activity_edges(predictions: Predictions, positives: int = 200, most: int = 10) -> list[int]:
