@@ -94,7 +94,7 @@ def test_the_freedom_of_a_difference_is_that_of_its_seeds_where_they_alone_scatt
 def test_two_or_three_seeds_that_lie_together_leave_no_more_freedom_than_they_have(
     n_seeds: int, most: float
 ) -> None:
-    together = 0.7 + 1e-6 * np.arange(n_seeds)
+    together, four = (np.array([0.7 + 1e-6 * k for k in range(n)]) for n in (n_seeds, 4))
     many = np.array([0.70, 0.71, 0.69, 0.72, 0.68])
     users = 0.001 * np.random.default_rng(0).normal(size=1000)
     assert seed_freedom(together, np.zeros(n_seeds), users) == most
@@ -102,7 +102,7 @@ def test_two_or_three_seeds_that_lie_together_leave_no_more_freedom_than_they_ha
     assert seed_freedom(together, many, users) == most
     assert seed_freedom(together, many[:1], users, trained=False) == most
     # Of four on, how they scatter is known well enough.
-    assert seed_freedom(0.7 + 1e-6 * np.arange(4), np.zeros(4), users) > 1e6
+    assert seed_freedom(four, np.zeros(4), users) > 1e6
     assert seed_freedom(together[:1], many[:1], users) == np.inf
 
 
