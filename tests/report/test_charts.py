@@ -1,11 +1,13 @@
 """Figures of a report of runs: curves are told apart, with colour and without."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from aqcl.evaluate import ActivityPoint
 from aqcl.metrics import expected_calibration_error
@@ -16,6 +18,7 @@ from aqcl.report.charts import (
     calibration_figure,
     curves_figure,
     reliability,
+    spread,
 )
 
 NAMES = ["$x_$", "_base", "cost $5 vs $6", *(f"method {k}" for k in range(4))]
@@ -92,3 +95,27 @@ def test_points_of_calibration_are_as_far_from_the_line_as_the_calibration_error
     assert len(expected) == len(rows)
     error = expected_calibration_error(label, score, 7)
     assert float(np.abs(expected - observed) @ rows / 200) == pytest.approx(error)
+
+
+def test_names_at_the_end_of_lines_do_not_lie_on_each_other() -> None:
+    def curve(auc: float) -> list[ActivityPoint]:
+        return [ActivityPoint(k, None, 9, 3, 3, auc, auc, auc) for k in range(3)]
+
+    ends = {"a": 0.6, "b": 0.6001, "c": 0.6001, "d": 0.5999, "far": 0.7}
+    yardsticks = {name: curve(auc) for name, auc in ends.items()}
+    drawn = by_activity_figure({"DIN": curve(0.5)}, yardsticks)
+    drawn.draw_without_rendering()
+    # Of the texts alone, without the strokes that lead to them.
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in drawn.axes[0].texts}
+    assert boxes.keys() == ends.keys()
+    heights = sorted((box.y0, box.y1) for box in boxes.values())
+    assert all(below[1] <= above[0] for below, above in pairwise(heights))
+    assert sorted(boxes, key=lambda name: boxes[name].y0)[0] == "d"
+    assert sorted(boxes, key=lambda name: boxes[name].y0)[-1] == "far"
+
+
+def test_places_are_moved_only_as_far_as_they_lie_too_close() -> None:
+    assert spread([0.0, 5.0, 9.0], 2.0) == [0, 5, 9]
+    assert spread([1.0, 1.0, 1.0], 2.0) == [-1, 1, 3]
+    assert spread([0.0, 4.0, 4.0, 9.0], 2.0) == [0, 3, 5, 9]
+    assert spread([], 2.0) == []

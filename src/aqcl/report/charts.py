@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 
 from aqcl.evaluate import ActivityPoint
 from aqcl.figures import GRAY, PALE, STYLE, curve_style, new_figure
@@ -15,6 +18,10 @@ from aqcl.metrics import equal_mass_cuts
 from aqcl.predictions import Predictions
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
+NAME_SIZE, NAME_LINE = 8, 11
+"""Points of the text of a name at the end of a line, and of the height that it needs."""
+AXES_SHARE = 0.75
+"""Of the height of a figure, what its axes have at least beside ticks and label."""
 MARKED = 10
 """Most points of a training curve that have a marker: more would hide the curve."""
 
@@ -32,19 +39,8 @@ def by_activity_figure(
     with matplotlib.rc_context(STYLE):
         points = next(iter(curves.values()))
         places = range(len(points))
-        for name, found in yardsticks.items():
+        for found in yardsticks.values():
             axes.plot(places, _aucs(found), color=GRAY, linewidth=0.9, linestyle=":")
-            last = found[-1].auc
-            if last is not None:
-                axes.annotate(
-                    name,
-                    (len(found) - 1, last),
-                    color=GRAY,
-                    fontsize=8,
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                )
         lines: dict[str, Line2D] = {}
         for number, (name, found) in enumerate(curves.items()):
             style = curve_style(number)
@@ -54,12 +50,54 @@ def by_activity_figure(
             )
             axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
             (lines[name],) = axes.plot(places, _aucs(found), **style)
+        _name_ends(axes, {name: found[-1].auc for name, found in yardsticks.items()})
         axes.set_xticks(places, [_range(point) for point in points])
         axes.set_xlabel("clicks of the user before the row")
         axes.set_ylabel("AUC of the rows")
         axes.grid(axis="y", color=PALE, linewidth=0.6)
         legend_above(axes, lines)
     return figure
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, float | None]) -> None:
+    """A name to the right of the end of each line; where they lie too close, a stroke leads to it.
+
+    Args:
+        axes: with all their lines, whose limits are then kept.
+        ends: where the line of each name ends; without one, it has no name.
+    """
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    x = max(line.get_xdata()[-1] for line in axes.lines)
+    known = sorted((end, name) for name, end in ends.items() if end is not None)
+    height = AXES_SHARE * figure.get_figheight() * 72
+    places = spread([end for end, _ in known], NAME_LINE * (high - low) / height)
+    beside = offset_copy(axes.transData, figure, x=12, y=0, units="points")
+    for (end, name), y in zip(known, places, strict=True):
+        axes.annotate(
+            name, (x, end), (x, y), textcoords=beside, color=GRAY, fontsize=NAME_SIZE, va="center",
+            arrowprops={"arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 1,
+                        "shrinkB": 1, "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """The places, moved as little as leaves `gap` between neighbours; least squares.
+
+    Args:
+        places: ascending.
+        gap: 0 or more.
+    """
+    # Without the gaps, those that come too close are pooled until none overtakes the next.
+    pools: list[list[float]] = []
+    for k, place in enumerate(places):
+        pools.append([place - k * gap])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    moved = [fmean(pool) for pool in pools for _ in pool]
+    return [place + k * gap for k, place in enumerate(moved)]
 
 
 def curves_figure(curves: Mapping[str, Curves], x: str, y: str) -> Figure:
