@@ -26,7 +26,15 @@ from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
-from aqcl.wording import INFEASIBLE, OF_CHANCE, doubts, few_seeds, improvement, legend
+from aqcl.wording import (
+    INFEASIBLE,
+    OF_CHANCE,
+    dataset_name,
+    doubts,
+    few_seeds,
+    improvement,
+    legend,
+)
 
 
 def comparison_table(result: RunComparison) -> Group:
@@ -36,7 +44,7 @@ def comparison_table(result: RunComparison) -> Group:
     several = any(row.seeds > 1 for row in comparison.rows)
     headings = ("method", "AUC ± sd" if several else "AUC", "RelaImpr [95% interval]", "verdict")
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    title = f"{_dataset_name(result)}, {result.split} rows: against {comparison.base}"
+    title = f"{dataset_name(result.dataset)}, {result.split} rows: against {comparison.base}"
     parts: list[RenderableType] = [Text(title, style="bold underline")]
     for group in dict.fromkeys(row.group for row in comparison.rows):
         numbers = [k for k, row in enumerate(comparison.rows) if row.group == group]
@@ -68,12 +76,6 @@ def _told_apart(result: RunComparison) -> list[Text]:
             told = [f"{k} = {json.dumps(settings[k])}" for k in differ if k in settings]
             lines.append(Text(f"  {', '.join(told)}"))
     return lines
-
-
-def _dataset_name(result: RunComparison) -> str:
-    name = result.dataset.name
-    marked = not result.dataset.simulated or "simulated" in name
-    return name if marked else f"{name} (simulated)"
 
 
 def _group_heading(row: ComparisonRow, thresholds: tuple[int, int]) -> Text:

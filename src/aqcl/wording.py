@@ -5,6 +5,7 @@ from typing import Final
 
 from aqcl.assessment import RunComparison
 from aqcl.comparison import Comparison, ComparisonRow
+from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL
 from aqcl.item_groups import ITEM_GROUPS
 
@@ -26,6 +27,12 @@ INFEASIBLE: Final = "* the AUC of highly active users is below that of trial 0"
 """Why a trial of the objective `constrained` that has this mark cannot win."""
 OF_CHANCE: Final = "where nothing matters, chance alone often gives one setting more than half"
 """How to read the importances of settings."""
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """The name of a dataset, which says once whether it is simulated."""
+    marked = not dataset.simulated or "simulated" in dataset.name
+    return dataset.name if marked else f"{dataset.name} (simulated)"
 
 
 def improvement(row: ComparisonRow) -> str:

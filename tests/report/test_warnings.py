@@ -1,10 +1,10 @@
-"""The warnings on top of a report of runs."""
+"""What stands on top of a report of runs: its subtitle and the warnings."""
 
 from dataclasses import replace
 
 from aqcl.assessment import RunComparison
 from aqcl.evaluate import ALL
-from aqcl.report.run_report import _warnings
+from aqcl.report.run_report import _subtitle, _warnings
 from tests.test_tables import comparison, row
 
 
@@ -24,3 +24,10 @@ def test_a_report_of_validation_rows_says_that_they_flatter() -> None:
     said = "Judge on test rows."
     assert not any(said in line for line in warnings_of(result))
     assert any(said in line for line in warnings_of(replace(result, split="valid")))
+
+
+def test_a_subtitle_says_once_that_data_is_simulated() -> None:
+    for name in ("oncold (simulated)", "log"):
+        result = comparison(row("DIN", ALL), simulated=True, name=name)
+        assert _subtitle(result).count("simulated") == 1
+    assert _subtitle(comparison(row("DIN", ALL))) == "log, test rows, against DIN"

@@ -31,7 +31,7 @@ from aqcl.report.page import (
 )
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import doubts, few_seeds, improvement, legend, resampled
+from aqcl.wording import dataset_name, doubts, few_seeds, improvement, legend, resampled
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -83,9 +83,12 @@ def report_runs(
         Section("Settings", "settings", _settings(runs)),
     ]
     title = title_of(runs, result.dataset.name)
-    kind = ", simulated data" if result.dataset.simulated else ""
-    subtitle = f"{result.dataset.name}{kind}, {split} rows, against {result.comparison.base}"
-    return Report(render_page(title, subtitle, sections, _warnings(result, runs)), figures)
+    warnings = _warnings(result, runs)
+    return Report(render_page(title, _subtitle(result), sections, warnings), figures)
+
+
+def _subtitle(result: RunComparison) -> str:
+    return f"{dataset_name(result.dataset)}, {result.split} rows, against {result.comparison.base}"
 
 
 def title_of(methods: Collection[str], dataset: str) -> str:
@@ -167,7 +170,7 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
     }
     facts = (
         f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
-        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables; longer ones are cut."
+        f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables; longer ones end in an arrow."
     )
     meanings = "".join(f"<li>{text(line)}</li>" for line in legend(result))
     parts = [paragraph(facts), f"<ul>{meanings}</ul>"]
