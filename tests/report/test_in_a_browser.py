@@ -14,6 +14,7 @@ from aqcl.report.page import Cell, Section, figure, interval_bar, number, render
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+CAPTION = "Its caption is longer than a phone is wide, and can be read without scrolling it."
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
@@ -36,6 +37,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = latents_figure({"title": np.eye(9, 2)}, np.arange(9) % 3)
     drawn += figure(points, "points", "caption", "points")
     body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
+    wide = [[Cell("a method"), *(Cell("words that stay in a line") for _ in range(9))]]
+    body += table(["Kind", *(f"#{k}" for k in range(9))], wide, f"A wide table. {CAPTION}")
     path = tmp_path_factory.mktemp("page") / "report.html"
     warnings = [f"Beware of {'a_long_name' * 10}"]
     path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], warnings))
@@ -61,7 +64,9 @@ def page(browser: Browser, file: Path) -> Iterator[Page]:
 
 
 def first_column(page: Page) -> list[str]:
-    return [cell.strip() for cell in page.locator("tbody th:first-child").all_inner_texts()]
+    return [
+        cell.strip() for cell in page.locator("table").first.locator("tbody th").all_inner_texts()
+    ]
 
 
 def test_a_column_of_numbers_sorts_both_ways_and_keeps_gaps_last(page: Page) -> None:
@@ -86,6 +91,26 @@ def test_the_keyboard_sorts_too(page: Page) -> None:
 def test_a_phone_does_not_scroll_sideways(page: Page) -> None:
     widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_wide_table_keeps_its_caption_and_its_first_column_in_sight(
+    page: Page, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    region = page.locator("main .scroll").last
+    region.evaluate("node => node.scrollLeft = 200")
+    assert region.evaluate("node => node.scrollLeft") == 200
+    seen = region.bounding_box()
+    assert seen is not None
+    for part in ("caption span", "tbody th", "thead th:first-child"):
+        box = region.locator(part).bounding_box()
+        assert box is not None
+        assert box["x"] == pytest.approx(seen["x"], abs=1)
+        assert box["x"] + box["width"] <= seen["x"] + seen["width"] + 1
+        ground = region.locator(part).evaluate("node => getComputedStyle(node).backgroundColor")
+        assert part == "caption span" or ground == "rgb(20, 23, 27)"
+    assert page.get_by_role("table", name=CAPTION).count() == 1
 
 
 def test_a_wide_figure_can_be_read_on_a_phone(page: Page) -> None:
@@ -137,4 +162,6 @@ def test_it_prints(browser: Browser, file: Path) -> None:
     assert opened.pdf()[:4] == b"%PDF"
     opened.emulate_media(media="print")
     assert not opened.locator("nav").is_visible()
+    first = opened.locator("main .scroll tbody th").first
+    assert first.evaluate("node => getComputedStyle(node).position") == "static"
     opened.close()

@@ -114,7 +114,7 @@ def test_a_section_without_content_is_left_out() -> None:
 
 def test_tables_are_labelled_and_columns_of_numbers_are_marked() -> None:
     markup = table(["Name", "#AUC"], [[NASTY, number(0.51234)]], "caption")
-    assert "<caption>caption</caption>" in markup
+    assert "<caption><span>caption</span></caption>" in markup
     assert markup.count('scope="col"') == 2
     assert '<tr><th scope="row">&lt;script&gt;' in markup
     assert '<td class="number" data-value="0.51234">0.5123</td>' in markup
@@ -132,8 +132,17 @@ def test_bars_stand_where_the_interval_is(
     assert f"{value:+.4f}, interval {low:+.4f} to {high:+.4f}" in markup
 
 
-def test_a_bar_never_leaves_its_cell() -> None:
-    assert 'x1="2.00" x2="98.00"' in interval_bar(0.0, -9.0, 9.0, 0.02, "").markup
+def test_a_bar_never_leaves_its_cell_and_says_where_it_is_cut() -> None:
+    both = interval_bar(0.0, -9.0, 9.0, 0.02, "").markup
+    assert 'x1="7.00" x2="93.00"' in both
+    assert both.count('class="cut"') == 2
+    assert "interval -9.0000 to +9.0000; cut at 0.0200 from zero, where the arrow is" in both
+    upper = interval_bar(0.0, -0.02, 9.0, 0.02, "").markup
+    assert 'x1="2.00" x2="93.00"' in upper
+    assert 'd="M92 0L99.5 6L92 12Z"' in upper
+    assert upper.count('class="cut"') == 1
+    whole = interval_bar(0.0, -0.02, 0.02, 0.02, "").markup
+    assert "cut" not in whole
 
 
 def test_too_few_users_do_not_make_the_other_bars_too_short() -> None:

@@ -117,7 +117,7 @@ def test_a_page_tells_relaimpr_with_its_interval_and_every_bar_its_scale(
             low, high = row["rela_impr_low"], row["rela_impr_high"]
             assert f"{row['rela_impr']:+.2f}% [{low:+.2f}, {high:+.2f}]" in text
         reach = max(max(-row["difference_low"], row["difference_high"]) for row in rows)
-        assert f"from {-reach:+.3f} to {reach:+.3f}, longer ones cut" in text
+        assert f"from {-reach:+.3f} to {reach:+.3f}, longer ones end in an arrow" in text
 
 
 def test_a_page_tells_how_own_clusters_separate_and_why_latents_are_missing() -> None:

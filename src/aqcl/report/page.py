@@ -118,7 +118,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     body = "\n".join(lines)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
-        f'<table class="sortable"><caption>{text(caption)}</caption>'
+        f'<table class="sortable"><caption><span>{text(caption)}</span></caption>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
     )
 
@@ -158,6 +158,8 @@ def interval_bar(
 ) -> Cell:
     """A difference with its interval as a bar around zero, told in words to screen readers.
 
+    An end beyond the reach of bars is an arrow.
+
     Args:
         value: the difference.
         low: lower end of its interval.
@@ -172,11 +174,18 @@ def interval_bar(
         return 50 + 48 * max(-1.0, min(1.0, x / reach))
 
     label = f"{value:+.4f}, interval {low:+.4f} to {high:+.4f}"
+    start, end, heads = place(low), place(high), ""
+    if low < -reach:
+        start, heads = 7.0, '<path class="cut" d="M8 0L0.5 6L8 12Z"/>'
+    if high > reach:
+        end, heads = 93.0, f'{heads}<path class="cut" d="M92 0L99.5 6L92 12Z"/>'
+    if heads:
+        label += f"; cut at {reach:.4f} from zero, where the arrow is"
     drawing = (
         f'<svg class="bar {style}" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" '
         f'aria-label="{label}"><title>{label}</title>'
         '<line class="axis" x1="50" x2="50" y1="0" y2="12"/>'
-        f'<line class="range" x1="{place(low):.2f}" x2="{place(high):.2f}" y1="6" y2="6"/>'
+        f'<line class="range" x1="{start:.2f}" x2="{end:.2f}" y1="6" y2="6"/>{heads}'
         f'<rect class="point" x="{place(value) - 0.8:.2f}" y="1" width="1.6" height="10"/></svg>'
     )
     return Cell(value=value, markup=drawing)

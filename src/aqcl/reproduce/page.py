@@ -121,7 +121,7 @@ def _reach(rows: Iterable[Mapping[str, Any]]) -> float:
 def _bars(reach: float) -> str:
     return (
         f"Bars: the difference of AUC with its 95% interval, from {-reach:+.3f} to {reach:+.3f}, "
-        "longer ones cut"
+        "longer ones end in an arrow"
     )
 
 
