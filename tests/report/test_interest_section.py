@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from aqcl.dataset import open_dataset
+from aqcl.interests import Codebook
 from aqcl.latents import encode_rows, load_interests, load_model
 from aqcl.report import interest_section
-from aqcl.report.interest_section import interests_body
+from aqcl.report.interest_section import codebooks_of, collapsed, interests_body
 from aqcl.train import train
 from tests.report.test_page import Outline
 from tests.tiny_runs import tiny_dataset, tiny_experiment
@@ -21,7 +22,9 @@ def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_pa
     runs = [train(tiny_experiment(place, f"seed={k}"), tmp_path / f"{k}") for k in (3, 4)]
     dataset = open_dataset(place)
     figures: dict[str, Figure] = {}
-    text = Outline(interests_body(dataset, {"DIN & AQCL": runs}, figures)).text
+    named = {"DIN & AQCL": runs}
+    books = codebooks_of(dataset, named)
+    text = Outline(interests_body(dataset, named, books, figures)).text
     rows = np.arange(len(dataset.valid))
     latent = encode_rows(load_model(runs[0], dataset), dataset.valid, rows, 50)
     sizes = np.bincount(load_interests(runs[0], dataset).nearest(latent))
@@ -42,8 +45,34 @@ def test_a_picture_is_left_out_where_each_row_has_an_interest_of_its_own(
     place = tiny_dataset(tmp_path)
     run = train(tiny_experiment(place), tmp_path / "run")
     own = SimpleNamespace(nearest=lambda latent: np.arange(len(latent)))
-    monkeypatch.setattr(interest_section, "load_interests", lambda run, dataset: own)
     figures: dict[str, Figure] = {}
-    text = Outline(interests_body(open_dataset(place), {"AQCL": [run]}, figures)).text
+    dataset, named = open_dataset(place), {"AQCL": [run]}
+    books = codebooks_of(dataset, named)
+    monkeypatch.setattr(interest_section, "load_interests", lambda run, dataset: own)
+    text = Outline(interests_body(dataset, named, books, figures)).text
     assert figures == {}
     assert "The largest interests, and who has them" in text
+
+
+@pytest.mark.parametrize(("perplexity", "told"), [(1.0, True), (12.7, True), (12.9, False)])
+def test_a_codebook_whose_samples_lie_at_few_interests_is_told(
+    perplexity: float, told: bool
+) -> None:
+    book = Codebook(rows=5000, codewords=128, used=20, perplexity=perplexity, interests=())
+    lines = collapsed({"AQCL": book})
+    assert len(lines) == told
+    assert all(
+        f"without dropout, the perplexity of its 128 interests is {perplexity:.1f}" in line
+        for line in lines
+    )
+
+
+def test_few_rows_cannot_lie_at_many_interests() -> None:
+    book = Codebook(rows=10, codewords=128, used=5, perplexity=5.0, interests=())
+    assert collapsed({"AQCL": book}) == []
+
+
+def test_a_method_without_a_codebook_has_none_to_tell_of(tmp_path: Path) -> None:
+    place = tiny_dataset(tmp_path)
+    run = train(tiny_experiment(place, regularizer={}), tmp_path / "run")
+    assert codebooks_of(open_dataset(place), {"DIN": [run]}) == {}

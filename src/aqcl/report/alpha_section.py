@@ -92,9 +92,10 @@ def _codebooks(runs: Mapping[str, Sequence[Run]]) -> str:
     ]
     caption = (
         "Health of the codebook at the last evaluation. Perplexity of the nearest: over how "
-        "many codewords the samples of a training batch lie evenly, each at its nearest; few "
-        "of all say that the codebook has collapsed, and more than rows in a batch it cannot "
-        "be. Balanced perplexity and dead codewords are of the assignment that spreads samples "
+        "many codewords the samples of a training batch lie evenly, each at its nearest, with "
+        "dropout, which spreads them; few of all say that the codebook has collapsed, and more "
+        "than rows in a batch it cannot be. Without dropout it may be far less: see the interests "
+        "below. Balanced perplexity and dead codewords are of the assignment that spreads samples "
         "over all codewords by construction: they tell nothing of a collapse"
     )
     return table(headings, rows, caption)

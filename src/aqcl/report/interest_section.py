@@ -1,6 +1,7 @@
 """What the codewords of runs stand for, as a part of their report."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,24 +19,58 @@ MOST_POINTS = 1500
 """Validation rows that the picture shows."""
 MOST_INTERESTS = 20
 """Interests that the table shows, the largest first."""
+SMALL_PART = 0.1
+"""Of the codewords, below which the perplexity says that they have collapsed."""
+
+
+def codebooks_of(dataset: Dataset, runs: Mapping[str, Sequence[Run]]) -> dict[str, Codebook]:
+    """The codebook of the first seed of each method that has one.
+
+    Args:
+        dataset: of the runs.
+        runs: by method.
+    """
+    books = {}
+    for name, found in runs.items():
+        # Without a codebook, or with one that is not yet set, there is nothing to tell.
+        with suppress(ConfigError):
+            books[name] = describe_interests(found[0], dataset=dataset)
+    return books
+
+
+def collapsed(books: Mapping[str, Codebook]) -> list[str]:
+    """A line for each method whose samples lie at a small part of its interests.
+
+    Args:
+        books: by method.
+    """
+    return [
+        f"The codebook of {name} has collapsed: over {book.rows:,} clicked training rows, without "
+        f"dropout, the perplexity of its {book.codewords} interests is {book.perplexity:.1f}."
+        for name, book in books.items()
+        if book.perplexity < SMALL_PART * min(book.codewords, book.rows)
+    ]
 
 
 def interests_body(
-    dataset: Dataset, runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]
+    dataset: Dataset,
+    runs: Mapping[str, Sequence[Run]],
+    books: Mapping[str, Codebook],
+    figures: dict[str, Figure],
 ) -> str:
     """Latents in the plane and the largest interests of each method that has a codebook.
 
     Args:
         dataset: of the runs.
         runs: by method; the first seed is looked at.
+        books: their codebooks.
         figures: the pictures are added.
     """
     parts = []
     for k, (name, found) in enumerate(runs.items()):
-        try:
-            interests = load_interests(found[0], dataset)
-        except ConfigError:
-            continue  # no codebook, or not yet set
+        if name not in books:
+            continue
+        interests = load_interests(found[0], dataset)
         rows = choose_rows(np.arange(len(dataset.valid)), MOST_POINTS)
         max_history = found[0].experiment.train.max_history
         latent = encode_rows(load_model(found[0], dataset), dataset.valid, rows, max_history)
@@ -56,7 +91,7 @@ def interests_body(
                 f"chance; silhouette {measured.silhouette:+.3f}."
             )
             parts.append(figure(drawn, f"latents-{k}", caption, caption))
-        parts.append(_largest(describe_interests(found[0], dataset=dataset), seed))
+        parts.append(_largest(books[name], seed))
     return "".join(parts)
 
 
@@ -71,7 +106,7 @@ def _largest(book: Codebook, seed: int) -> str:
         rows.append([Cell(str(one.codeword), one.codeword), share, *mix, *listed])
     facts = (
         f"{book.used} of {book.codewords} interests are nearest to any of {book.rows:,} clicked "
-        f"training rows; perplexity {book.perplexity:.1f}."
+        f"training rows, without dropout; perplexity {book.perplexity:.1f}."
     )
     headings = ["#Interest", "#Share", *(f"#{group} %" for group in GROUPS), "Items", *fields]
     caption = f"The largest interests, and who has them, seed {seed}"

@@ -16,7 +16,7 @@ from aqcl.evaluate import ALL, Evaluation, auc_by_activity
 from aqcl.experiment import method_settings
 from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
-from aqcl.report.interest_section import interests_body
+from aqcl.report.interest_section import codebooks_of, collapsed, interests_body
 from aqcl.report.page import (
     Cell,
     Section,
@@ -71,6 +71,7 @@ def report_runs(
     """
     result = compare_runs(paths, split, base, replicates, dataset=dataset)
     runs = {name: [open_run(path) for path in found] for name, found in result.runs.items()}
+    books = codebooks_of(result.dataset, runs)
     figures: dict[str, Figure] = {}
     sections = [
         Section("What was compared", "compared", _compared(result, runs)),
@@ -79,11 +80,11 @@ def report_runs(
         Section("Training", "training", _training(runs, figures)),
         Section("Calibration", "calibration", _calibration(result, figures)),
         Section("Alpha and codebook", "alpha", alpha_body(result.dataset, runs, figures)),
-        Section("Interests", "interests", interests_body(result.dataset, runs, figures)),
+        Section("Interests", "interests", interests_body(result.dataset, runs, books, figures)),
         Section("Settings", "settings", _settings(runs)),
     ]
     title = title_of(runs, result.dataset.name)
-    warnings = _warnings(result, runs)
+    warnings = [*_warnings(result, runs), *collapsed(books)]
     return Report(render_page(title, _subtitle(result), sections, warnings), figures)
 
 
