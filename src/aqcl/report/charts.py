@@ -50,7 +50,8 @@ def by_activity_figure(
             )
             axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
             (lines[name],) = axes.plot(places, _aucs(found), **style)
-        _name_ends(axes, {name: found[-1].auc for name, found in yardsticks.items()})
+        ends = {name: found[-1].auc for name, found in yardsticks.items()}
+        _name_ends(axes, len(points) - 1, ends)
         axes.set_xticks(places, [_range(point) for point in points])
         axes.set_xlabel("clicks of the user before the row")
         axes.set_ylabel("AUC of the rows")
@@ -59,18 +60,18 @@ def by_activity_figure(
     return figure
 
 
-def _name_ends(axes: Axes, ends: Mapping[str, float | None]) -> None:
+def _name_ends(axes: Axes, x: int, ends: Mapping[str, float | None]) -> None:
     """A name to the right of the end of each line; where they lie too close, a stroke leads to it.
 
     Args:
         axes: with all their lines, whose limits are then kept.
+        x: where all lines end.
         ends: where the line of each name ends; without one, it has no name.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    x = max(line.get_xdata()[-1] for line in axes.lines)
     known = sorted((end, name) for name, end in ends.items() if end is not None)
     height = AXES_SHARE * figure.get_figheight() * 72
     places = spread([end for end, _ in known], NAME_LINE * (high - low) / height)
