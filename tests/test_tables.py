@@ -312,6 +312,7 @@ def test_an_evaluation_is_whole(width: int, tmp_path: Path) -> None:
     assert "AUC 0.7312 - 0.7312 0.7312" in lines
     assert "95% interval 0.7101-0.7523 - 0.7101-0.7523 0.7101-0.7523" in lines
     assert "predicted/observed 1.004 - 1.004 1.004" in lines
+    assert lines[-1] == "Too few users to tell: non-active."
 
 
 @pytest.mark.parametrize(

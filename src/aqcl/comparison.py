@@ -293,12 +293,14 @@ def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
     return np.array([metrics.rela_impr(*pair) for pair in zip(auc, base_auc, strict=True)])
 
 
+def are_too_few(*, rows: int, users: int, positives: int) -> bool:
+    """Whether an AUC of so many says nothing: it is as uncertain as the rarer label leaves it."""
+    return users < _FEWEST_USERS or min(positives, rows - positives) < _FEWEST_OF_A_LABEL
+
+
 def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     """What an interval of the difference says, if there are users enough to say anything."""
-    # An AUC is as uncertain as the rarer of the two labels leaves it.
-    rarer = min(counts["positives"], counts["rows"] - counts["positives"])
-    few = counts["users"] < _FEWEST_USERS or rarer < _FEWEST_OF_A_LABEL
-    if low is None or high is None or few:
+    if low is None or high is None or are_too_few(**counts):
         return TOO_FEW
     if low > 0:
         return "better"

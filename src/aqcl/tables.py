@@ -17,7 +17,7 @@ from rich.text import Text
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
-from aqcl.comparison import ComparisonRow
+from aqcl.comparison import TOO_FEW, ComparisonRow, are_too_few
 from aqcl.describe import Description
 from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
@@ -151,7 +151,13 @@ def evaluation_table(
     kind = ", simulated data" if simulated else ""
     title = f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows{kind}"
     place = Text(str(run.path), style="dim", no_wrap=True, overflow="ignore")
-    return Group(Text(title, style="bold"), place, table)
+    few = [
+        group.group
+        for group in groups
+        if are_too_few(rows=group.rows, users=group.users, positives=group.positives)
+    ]
+    note = [Text(f"{TOO_FEW.capitalize()}: {', '.join(few)}.")] if few else []
+    return Group(Text(title, style="bold"), place, table, *note)
 
 
 def options_table(description: Description) -> Group:
