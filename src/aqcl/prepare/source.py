@@ -75,12 +75,16 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Tell mistakes before a long log is read; those of the split, which the log completes, later.
+    """Tell mistakes before a long log is read; those of the split alone, which it completes, later.
 
     Raises:
         ConfigError: an unknown key or a bad value.
     """
-    build(PrepareSettings, {key: value for key, value in settings.items() if key != "split"})
+    try:
+        build(PrepareSettings, {key: value for key, value in settings.items() if key != "split"})
+    except ConfigError:
+        build(PrepareSettings, settings)  # all of them at once
+        raise
 
 
 def _placeless(resolved: Mapping[str, Any], log: ClickLog) -> dict[str, Any]:
