@@ -214,7 +214,7 @@ def test_nothing_cannot_be_compared() -> None:
 def test_yardsticks_stand_beside_the_runs(dataset: Dataset, tmp_path: Path) -> None:
     run = scored_run(tmp_path / "run", dataset, name="DIN")
     result = compare_runs([run.path], replicates=100)
-    assert result.yardsticks == ("popularity", "item-CF", "item-CF + popularity")
+    assert result.yardsticks == ("popularity", "item-CF", "item-CF + popularity", "click rate")
     everyone = [row.configuration for row in result.comparison.rows if row.group == ALL]
     assert everyone == ["DIN", *result.yardsticks]
     assert result.runs == {"DIN": (run.path,)}

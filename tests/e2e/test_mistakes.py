@@ -46,7 +46,7 @@ def experiment(dataset: Path) -> Path:
             ["['train.lr=0.1']", "Each setting needs a --set of its own: --set train.lr=0.1"],
         ),
         (
-            ["prepare", "-o", "x", "--set", "seed=1", "split.days=4"],
+            ["prepare", "-o", "x", "--set", "user_share=0.5", "split.days=4"],
             ["no file matches; check the path; a setting needs a --set of its own"],
         ),
         (["prepare", "x", "-o", "x", "--set", "source=table"], ["set its name, as source.name"]),

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aqcl import yardsticks
+from aqcl import comparison, yardsticks
 from aqcl.assessment import RunComparison, compare_runs
 from aqcl.comparison import TOO_FEW
 from aqcl.errors import ConfigError, StorageError
@@ -60,12 +61,20 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def result(runs: list[Path]) -> RunComparison:
+def few_users_tell() -> Iterator[None]:
+    """The groups of the tiny dataset are large enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "are_too_few", lambda **_: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def result(runs: list[Path], few_users_tell: None) -> RunComparison:
     return compare_runs(runs, replicates=100)
 
 
 @pytest.fixture(scope="module")
-def report(runs: list[Path]) -> Report:
+def report(runs: list[Path], few_users_tell: None) -> Report:
     return report_runs(runs, replicates=100)
 
 

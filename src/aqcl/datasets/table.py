@@ -187,8 +187,8 @@ def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -
     found = next((name for name in unused if name.lower() in _LABELS), None)
     if settings.label is None and found is not None:
         raise DataError(
-            f"{path}: there is a column '{found}'; set source.label = '{found}' (--label) to learn "
-            "from it, or source.label = '' if every row is a click"
+            f"{path}: there is a column '{found}'; set source.label = '{found}' to learn from it, "
+            "or source.label = '' if every row is a click"
         )
     return file.select(wanted)
 
