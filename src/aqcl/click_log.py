@@ -32,8 +32,7 @@ class ClickLog:
     `categories`, Float64 for `numeric`; null means unknown. They may lack entities of `rows`.
     Where these columns stand in the rows, and may change there, `described` has them instead:
     `user`, `item`, `timestamp`, `BELOW_SECOND` where `rows` have it, and the fields of both sides,
-    row by row in file order. `prepare`
-    then takes the value of each entity from its training rows.
+    row by row in file order. `prepare` then takes the value of each entity from its training rows.
     """
 
     name: str
