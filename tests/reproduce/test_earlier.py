@@ -180,6 +180,30 @@ def test_settings_that_were_not_confirmed_with_as_many_seeds_are_passed_over(
         paper.reproduce(("table2",), partly, datasets=DATASETS)
 
 
+@pytest.mark.parametrize(
+    ("part", "told"), [("experiment", "train.patience"), ("search", "train.embedding_l2")]
+)
+def test_winners_of_other_ranges_or_ends_of_training_are_passed_over(
+    first: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, told: str
+) -> None:
+    specs = one_seed_specs()
+    had = getattr(specs.studies, part)
+    changed = {
+        "experiment": {**had, "train": {**had.get("train", {}), "patience": 7}},
+        "search": {**had, "space": {**had.get("space", {}), told: {"low": 1e-7, "high": 1.0}}},
+    }[part]
+    studies = replace(specs.studies, **{part: changed})
+    monkeypatch.setattr(paper, "load_specs", lambda: replace(specs, studies=studies))
+    with pytest.raises(ConfigError, match=rf"DIN was tuned with {told} .*, now .*equal budgets"):
+        paper.reproduce(("table2",), first, datasets=DATASETS, train=False)
+    later = after(first, "table2", tmp_path)
+    (kept,) = paper.reproduce(("table2",), later, datasets=DATASETS, train=False)
+    assert set(kept["comparisons"][0]["cells"].values()) == {"finished"}
+    monkeypatch.setattr(work, "run_search", refuse)
+    with pytest.raises(AssertionError, match="this has been done"):
+        paper.reproduce(("table2",), later, datasets=DATASETS)
+
+
 def test_settings_of_another_budget_are_refused(first: Scope, later: Scope) -> None:
     with pytest.raises(
         ConfigError, match=r"tuned oncold/din with 2 trials, and this command has 3"

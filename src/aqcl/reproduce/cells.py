@@ -118,6 +118,7 @@ class Study:
                     "finalists": method["finalists"],
                     "parameters": best["parameters"],
                     "penalty": best["penalty"],
+                    "space": method["space"],
                     "rows": method["rows"],
                     "seconds": method["seconds"],
                     "experiment": _without_place(read_toml(folder / best["experiment"])),

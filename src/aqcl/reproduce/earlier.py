@@ -1,11 +1,12 @@
 """Outcomes made before, here or on another machine: their settings and finished comparisons."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aqcl.errors import ConfigError
+from aqcl.reproduce.budgets import differences
 from aqcl.reproduce.cells import BUDGET, Needs, Place, Scope, Study, search_options
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
@@ -76,15 +77,11 @@ def finished_in(
 
     Those whose winner was found in another way than this command would find it are left out.
     """
-    options = search_options(specs, scope)
     return {
         (name, *_key(comparison)): finished_cells(comparison)
         for name, outcome in earlier.items()
         for comparison in outcome["comparisons"]
-        if all(
-            _budget(study) == _budget(options)
-            for study in _studies_on(outcome, comparison["dataset"])
-        )
+        if _as_now(specs, scope, outcome, comparison["dataset"])
     }
 
 
@@ -93,16 +90,20 @@ def drawn_in(specs: Specs, scope: Scope, earlier: Mapping[str, Outcome]) -> set[
 
     Those whose winner was found in another way than this command would find it are left out.
     """
-    budget = _budget(search_options(specs, scope))
     drawn = set()
     for name, outcome in earlier.items():
         for kind in KINDS:
             for key, found in outcome.get(kind, {}).items():
-                budgets = {_budget(study) for study in _studies_on(outcome, key)}
-                known = budgets == {budget} or (kind == ACTIVITY and not budgets)
-                if known and _is_whole(found):
+                has_winner = kind == ACTIVITY or bool(_studies_on(outcome, key))
+                if has_winner and _is_whole(found) and _as_now(specs, scope, outcome, key):
                     drawn.add((name, key))
     return drawn
+
+
+def _as_now(specs: Specs, scope: Scope, outcome: Outcome, dataset: str) -> bool:
+    """Whether all winners on a data set were found as this command would find them."""
+    studies = _studies_on(outcome, dataset).items()
+    return not any(differences(specs, scope, dataset, name, study) for name, study in studies)
 
 
 def _is_whole(found: Outcome) -> bool:
@@ -113,7 +114,7 @@ def _is_whole(found: Outcome) -> bool:
 def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str, Outcome]) -> None:
     """Write what earlier studies found, for those studies that have not begun here.
 
-    A study that confirmed its winners with other seeds than this command would is passed over.
+    A study that looked for its winner in another way than this command would is passed over.
     One that has begun here goes on; where it has chosen other settings than the earlier one, cells
     of both cannot stand in one table.
 
@@ -126,7 +127,6 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
     Raises:
         ConfigError: an earlier outcome is of other rows or settings.
     """
-    options = search_options(specs, scope)
     for study in needs.studies:
         if not study.place.is_prepared:
             continue
@@ -135,39 +135,18 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
         here = study.record()
         for outcome in earlier.values():
             known = outcome["studies"].get(f"{study.place.dataset}/{study.backbone}")
-            if known is None or _budget(known) != _budget(options):
+            if known is None or study.method not in known["methods"]:
                 continue
-            if study.method not in known["methods"]:
+            known = {**known, "methods": {study.method: known["methods"][study.method]}}
+            if differences(specs, scope, study.place.dataset, study.backbone, known):
                 continue
             if here is not None:
                 _check_same_settings(study, here, outcome, known)
             elif not study.folder.exists():
-                methods = {study.method: known["methods"][study.method]}
                 study.kept.parent.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({**known, "methods": methods}, indent=1, ensure_ascii=False)
+                text = json.dumps(known, indent=1, ensure_ascii=False)
                 atomic_write(study.kept, text + "\n")
                 break
-
-
-def check_budgets(specs: Specs, scope: Scope, studies: Iterable[Study]) -> None:
-    """Make sure that winners known here were looked for as this command would.
-
-    Raises:
-        ConfigError: one had another budget.
-    """
-    wanted = _budget(search_options(specs, scope))
-    for study in studies:
-        found = study.record()
-        if found is None:
-            continue
-        place, budget = found
-        pairs = zip(BUDGET, _budget(budget), wanted, strict=True)
-        differing = [f"{key} {had}, now {now}" for key, had, now in pairs if had != now]
-        if differing:
-            raise ConfigError(
-                f"{place}: {study.method} was tuned with {'; '.join(differing)}: methods in one "
-                "table must have equal budgets; choose another --out, or name the former number"
-            )
 
 
 def _check_same_rows(place: Place, outcome: Outcome) -> None:
@@ -269,9 +248,10 @@ def _budget(study: Outcome) -> tuple[Any, ...]:
     return tuple(study.get(key) for key in BUDGET)
 
 
-def _studies_on(outcome: Outcome, dataset: str) -> list[Outcome]:
-    prefix = f"{dataset}/"
-    return [study for key, study in outcome["studies"].items() if key.startswith(prefix)]
+def _studies_on(outcome: Outcome, dataset: str) -> dict[str, Outcome]:
+    """By backbone."""
+    split = [(key.partition("/"), study) for key, study in outcome["studies"].items()]
+    return {backbone: study for (of, _, backbone), study in split if of == dataset}
 
 
 def _clashes(new: Outcome, earlier: Outcome) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.figures import save
+from aqcl.reproduce.budgets import check_budgets
 from aqcl.reproduce.cells import Problems, Scope, comparisons_of, needs_of
 from aqcl.reproduce.earlier import (
     Outcome,
-    check_budgets,
     drawn_in,
     finished_in,
     merged,
