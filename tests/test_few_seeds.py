@@ -1,14 +1,16 @@
 """How far verdicts and p-values may be trusted where methods were trained a few times."""
 
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from aqcl.bootstrap import interval, resample_seeds
+from aqcl.bootstrap import interval, resample_seeds, t_tail
 from aqcl.comparison import Comparison, Measured, compare
 from aqcl.evaluate import ALL, Counts
-from aqcl.significance import p_value, seed_freedom
+from aqcl.significance import SIGNIFICANCE, p_value, seed_freedom
 from tests.evaluated_runs import THRESHOLDS, made_run
 
 NULLS = 300
@@ -67,6 +69,27 @@ def test_where_nothing_differs_a_difference_is_rarely_seen(
     beside, far = found_in_nulls(n_seeds, of_users, of_seeds)
     assert beside <= 0.08 * NULLS
     assert far <= 0.025 * NULLS
+
+
+@pytest.mark.parametrize(("of_users", "share"), [(0.003, 1 / 4), (0.001, 2 / 3)])
+def test_single_trainings_mislead_in_a_quarter_to_two_thirds_of_all_comparisons(
+    of_users: float, share: float
+) -> None:
+    """As docs/protocol.md and tables say, for trainings that scatter as DIN's on Amazon Beauty."""
+    beside, _ = found_in_nulls(1, of_users, 0.0028 * 2**0.5)
+    assert beside == pytest.approx(share * NULLS, abs=0.08 * NULLS)
+
+
+@pytest.mark.parametrize(
+    ("claims", "freedom", "times"),
+    [(4, math.inf, 1.3), (4, 10.0, 1.5), (20, 10.0, 1.8), (20, 4.0, 2.4)],
+)
+def test_how_much_more_holm_asks_for(claims: int, freedom: float, times: float) -> None:
+    """As docs/tutorial.md says, of the best of so many claims."""
+    enough, slightly_less = (
+        t_tail((times + change) * NormalDist().inv_cdf(0.975), freedom) for change in (0.1, -0.1)
+    )
+    assert enough < SIGNIFICANCE / claims < slightly_less
 
 
 def test_unless_they_are_spread_five_seeds_mislead_one_time_in_seven(

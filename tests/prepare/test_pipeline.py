@@ -84,6 +84,9 @@ def test_impressions_have_no_negative_settings_in_their_protocol(tmp_path: Path)
         "labels": "impressions",
     }
     assert not (dataset.path / "negative_cdf.npy").exists()
+    told = "the settings of negatives do nothing: the log has labels, and none is drawn"
+    assert told in dataset.notes
+    assert told not in prepared(tmp_path / "plain", rows).notes
 
 
 def test_rows_from_a_moment_on_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def _write_dataset(
         "simulated": log.simulated,
         "notes": [
             *log.notes,
-            *_left_out(census, config),
+            *_effects(census, config),
             *notes,
             *repeat_notes(facts, labelled=census.labelled),
         ],
@@ -264,10 +264,16 @@ def _write_dataset(
     }
 
 
-def _left_out(census: Census, config: PrepareSettings) -> list[str]:
-    if not census.n_left_out:
-        return []
-    return [f"{census.n_left_out:,} rows from split.until = {config.split.until} on left out"]
+def _effects(census: Census, config: PrepareSettings) -> list[str]:
+    """What came of settings: rows that they left out, and those that do nothing."""
+    notes = []
+    if census.n_left_out:
+        notes.append(
+            f"{census.n_left_out:,} rows from split.until = {config.split.until} on left out"
+        )
+    if census.labelled and config.negatives != NegativeSettings():
+        notes.append("the settings of negatives do nothing: the log has labels, and none is drawn")
+    return notes
 
 
 def _read_log(
