@@ -280,6 +280,10 @@ def test_a_study_widens_its_penalty_and_says_so(data: Path, tmp_path: Path) -> N
     assert "widened by a factor of 10 on the high side, 2 more trials" in widened
     assert (penalty["inside"], penalty["touches"]) == (False, "low")
     assert "touches the low end of 1e-12 to 1e-11" in touching
+    with pytest.raises(ConfigError, match="widened its ranges after 4 trials of each method"):
+        run_search(
+            search_values(data, **{**settings, "trials": 6}), tmp_path / "study", resume=True
+        )
 
 
 def test_choices_at_their_end_are_told_plainly(data: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ LONGEST_POLL_SECONDS: Final = 5.0
 
 def run_search(
     values: Mapping[str, Any],
-    out: Path,
+    out: Path | str,
     *,
     workers: int = 1,
     resume: bool = False,
@@ -52,14 +52,15 @@ def run_search(
     """Search the settings of an experiment into a study directory; test rows are never opened.
 
     A search that was killed continues with `resume`; with one worker it ends as it would have
-    uninterrupted. Any number of machines may join a study on a disk they share, with `resume`.
+    uninterrupted. Any number of machines may join a study on a disk they share, with `resume`. A
+    finished one goes on if it shall have more `trials` than it had.
 
     Args:
         values: an experiment as plain values, with a table `search`.
         out: the study directory; must not exist unless `resume`.
         workers: processes here; several have one thread each.
-        resume: continue or join a study; a finished one is returned as it is. Its dataset may lie
-            elsewhere now.
+        resume: continue or join a study; a finished one of as many trials is returned as it is.
+            Its dataset may lie elsewhere now.
         listen: called now and then.
 
     Returns:
@@ -70,6 +71,7 @@ def run_search(
         StorageError: a directory is damaged or in the way.
         TrainingError: no trial could be trained.
     """
+    out = Path(out)
     if workers < 1:
         raise ConfigError(f"workers: expected 1 or more, got {workers}")
     plan = plan_search(values)
@@ -79,7 +81,8 @@ def run_search(
             f"workers: expected 1 with search.method = '{plan.options.method}', which is one "
             f"training after the other, got {workers}"
         )
-    if resume and (out / MANIFEST).exists():
+    is_longer = resume and asks_for_more(out, plan)
+    if resume and (out / MANIFEST).exists() and not is_longer:
         start_study(out, plan, resume=True)
         manifest, found = read_findings(out)
         if read_toml(out / STUDY)["dataset"] != plan.experiment.dataset:
@@ -93,6 +96,8 @@ def run_search(
         check_alpha_keys(plan)
         check_objective(plan, dataset)
         check_models(plan, dataset)
+    if is_longer:
+        reopen(out, plan, dataset)
     plan = start_study(out, plan, resume=resume)
     keep_dataset(out, dataset)
     hear = listen or (lambda progress: None)
@@ -177,6 +182,48 @@ def start_study(out: Path, plan: SearchPlan, *, resume: bool) -> SearchPlan:
     return plan
 
 
+def asks_for_more(out: Path, plan: SearchPlan) -> bool:
+    """Whether a plan is that of a finished study, but for more trials of the method `black-box`.
+
+    Raises:
+        ConfigError: its ranges were widened after the trials that it had.
+    """
+    if not (out / MANIFEST).exists() or not (out / STUDY).exists():
+        return False
+    before = plan_search(read_toml(out / STUDY))
+    had, wanted = before.options.trials, plan.options.trials
+    values = before.to_values()
+    values = {**values, "dataset": "", "search": {**values["search"], "trials": wanted}}
+    same = not differences(values, {**plan.to_values(), "dataset": ""}, "study")
+    if wanted <= had or not same or plan.options.method != "black-box":
+        return False
+    if read_study(out)["trials"] > had:
+        raise ConfigError(
+            f"search.trials: {out} widened its ranges after {had} trials of each method, so that "
+            f"{wanted} would not be those of one study: choose another --out"
+        )
+    return True
+
+
+def reopen(out: Path, plan: SearchPlan, dataset: Dataset) -> None:
+    """Let a finished study have more trials.
+
+    Raises:
+        ConfigError: the dataset is not that of the study.
+    """
+    lock = lock_file(out / LOCKS / "study", wait=True)
+    assert lock is not None
+    try:
+        if (out / MANIFEST).exists():  # another machine was not faster
+            check_dataset(out, dataset, read_findings(out)[0].source["dataset"])
+            values = {**plan.to_values(), "dataset": read_toml(out / STUDY)["dataset"]}
+            # First the manifest, which the file of settings must not contradict.
+            (out / MANIFEST).unlink()
+            atomic_write(out / STUDY, to_toml(values))
+    finally:
+        os.close(lock)
+
+
 def keep_dataset(out: Path, dataset: Dataset) -> None:
     """Make sure that all trials of a study are trained on one dataset.
 
@@ -210,13 +257,13 @@ def check_dataset(out: Path, dataset: Dataset, fingerprint: str) -> None:
         )
 
 
-def read_study(out: Path) -> dict[str, Any]:
+def read_study(out: Path | str) -> dict[str, Any]:
     """What a finished study has found.
 
     Raises:
         StorageError: it is missing, unfinished or damaged.
     """
-    return read_findings(out)[1]
+    return read_findings(Path(out))[1]
 
 
 def work(journal: Journal, dataset: Dataset, listen: Listener) -> None:
