@@ -22,6 +22,7 @@ class Net(nn.Module):
         super().__init__()
         self.item = nn.Embedding(ITEMS, WIDTH, padding_idx=0)
         self.tables = nn.ModuleDict({"item": self.item, "user": nn.Embedding(USERS, WIDTH)})
+        self.wide = nn.Embedding(USERS, 1)
         self.unused = nn.Linear(3, 3)
         self.dnn = nn.Sequential(
             nn.Linear(3 * WIDTH, 16),
@@ -37,7 +38,8 @@ class Net(nn.Module):
         candidate = self.tables["item"](x["item"])
         clicks = self.tables["item"](x["history"])
         inputs = torch.cat([candidate, clicks.mean(1), self.tables["user"](x["user"])], 1)
-        return {"logit": scale * self.head(self.dnn(inputs)).squeeze(1)}
+        logit = self.head(self.dnn(inputs)) + self.wide(x["user"])
+        return {"logit": scale * logit.squeeze(1)}
 
 
 def batch() -> dict[str, Tensor]:

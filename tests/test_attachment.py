@@ -1,7 +1,7 @@
 """AQCL and ICL attached to models that know nothing of aqcl."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ import aqcl
 from aqcl.errors import ConfigError
 from aqcl.regularizers.aqcl import AQCLOptions
 from aqcl.regularizers.icl import ICLOptions
+from aqcl.views import ViewOptions
 from tests.foreign_model import OPTIONS, ROWS, activity, batch, make, step
 
 
@@ -140,6 +141,80 @@ def test_arguments_go_to_the_model() -> None:
     torch.testing.assert_close(twice["logit"], 2 * once["logit"])
 
 
+class Gated(nn.Module):
+    """A model with arguments that are called as those of an attachment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(20, 4), nn.Linear(4, 1)
+        self.seen: list[Tensor | None] = []
+
+    def forward(self, item: Tensor, activity: Tensor | None = None) -> Tensor:
+        self.seen.append(activity)
+        return cast(Tensor, self.head(self.table(item)))
+
+
+def test_an_argument_of_the_model_is_not_taken_from_it_in_silence() -> None:
+    model, item, gate = Gated(), torch.arange(ROWS) % 20, torch.ones(ROWS)
+    attachment = aqcl.attach(
+        model, latent="input:head", embeddings=["table"], mean_activity=3.0, options=OPTIONS
+    )
+    with pytest.raises(ConfigError, match=r"activity: the model takes .* position, as number 2"):
+        attachment(item, activity=activity())
+    attachment(item, gate, activity=activity())
+    assert all(seen is gate for seen in model.seen)
+    assert len(model.seen) == 2
+
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = model.table, model.head
+
+        def forward(self, item: Tensor, *, activity: Tensor | None = None) -> Tensor:
+            return cast(Tensor, self.head(self.table(item)))
+
+    with pytest.raises(ConfigError, match=r"activity: .* by keyword alone"):
+        aqcl.attach(ByKeyword(), latent="input:head", embeddings=["table"], options=ICLOptions())
+
+
+def test_frozen_tables_may_be_named() -> None:
+    model, attachment = make()
+    model.item.weight.requires_grad_(False)
+    assert step(attachment)[1].value.isfinite()
+
+
+@pytest.mark.parametrize("latent", ["output:1", "input:2"])
+def test_a_layer_that_works_in_place_does_not_change_the_latent(latent: str) -> None:
+    read = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        table, linear, head = nn.Embedding(20, 8), nn.Linear(8, 6), nn.Linear(6, 1)
+        model = nn.Sequential(table, linear, nn.ReLU(inplace), head)
+        attachment = aqcl.attach(
+            model,
+            latent=latent,
+            latent_dim=6 if "2" in latent else None,
+            embeddings=["0"],
+            options=ICLOptions(dim=8),
+        )
+        read.append(attachment(torch.arange(20))[1].value)
+    assert torch.equal(*read)
+
+
+def test_running_statistics_of_instances_are_those_of_a_plain_forward() -> None:
+    def model() -> nn.Sequential:
+        torch.manual_seed(0)
+        norm = nn.InstanceNorm1d(3, track_running_stats=True)
+        return nn.Sequential(nn.Embedding(20, 8), norm, nn.Flatten(), nn.Linear(24, 1))
+
+    ours, plain = model(), model()
+    attachment = aqcl.attach(ours, latent="input:3", embeddings=["0"], options=ICLOptions(dim=8))
+    item = torch.arange(18).reshape(6, 3)
+    attachment(item)
+    plain(item)
+    assert all(map(torch.equal, ours.buffers(), plain.buffers()))
+
+
 def test_a_width_that_a_module_does_not_tell_is_given() -> None:
     attachment = make(latent="output:dnn", latent_dim=6)[1]
     assert step(attachment)[1].value.isfinite()
@@ -186,6 +261,8 @@ def test_groups_spare_false_negatives() -> None:
         ({"mean_activity": None}, "mean_activity is missing"),
         ({"mean_activity": 0.0}, "mean_activity: expected .* above 0, got 0.0"),
         ({"options": AQCLOptions(readout=True)}, "readout = true"),
+        ({"history": [], "options": ICLOptions(view=ViewOptions(bit_rate=0.0))}, "has the rate 0"),
+        ({"embeddings": [], "options": ICLOptions(view=ViewOptions(mask_rate=0.0))}, "the rate 0"),
     ],
 )
 def test_mistakes_are_named_when_attaching(changed: dict[str, Any], message: str) -> None:
@@ -200,6 +277,7 @@ def test_mistakes_are_named_when_attaching(changed: dict[str, Any], message: str
         ({"latent": "output:tables.item", "latent_dim": 4}, "was called 2 times"),
         ({"embeddings": ["unused"]}, "'unused' was not called"),
         ({"history": ["tables.item#3"]}, r"called only 2 time"),
+        ({"embeddings": ["wide"], "history": []}, "'wide': none of their outputs leads to latent"),
         ({"history": ["tables.user"]}, r"none of its outputs was of the shape \(B, L, d\)"),
     ],
 )

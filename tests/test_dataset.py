@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import torch
@@ -15,7 +16,7 @@ from aqcl import negatives
 from aqcl.batch import Batch
 from aqcl.click_log import TimeUnit
 from aqcl.dataset import Dataset, Split, batch_bounds, open_dataset, row_type, steps_per_epoch
-from aqcl.errors import StorageError
+from aqcl.errors import DataError, StorageError
 from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.schema import Field
 from aqcl.splits import SPLITS
@@ -165,6 +166,22 @@ def test_row_numbers_of_either_size_cut_the_same_batch(tmp_path: Path) -> None:
 
     assert torch.equal(first.item, second.item)
     assert torch.equal(first.history, second.history)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.ones(4, dtype=bool), "expected numbers of samples, got bool; np.flatnonzero"),
+        (np.array([0.0, 1.0]), "expected numbers of samples, got float64"),
+        (np.array([0, -1]), "expected numbers from 0 to .*, got -1 to 0"),
+        (np.array([3, 10**6]), "expected numbers from 0 to .*, got 3 to 1000000"),
+    ],
+)
+def test_what_is_no_number_of_a_sample_is_refused(
+    tmp_path: Path, rows: npt.NDArray[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        _dataset(tmp_path).train.batch(rows, 5)
 
 
 def test_frozen_negatives_are_the_stored_ones_in_every_epoch(tmp_path: Path) -> None:

@@ -202,6 +202,16 @@ def test_bad_values_are_errors_and_not_numbers(measure: Any) -> None:
         measure(np.array([2, 1, 0]), np.full(3, 0.5))
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [metrics.logloss, metrics.expected_calibration_error, metrics.predicted_observed_ratio],
+)
+@pytest.mark.parametrize("logit", [3.2, -0.5])
+def test_logits_are_no_probabilities(measure: Any, logit: float) -> None:
+    with pytest.raises(DataError, match=rf"probability, row 1: .* \[0, 1\], got {logit}; .*exp"):
+        measure(np.array([1, 0]), np.array([1.0, logit]))
+
+
 def _library_gauc(user: Array, label: Array, score: Array) -> float:
     """Users one by one, each by scikit-learn; users of one class do not count."""
     total = weights = 0.0

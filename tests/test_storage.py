@@ -93,6 +93,30 @@ def test_an_error_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "old"
 
 
+def test_what_was_moved_out_of_the_way_by_a_killed_process_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "out", "old")
+    renames = []
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        renames.append(path)
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _write(tmp_path / "out", "new")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RuntimeError), write_directory(tmp_path / "out", "aqcl-dataset"):
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "old"
+
+
 def test_a_directory_without_manifest_is_not_put_in_place(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"has no manifest\.json"),

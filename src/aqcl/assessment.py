@@ -23,7 +23,7 @@ FEWEST_REPLICATES: Final = 100
 """Resamples, of which 2.5% on either side are two or three."""
 
 
-def assess(path: Path, split: SplitName = "test", dataset: Dataset | None = None) -> Run:
+def assess(path: Path | str, split: SplitName = "test", dataset: Dataset | None = None) -> Run:
     """Score a split with the weights of a run, unless that was done; returns the run.
 
     Args:
@@ -60,7 +60,7 @@ def groups_by(
 
 
 def assess_by(
-    path: Path, split: SplitName, by: By, dataset: Dataset | None = None
+    path: Path | str, split: SplitName, by: By, dataset: Dataset | None = None
 ) -> tuple[Run, Evaluation]:
     """Score a run, unless that was done, and measure it by groups of rows.
 
@@ -183,7 +183,7 @@ class RunComparison:
 
 
 def compare_runs(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     split: SplitName = "test",
     base: str | None = None,
     replicates: int = 1000,

@@ -4,8 +4,9 @@ Hooks are on the model only while an `Attachment` is being called; at all other 
 exactly what its author wrote, so evaluating, saving and copying it need no care.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
 
 import torch
 from jaxtyping import Int
@@ -18,6 +19,9 @@ from aqcl.probe import Probe, View, find_end, find_tables
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
 from aqcl.regularizers.icl import ICL, ICLOptions
 from aqcl.streams import derive_seed
+
+OWN_ARGUMENTS: Final = ("activity", "groups", "diagnose")
+"""Keywords of a call that are not the model's."""
 
 
 def attach(  # noqa: PLR0913 - places in a model, by keyword
@@ -46,7 +50,8 @@ def attach(  # noqa: PLR0913 - places in a model, by keyword
         seed: of the views; the projector and the codebook start from the global generator.
 
     Raises:
-        ConfigError: a name that is not in the model, or a setting that is missing or of no use.
+        ConfigError: a name that is not in the model, a setting that is missing or of no use, or
+            rates that leave the view as the sample is.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     modules.pop("")
@@ -57,7 +62,14 @@ def attach(  # noqa: PLR0913 - places in a model, by keyword
         )
     end = find_end(modules, latent)
     probe = Probe(model, end, find_tables(modules, embeddings, history))
-    loss = make_loss(end.width(latent_dim), mean_activity, options or AQCLOptions())
+    options = options or AQCLOptions()
+    rates = (options.view.bit_rate if embeddings else 0, options.view.mask_rate if history else 0)
+    if max(rates) == 0:
+        raise ConfigError(
+            "the view would be the sample itself: view.bit_rate is for embeddings and "
+            "view.mask_rate for history, and what is named has the rate 0"
+        )
+    loss = make_loss(end.width(latent_dim), mean_activity, options)
     first = next(model.parameters(), None)
     return Attachment(probe, loss if first is None else loss.to(first.device), seed)
 
@@ -86,6 +98,25 @@ def make_loss(
     return AQCL(latent_dim, mean_activity, options)
 
 
+def shared_arguments(model: nn.Module, names: Iterable[str]) -> dict[str, int]:
+    """Where a model takes arguments of these names.
+
+    Raises:
+        ConfigError: it takes one by keyword alone.
+    """
+    places = {}
+    for place, parameter in enumerate(inspect.signature(model.forward).parameters.values()):
+        if parameter.name in names:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                raise ConfigError(
+                    f"{parameter.name}: the model takes an argument of this name by keyword alone, "
+                    "and the attachment keeps the keyword for itself: let it stand among those by "
+                    "position"
+                )
+            places[parameter.name] = place
+    return places
+
+
 class Attachment(nn.Module):
     """A loss on the latents of a model and of its perturbed self.
 
@@ -98,6 +129,7 @@ class Attachment(nn.Module):
         self.seed = seed
         self.weight = loss.weight
         self._probe: Probe | None = probe
+        self._shared = shared_arguments(probe.model, OWN_ARGUMENTS)
         self.passes: Tensor
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
 
@@ -120,10 +152,17 @@ class Attachment(nn.Module):
             named: keyword arguments of the model.
 
         Raises:
-            ConfigError: a named module was not called, or gave something else than is needed.
+            ConfigError: a named module was not called, gave something else than is needed, or does
+                not lead to the latent; an argument of the model by a keyword of the attachment.
         """
         if self._probe is None:
             raise ConfigError("this attachment is detached: call aqcl.attach for another one")
+        for name, place in self._shared.items():
+            if place >= len(inputs):
+                raise ConfigError(
+                    f"{name}: the model takes an argument of this name, and the attachment keeps "
+                    f"the keyword for itself: give the model's by position, as number {place + 1}"
+                )
         output, latent = self._probe.run(inputs, named)
         seed = derive_seed(self.seed, "view", step=int(self.passes))
         view = View(self.loss.options.view, seed)

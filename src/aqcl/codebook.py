@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from aqcl.contrastive import NORM_FLOOR, sinkhorn, uniformity, unit
+from aqcl.contrastive import NORM_FLOOR, similarities, sinkhorn, uniformity, unit
 
 DEAD_SHARE = 0.1
 """A codeword used less than this part of its fair share 1/T counts as dead."""
@@ -48,7 +48,7 @@ def balanced(
         iterations: likewise.
     """
     if len(scores) < len(stored):
-        scores = torch.cat([scores, unit(filled(stored)) @ codebook.T])
+        scores = torch.cat([scores, similarities(unit(filled(stored)), codebook)])
     return sinkhorn(scores, epsilon=epsilon, iterations=iterations)
 
 
@@ -107,7 +107,7 @@ def interest_readout(
     Reference: after the enhancement vectors of arXiv 2405.13238.
     """
     z, codebook = unit(z), unit(codebook)
-    nearest = (z @ codebook.T / temperature).topk(min(top_k, len(codebook)), dim=1)
+    nearest = (similarities(z, codebook) / temperature).topk(min(top_k, len(codebook)), dim=1)
     return (nearest.values.softmax(1)[:, :, None] * codebook[nearest.indices]).sum(1)
 
 
@@ -139,7 +139,7 @@ def diagnostics(
     z, view = unit(z), unit(view)
     share = usage / usage.sum()
     batch_share = torch.bincount(codes, minlength=len(share)) / len(codes)
-    nearest = (z @ codebook.T).topk(min(top_k, len(codebook)), dim=1)
+    nearest = similarities(z, codebook).topk(min(top_k, len(codebook)), dim=1)
     nearest_share = torch.bincount(nearest.indices[:, 0], minlength=len(share)) / len(codes)
     found = {
         "view_similarity": (z * view).sum(1).mean(),

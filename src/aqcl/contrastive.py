@@ -35,6 +35,16 @@ def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     return F.normalize(precise(x), dim=-1, eps=NORM_FLOOR)
 
 
+def similarities(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
+    """Dot products in the precision of the vectors, under autocast too.
+
+    For what is chosen by them: the cosines of latents that lie close together are near 1, where
+    half precision has a handful of values, and rounding would choose.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.T
+
+
 def check_views(latent: Tensor, view: Tensor) -> None:
     """Make sure that each sample has one view.
 
@@ -114,9 +124,14 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     alpha = alpha.to(z.dtype)
     top_k = min(top_k, len(codebook))
     if denominator == "joint" and pool == "sum" and not symmetric and ignore is None:
+        # Their number, or which they are: products of half precision are too coarse to tell.
+        nearest: int | Tensor = top_k
+        if torch.is_autocast_enabled(z.device.type):
+            with torch.no_grad():
+                nearest = similarities(z, codebook).topk(top_k, dim=1, sorted=False).indices
 
         def joint(z: Tensor, views: Tensor, codewords: Tensor) -> Tensor:
-            loss: Tensor = _JointContrast.apply(z, views, codewords, alpha, top_k)  # type: ignore[no-untyped-call]
+            loss: Tensor = _JointContrast.apply(z, views, codewords, alpha, nearest)  # type: ignore[no-untyped-call]
             return loss
 
         return in_autocast(joint, z, view / instance_temperature, codebook / cluster_temperature)
@@ -125,7 +140,7 @@ def aqcl(  # noqa: PLR0913 - the constants of one equation, by keyword
     losses = []
     for anchor, other in anchors:
         instances = _instance_mass(anchor, other, instance_temperature, ignore, siblings=symmetric)
-        similarity = precise(anchor @ codebook.T) / cluster_temperature
+        similarity = similarities(anchor, codebook) / cluster_temperature
         clusters = similarity.logsumexp(1)
         positive = similarity.topk(top_k, dim=1, sorted=False).values.logsumexp(1)
         if pool == "mean":
@@ -211,12 +226,21 @@ class _JointContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, z: Tensor, views: Tensor, codewords: Tensor, alpha: Tensor, top_k: int
+        ctx: FunctionCtx,
+        z: Tensor,
+        views: Tensor,
+        codewords: Tensor,
+        alpha: Tensor,
+        nearest: int | Tensor,
     ) -> Tensor:
         keys = torch.cat([views, codewords])
         logits = _products(z, keys)
         own = precise(logits.diagonal().clone())
-        top, places = logits[:, len(z) : len(keys)].topk(top_k, dim=1, sorted=False)
+        to_codewords = logits[:, len(z) : len(keys)]
+        if isinstance(nearest, Tensor):
+            top, places = to_codewords.gather(1, nearest), nearest
+        else:
+            top, places = to_codewords.topk(nearest, dim=1, sorted=False)
         positive = precise(top).logsumexp(1)
         largest = logits.amax(1)
         # In place: the matrix is the largest of a step, and a second one would cost as much again.
@@ -265,7 +289,8 @@ def sinkhorn(
 ) -> Float[Tensor, "B T"]:
     """Balanced soft assignment of B samples to T codewords: rows sum to 1/B, columns to about 1/T.
 
-    Runs in the precision of `scores` but at least fp32, with the largest score taken out first.
+    Runs in the precision of `scores` but at least fp32, under autocast too, with the largest score
+    taken out first.
 
     Args:
         scores: similarities of samples to codewords.
@@ -283,9 +308,10 @@ def sinkhorn(
     # The kernel is scaled by its largest entry in each row, which the row's factor takes back.
     kernel = (logits - top).exp()
     by_sample = (top - top.max()).exp().squeeze(1)
-    for _ in range(iterations):
-        by_codeword = 1.0 / (n_codewords * (by_sample @ kernel).clamp(min=MASS_FLOOR))
-        by_sample = 1.0 / (n_samples * (kernel @ by_codeword).clamp(min=MASS_FLOOR))
+    with torch.autocast(scores.device.type, enabled=False):
+        for _ in range(iterations):
+            by_codeword = 1.0 / (n_codewords * (by_sample @ kernel).clamp(min=MASS_FLOOR))
+            by_sample = 1.0 / (n_samples * (kernel @ by_codeword).clamp(min=MASS_FLOOR))
     return kernel * by_codeword * by_sample[:, None]
 
 
@@ -312,7 +338,7 @@ def uniformity(z: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     Reference: arXiv 2005.10242, section 4.1.2.
     """
     z = unit(z)
-    squared = (2.0 - 2.0 * (z @ z.T)).clamp(min=0.0)
+    squared = (2.0 - 2.0 * similarities(z, z)).clamp(min=0.0)
     apart = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     return (-2.0 * squared[apart]).exp().mean().log()
 

@@ -50,7 +50,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.columns["user"])
 
-    def batch(self, rows: Rows, max_history: int, epoch: int = 0, seed: int = 0) -> Batch:
+    def batch(self, rows: Array, max_history: int, epoch: int = 0, seed: int = 0) -> Batch:
         """Cut a batch.
 
         Args:
@@ -58,7 +58,20 @@ class Split:
             max_history: the most clicks that a history keeps, the latest ones.
             epoch: of the negatives, where they are redrawn in every epoch.
             seed: of the run, for the same.
+
+        Raises:
+            DataError: they are no numbers of samples, such as a mask.
         """
+        if rows.dtype.kind not in "iu":
+            raise DataError(
+                f"rows: expected numbers of samples, got {rows.dtype}; np.flatnonzero gives those "
+                "of a mask"
+            )
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise DataError(
+                f"rows: expected numbers from 0 to {len(self) - 1}, got {rows.min()} to "
+                f"{rows.max()}"
+            )
         rows = rows.astype(np.int64, copy=False)
         user = self.columns["user"][rows]
         label = self.columns["label"][rows]
@@ -236,7 +249,9 @@ class Dataset:
         )
 
 
-def open_dataset(path: Path, verify: bool = False, closed: tuple[SplitName, ...] = ()) -> Dataset:
+def open_dataset(
+    path: Path | str, verify: bool = False, closed: tuple[SplitName, ...] = ()
+) -> Dataset:
     """Open a dataset directory.
 
     Args:
@@ -247,6 +262,7 @@ def open_dataset(path: Path, verify: bool = False, closed: tuple[SplitName, ...]
     Raises:
         StorageError: the directory is missing, incomplete, damaged or of another version.
     """
+    path = Path(path)
     return Dataset(path, read_manifest(path, "aqcl-dataset", verify), closed)
 
 

@@ -129,7 +129,8 @@ def tsne(latent: Float[np.ndarray, "N D"], seed: int = 0) -> Float[np.ndarray, "
     """
     from sklearn.manifold import TSNE
 
-    made = TSNE(2, random_state=seed, init="pca", perplexity=min(30.0, (len(latent) - 1) / 3))
+    init = "pca" if latent.shape[1] > 1 else "random"
+    made = TSNE(2, random_state=seed, init=init, perplexity=min(30.0, (len(latent) - 1) / 3))
     points = made.fit_transform(latent.astype(np.float64))
     return np.asarray(points, dtype=np.float64)
 
@@ -152,7 +153,7 @@ class Separation:
     purity: float
     """Share of a latent's nearest others that have the same interest."""
     chance: float
-    """What the share would be if interests were spread at random."""
+    """What the share would be if the interests of these latents were dealt out at random."""
 
 
 def separation(latent: Float[np.ndarray, "N D"], interest: Int[np.ndarray, " N"]) -> Separation:
@@ -173,9 +174,8 @@ def separation(latent: Float[np.ndarray, "N D"], interest: Int[np.ndarray, " N"]
     among = min(NEIGHBOURS, len(latent) - 1)
     search = NearestNeighbors(n_neighbors=among, metric="cosine").fit(latent)
     others = search.kneighbors(return_distance=False)
-    share = counts / len(interest)
     return Separation(
         silhouette=float(silhouette_score(latent, interest, metric="cosine")),
         purity=float((interest[others] == interest[:, None]).mean()),
-        chance=float((share**2).sum()),
+        chance=float((counts * (counts - 1)).sum() / (len(interest) * (len(interest) - 1))),
     )

@@ -87,7 +87,7 @@ class BatchNorm(nn.Module):
 
 @contextmanager
 def statistics_held(module: nn.Module) -> Iterator[None]:
-    """Inside, no `BatchNorm` of `module` updates its running statistics (METHODS: view passes)."""
+    """Inside, no `BatchNorm` of `module` updates its running statistics."""
     norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
     for norm in norms:
         norm.hold = True

@@ -4,6 +4,7 @@ All are computed over the rows given, never averaged over batches, and need the 
 particular order. A measure that the rows do not define (one class only) is NaN.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -68,7 +69,7 @@ def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N
     Raises:
         DataError: a label or probability that is not allowed.
     """
-    positive = _checked(label, probability)
+    positive = _checked(label, probability, most=1.0)
     if len(positive) == 0:
         return UNDEFINED
     losses = np.empty(len(positive))
@@ -218,7 +219,7 @@ def expected_calibration_error(
     Raises:
         DataError: a label or probability that is not allowed.
     """
-    positive = _checked(label, probability)
+    positive = _checked(label, probability, most=1.0)
     order = np.argsort(probability)
     return calibration_error_of_sorted(positive[order], probability[order], bins)
 
@@ -277,18 +278,26 @@ def predicted_observed_ratio(
     Raises:
         DataError: a label or probability that is not allowed.
     """
-    clicks = _checked(label, probability).sum()
+    clicks = _checked(label, probability, most=1.0).sum()
     return float(probability.sum(dtype=np.float64) / clicks) if clicks else UNDEFINED
 
 
-def _checked(label: npt.NDArray[Any], score: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which labels are 1."""
+def _checked(
+    label: npt.NDArray[Any], score: npt.NDArray[Any], *, most: float = math.inf
+) -> npt.NDArray[np.bool_]:
+    """Which labels are 1; scores that are probabilities are at `most` 1 and no less than 0."""
     if label.shape != score.shape:
         raise DataError(f"expected a label for each score, got {label.shape} and {score.shape}")
     finite = np.isfinite(score)
     if not finite.all():
         row = int(np.argmin(finite))
         raise DataError(f"score, row {row}: expected a finite number, got {score[row]}")
+    if most < math.inf and len(score) and not 0 <= score.min() <= score.max() <= most:
+        row = int(np.argmax((score < 0) | (score > most)))
+        raise DataError(
+            f"probability, row {row}: expected a number in [0, 1], got {score[row]}; those of "
+            "logits are 1 / (1 + exp(-logit))"
+        )
     positive: npt.NDArray[np.bool_] = label == 1
     allowed = positive | (label == 0)
     if not allowed.all():

@@ -63,6 +63,8 @@ class Predictions:
         _check(inside, "score", "a finite number in [0, 1]", self.score)
         for name, dtype in _DTYPES.items():
             column = np.asarray(getattr(self, name))
+            if dtype == np.int64 and column.dtype.kind != "i":
+                _check(_are_whole(column), name, "whole numbers of 64 bits", column)
             # Those of a dataset are shorter, and mapped: they take no memory as they are.
             kept = dtype == np.int64 and column.dtype.kind == "i"
             column = np.ascontiguousarray(column, dtype=None if kept else dtype)
@@ -148,6 +150,15 @@ def _read_column(path: Path, name: str) -> Column:
             f"with {column.null_count()} nulls; make the file again"
         )
     return column.to_numpy()
+
+
+def _are_whole(column: Column) -> Column:
+    """Which values are whole numbers that 64 bits hold, where the column is not of such anyway."""
+    if column.dtype.kind == "u":
+        return np.asarray(column <= np.iinfo(np.int64).max)
+    if column.dtype.kind == "f":
+        return np.asarray((np.floor(column) == column) & (np.abs(column) < 2.0**63))
+    return np.zeros(column.shape, dtype=bool)
 
 
 def _check(holds: Column, column: str, expected: str, values: Column) -> None:

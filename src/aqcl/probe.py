@@ -13,7 +13,9 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
 
 from aqcl.config import choose
@@ -105,6 +107,8 @@ class View:
         self.generators: dict[torch.device, Generator] = {}
         self.keeps: dict[tuple[torch.Size, torch.device], tuple[Tensor, Tensor]] = {}
         """By shape of a history: what was drawn for its steps, and which of them stay."""
+        self.made: list[Node | None] = []
+        """What made each output as it was passed on; None where gradients do not tell."""
 
     def perturb(self, table: Table, output: object) -> Tensor:
         """The output of one call of a table, with steps and bits zeroed."""
@@ -125,6 +129,7 @@ class View:
             output = output * self._keep(output, generator)[:, :, None].to(output.dtype)
         if table.bits and self.options.bit_rate > 0:
             output = output * dropout_mask(output, self.options.bit_rate, generator)
+        self.made.append(output.grad_fn)
         return output
 
     def _keep(self, output: Float[Tensor, "B L d"], generator: Generator) -> Bool[Tensor, "B L"]:
@@ -177,20 +182,41 @@ def kept_steps(
 
 @contextmanager
 def norms_held(model: nn.Module) -> Iterator[None]:
-    """Inside, batch normalisation in training uses the batch and updates nothing."""
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
+    """Inside, batch and instance normalisation in training use the batch and update nothing."""
+    active = [m for m in model.modules() if m.training]
+    norms = [m for m in active if isinstance(m, _BatchNorm) and m.track_running_stats]
+    # These update what they are told not to track: it is not there meanwhile.
+    instances = [m for m in active if isinstance(m, _InstanceNorm)]
+    kept = [(m.running_mean, m.running_var) for m in instances]
     for norm in norms:
         norm.track_running_stats = False
+    for instance in instances:
+        instance.running_mean = instance.running_var = None
     try:
         with statistics_held(model):
             yield
     finally:
         for norm in norms:
             norm.track_running_stats = True
+        for instance, (mean, var) in zip(instances, kept, strict=True):
+            instance.running_mean, instance.running_var = mean, var
+
+
+def behind(node: Node) -> Iterator[Node]:
+    """The steps of a computation from its last one back, each once."""
+    found, left = {node}, [node]
+    while left:
+        node = left.pop()
+        yield node
+        for before, _ in node.next_functions:
+            if before is not None and before not in found:
+                found.add(before)
+                left.append(before)
+
+
+def copied(value: object) -> object:
+    """What a tensor is now: a later layer may change it in place."""
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Probe:
@@ -200,6 +226,8 @@ class Probe:
         self.model = model
         self.end = end
         self.tables = tables
+        self.leads = False
+        """Whether it was seen that a perturbed output leads to the latent."""
 
     def run(
         self, inputs: tuple[Any, ...], named: dict[str, Any], view: View | None = None
@@ -213,17 +241,31 @@ class Probe:
                 for table in self.tables:
                     hooks.callback(self._perturb(table, view).remove)
             output = self.model(*inputs, **named)
+        latent = self._latent(seen)
         if view is not None:
             view.check(self.tables)
-        return output, self._latent(seen)
+            self._check_effect(latent, view.made)
+        return output, latent
+
+    def _check_effect(self, latent: Tensor, made: Sequence[Node | None]) -> None:
+        """Once, where gradients can tell it: whether the view is not the sample itself."""
+        if self.leads or latent.grad_fn is None or None in made:
+            return
+        self.leads = any(node in made for node in behind(latent.grad_fn))
+        if not self.leads:
+            names = ", ".join(f"'{table.name}'" for table in self.tables)
+            raise ConfigError(
+                f"{names}: none of their outputs leads to {self.end}, so that the view would be "
+                "the sample itself: name the embedding modules that the latent is made of"
+            )
 
     def _read_latent(self, seen: list[object]) -> RemovableHandle:
         module = self.end.module
         if self.end.side == "output":
-            return module.register_forward_hook(lambda m, args, output: seen.append(output))
+            return module.register_forward_hook(lambda m, args, output: seen.append(copied(output)))
 
         def read(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            seen.append(next(iter((*args, *named.values())), None))
+            seen.append(copied(next(iter((*args, *named.values())), None)))
 
         return module.register_forward_pre_hook(read, with_kwargs=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aqcl.config import as_values, read_toml, to_toml
 from aqcl.errors import ConfigError, StorageError, command
@@ -97,12 +97,13 @@ def is_finished(path: Path) -> bool:
     return (path / "manifest.json").exists()
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path | str) -> Run:
     """Open a finished run.
 
     Raises:
         StorageError: it is missing, unfinished or damaged.
     """
+    path = Path(path)
     if not is_finished(path) and (path / CONFIG).exists():
         again = command("aqcl", "train", path / CONFIG, "--out", path, "--resume")
         raise StorageError(f"{path}: this run has not finished; continue it with `{again}`")
@@ -242,9 +243,28 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_storable(module: nn.Module) -> None:
+    """Make sure that what `save_tensors` writes of a module can be loaded into it again.
+
+    Raises:
+        ConfigError: a parameter or buffer has several elements in one place of memory.
+    """
+    for name, tensor in module.state_dict().items():
+        if any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True)):
+            raise ConfigError(
+                f"{name}: expected a tensor of its own memory, got an expanded one, whose elements "
+                "share it, so that no value can be loaded into them; make it with `.clone()`"
+            )
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON state as one file, atomically."""
+    """Write tensors and a JSON state as one file, atomically; each on its own, if tied or not."""
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    known = set[int]()
+    for key, value in contiguous.items():
+        place = value.untyped_storage().data_ptr()
+        contiguous[key] = value.clone() if place in known else value
+        known.add(place)
     data = safetensors.torch.save(contiguous, metadata={"state": json.dumps(dict(state))})
     atomic_write(path, data)
 

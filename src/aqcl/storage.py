@@ -34,6 +34,7 @@ _MADE_BY: dict[Format, str] = {
     "aqcl-study": ", made by `aqcl search`",
 }
 _PARTIAL = ".partial"
+_OLD = f".old{_PARTIAL}"
 _WHOLE_FILE_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 2**20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -332,7 +333,7 @@ def _claim(folder: Path, out: Path) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for stale in out.parent.glob(f".{_literal(out.name)}.*{_PARTIAL}"):
-            _remove_if_abandoned(stale)
+            _settle_if_abandoned(stale, out)
         folder.mkdir()
         return _lock(folder)
     except OSError as error:
@@ -353,25 +354,33 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _remove_if_abandoned(folder: Path) -> None:
+def _settle_if_abandoned(folder: Path, out: Path) -> None:
+    """Remove what a killed process left; what it had moved out of the way goes back."""
     with contextlib.suppress(OSError):  # locked: another process is writing it
         descriptor = _lock(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        try:
+            if folder.name.endswith(_OLD) and not out.exists():
+                folder.rename(out)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old{_PARTIAL}")
-    if out.exists():
-        out.rename(old)
-    try:
-        folder.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    _sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    old = folder.with_name(f"{folder.name}{_OLD}")
+    with contextlib.ExitStack() as stack:
+        if out.exists():
+            stack.callback(os.close, _lock(out))  # so that no other writer takes it for abandoned
+            out.rename(old)
+        try:
+            folder.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+        _sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 
 from aqcl.alpha_learning import make_learner
 from aqcl.batch import Batch
+from aqcl.config import as_values
 from aqcl.contracts import Facts
 from aqcl.dataset import Dataset, batch_bounds, open_dataset, steps_per_epoch
 from aqcl.errors import ConfigError, DataError, TrainingError
 from aqcl.evaluate import evaluate
-from aqcl.experiment import Experiment
+from aqcl.experiment import Experiment, resolve
 from aqcl.metrics import auc, logloss
 from aqcl.objective import Moment, Objective
 from aqcl.optimizers import Optimizers
@@ -31,6 +32,7 @@ from aqcl.runs import (
     append_to_log,
     at_dataset,
     check_same_experiment,
+    check_storable,
     is_finished,
     load_tensors,
     open_run,
@@ -88,7 +90,7 @@ Listener = Callable[[Progress], None]
 
 def train(
     experiment: Experiment,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     listen: Listener | None = None,
@@ -101,7 +103,7 @@ def train(
     another place for the same dataset.
 
     Args:
-        experiment: a resolved experiment.
+        experiment: what is trained; defaults of its parts are filled in.
         out: the run directory; must not exist unless `resume`.
         resume: continue an unfinished run; a finished one is returned as it is.
         listen: called after each step.
@@ -113,8 +115,10 @@ def train(
             disk is full.
         TrainingError: the loss is no longer finite.
     """
+    out = Path(out)
     # Absolute, so that the run's own configuration repeats it from any directory.
-    experiment = replace(experiment, dataset=str(Path(experiment.dataset).absolute()))
+    place = str(Path(experiment.dataset).absolute())
+    experiment = resolve({**as_values(experiment), "dataset": place})
     if resume and (out / CONFIG).exists():
         check_same_experiment(out, experiment)
         if is_finished(out):
@@ -138,9 +142,10 @@ def finished_run(experiment: Experiment, out: Path) -> Run:
     Raises:
         ConfigError: the experiment's dataset is not the one that the run was trained on.
     """
-    run = open_run(out)
-    if experiment.dataset != run.experiment.dataset:
-        check_dataset(open_dataset(Path(experiment.dataset)), run.manifest.source["dataset"], out)
+    run, place = open_run(out), Path(experiment.dataset)
+    # It may be gone, but not be another.
+    if place.exists() or experiment.dataset != run.experiment.dataset:
+        check_dataset(open_dataset(place), run.manifest.source["dataset"], out)
     return run
 
 
@@ -172,6 +177,7 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
         self.facts = facts_of(dataset, experiment)
         self.objective = build_objective(experiment, self.facts).to(self.device)
+        check_storable(self.objective)
         self.optimizer = Optimizers(self.objective, self.objective.backbone, self.options)
         # None where alpha stays as it is given.
         self.alpha = make_learner(self.objective, dataset.valid, self.options, experiment.seed)

@@ -113,7 +113,7 @@ def test_only_what_is_not_ignored_counts(symmetric: bool) -> None:
 
 
 def test_without_clusters_the_loss_is_info_nce() -> None:
-    """METHODS' T = 0 by construction: codewords opposite to every latent have no mass at all."""
+    """Without any mass by construction: codewords opposite to every latent have no mass at all."""
     z, view, _ = sample(4)
     z, view = z.abs(), view.abs()
     codebook = -torch.rand(N_CODEWORDS, DIM, generator=torch.Generator().manual_seed(0)).double()

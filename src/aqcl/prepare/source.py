@@ -46,7 +46,9 @@ def settings_of(
     return {**values, "source": table}
 
 
-def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) -> Dataset:
+def prepare_source(
+    values: Mapping[str, Any], out: Path | str, *, overwrite: bool = False
+) -> Dataset:
     """Open a source and prepare it, unless `out` holds this very dataset already.
 
     Args:
@@ -59,6 +61,7 @@ def prepare_source(values: Mapping[str, Any], out: Path, *, overwrite: bool = Fa
         DataError: data that cannot be read or split.
         StorageError: `out` holds something else or cannot be written.
     """
+    out = Path(out)
     table = _source_table(values)
     settings = {key: value for key, value in values.items() if key != "source"}
     _check_settings(settings)

@@ -259,7 +259,9 @@ class AQCL(nn.Module):
                 push(self.recent, z)
             return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
         value = self._contrast(z, z_view, codebook, self.alpha(activity), groups).mean()
-        similarity = contrastive.unit(z.detach()) @ contrastive.unit(codebook).T
+        similarity = contrastive.similarities(
+            contrastive.unit(z.detach()), contrastive.unit(codebook)
+        )
         codes = self._assign(similarity.detach())
         if self.training:
             push(self.recent, z)
@@ -299,7 +301,7 @@ class AQCL(nn.Module):
         # NOTE[DIFF]: ICLRec masks the same intent among the intents of other samples and finds it
         # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
         if kind == "intent" and self.steps > self.options.warmup_steps:
-            groups = (contrastive.unit(z) @ self._codewords().T).argmax(1)
+            groups = contrastive.similarities(contrastive.unit(z), self._codewords()).argmax(1)
         return groups
 
     def _contrast(

@@ -13,7 +13,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import filled, push
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
-from aqcl.contrastive import info_nce, unit
+from aqcl.contrastive import info_nce, similarities, unit
 from aqcl.errors import ConfigError
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
@@ -169,7 +169,7 @@ def prototype_loss(
     """
     # NOTE[DIFF]: all other prototypes are negatives, none is sampled; a sample belongs to the
     # prototype that is nearest now, not to that of its cluster at the last clustering.
-    similarity = unit(z) @ prototypes.T
+    similarity = similarities(unit(z), prototypes)
     return F.cross_entropy(similarity / concentration, similarity.argmax(1), reduction="none")
 
 
@@ -182,12 +182,12 @@ def spherical_k_means(
     A centre that no point is nearest to stays where it is.
     """
     centres = start
-    codes = (points @ centres.T).argmax(1)
+    codes = similarities(points, centres).argmax(1)
     for _ in range(iterations):
         sums = torch.zeros_like(centres).index_add(0, codes, points)
         filled = sums.square().sum(1, keepdim=True) > 0
         centres = torch.where(filled, unit(sums), centres)
-        codes = (points @ centres.T).argmax(1)
+        codes = similarities(points, centres).argmax(1)
     return centres, codes
 
 

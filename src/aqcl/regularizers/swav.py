@@ -12,7 +12,7 @@ from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import balanced, push
 from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
-from aqcl.contrastive import unit
+from aqcl.contrastive import similarities, unit
 from aqcl.projector import Projector
 from aqcl.views import ViewOptions, augment
 
@@ -89,7 +89,7 @@ class SwAV(nn.Module):
         if frozen:
             prototypes = prototypes.detach()
         both = unit(self.projector(torch.cat([latent, view]))).chunk(2)
-        scores = [z @ prototypes.T for z in both]
+        scores = [similarities(z, prototypes) for z in both]
         codes = [
             self._assign(own.detach(), queue)
             for own, queue in zip(scores, self.recent, strict=True)

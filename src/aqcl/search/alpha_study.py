@@ -32,6 +32,8 @@ from aqcl.storage import atomic_write
 from aqcl.train import Progress
 
 TRIALS: Final = "trials"
+ROUNDING: Final = 1e-6
+"""Validation loglosses that differ by less than this part of them do so by rounding."""
 RUN: Final = "0000"
 """Directory of the one run."""
 HOW: Final = {
@@ -281,8 +283,9 @@ def _notes(
     name = alpha_owner(plan.experiment)
     cause = (
         f"in {n_tied} of {n_rungs} rungs candidates left by their order alone, with the same "
-        f"validation logloss as one that stayed: so it is in the warm-up of {name} "
-        f"({plan.experiment.regularizer[name]['warmup_steps']} steps), before alpha acts; set "
+        f"validation logloss to six digits as one that stayed: so it is in the warm-up of {name} "
+        f"({plan.experiment.regularizer[name]['warmup_steps']} steps) or just behind it, before "
+        "alpha acts; set "
         f"{regularizer_key(name)}.warmup_steps well below {rungs[0][0]['step']}, where the first "
         "rung ended"
     )
@@ -294,10 +297,12 @@ def _notes(
 def _is_tied(rung: list[dict[str, Any]]) -> bool:
     """Whether the last candidate that stayed after a rung was no better than the first that left.
 
-    An evaluation from before alpha acts is the same for all, and may be the lowest of several.
+    An evaluation from before alpha acts is the same for all, and may be the lowest of several; one
+    of a few steps behind it differs by rounding.
     """
-    left = [line["valid_logloss"] for line in rung if not line["kept"]]
-    return any(line["valid_logloss"] in left for line in rung if line["kept"])
+    left = min((line["valid_logloss"] for line in rung if not line["kept"]), default=math.inf)
+    stayed = max(line["valid_logloss"] for line in rung if line["kept"])
+    return math.isclose(left, stayed, rel_tol=ROUNDING)
 
 
 def _unmoved(plan: SearchPlan, best: Mapping[str, Any]) -> str:
