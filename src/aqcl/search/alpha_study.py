@@ -32,8 +32,8 @@ from aqcl.storage import atomic_write
 from aqcl.train import Progress
 
 TRIALS: Final = "trials"
-ROUNDING: Final = 1e-6
-"""Validation loglosses that differ by less than this part of them do so by rounding."""
+ROUNDING: Final = 2.0**-24
+"""Of fp32: validation loglosses that differ by a smaller part of them do so by rounding."""
 RUN: Final = "0000"
 """Directory of the one run."""
 HOW: Final = {
@@ -283,11 +283,10 @@ def _notes(
     name = alpha_owner(plan.experiment)
     cause = (
         f"in {n_tied} of {n_rungs} rungs candidates left by their order alone, with the same "
-        f"validation logloss to six digits as one that stayed: so it is in the warm-up of {name} "
-        f"({plan.experiment.regularizer[name]['warmup_steps']} steps) or just behind it, before "
-        "alpha acts; set "
-        f"{regularizer_key(name)}.warmup_steps well below {rungs[0][0]['step']}, where the first "
-        "rung ended"
+        "validation logloss but for rounding as one that stayed: so it is in the warm-up of "
+        f"{name} ({plan.experiment.regularizer[name]['warmup_steps']} steps) or just behind it, "
+        f"before alpha acts; set {regularizer_key(name)}.warmup_steps well below "
+        f"{rungs[0][0]['step']}, where the first rung ended"
     )
     if n_tied == n_rungs and best["number"] == 0:
         return [f"alpha was not found, it is the one given: {cause}"]
