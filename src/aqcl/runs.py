@@ -11,6 +11,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from aqcl.config import as_values, read_toml, to_toml
 from aqcl.errors import ConfigError, StorageError, command
@@ -250,6 +251,8 @@ def check_storable(module: nn.Module) -> None:
         ConfigError: a parameter or buffer has several elements in one place of memory.
     """
     for name, tensor in module.state_dict().items():
+        if not isinstance(tensor, Tensor) or is_lazy(tensor):
+            continue
         if any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True)):
             raise ConfigError(
                 f"{name}: expected a tensor of its own memory, got an expanded one, whose elements "

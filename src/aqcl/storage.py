@@ -371,7 +371,9 @@ def _put_in_place(folder: Path, out: Path) -> None:
     old = folder.with_name(f"{folder.name}{_OLD}")
     with contextlib.ExitStack() as stack:
         if out.exists():
-            stack.callback(os.close, _lock(out))  # so that no other writer takes it for abandoned
+            # No other writer shall take it for abandoned; one that has just put it there holds it.
+            with contextlib.suppress(OSError):
+                stack.callback(os.close, _lock(out))
             out.rename(old)
         try:
             folder.rename(out)

@@ -216,10 +216,11 @@ def reopen(out: Path, plan: SearchPlan, dataset: Dataset) -> None:
     try:
         if (out / MANIFEST).exists():  # another machine was not faster
             check_dataset(out, dataset, read_findings(out)[0].source["dataset"])
-            values = {**plan.to_values(), "dataset": read_toml(out / STUDY)["dataset"]}
+            before = plan_search(read_toml(out / STUDY)).to_values()  # settings in their order
+            before["search"]["trials"] = plan.options.trials
             # First the manifest, which the file of settings must not contradict.
             (out / MANIFEST).unlink()
-            atomic_write(out / STUDY, to_toml(values))
+            atomic_write(out / STUDY, to_toml(before))
     finally:
         os.close(lock)
 
