@@ -14,6 +14,7 @@ from aqcl.config import as_values
 from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
 from aqcl.prepare.pipeline import PrepareSettings
 from aqcl.prepare.remarks import repeat_notes
+from aqcl.prepare.samples import NegativeSettings
 from aqcl.schema import FIRST_ID, PADDING, Field, Schema
 from aqcl.splits import SPLITS, TRAIN, assign, moment
 from aqcl.storage import Manifest, fingerprint, write_manifest
@@ -49,6 +50,8 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     sampled = {"labels": "sampled", **as_values(config.negatives)}
     left_out = f"{n_left_out:,} rows from split.until = {config.split.until} on left out"
     notes = [left_out] if n_left_out else []
+    if labelled and config.negatives != NegativeSettings():
+        notes.append("the settings of negatives do nothing: the log has labels, and none is drawn")
     content = {
         "name": log.name,
         "simulated": log.simulated,

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -119,8 +120,17 @@ def test_an_existing_study_needs_resume_and_the_same_settings(
     study: Path, experiment: Path
 ) -> None:
     assert "continue a study with --resume" in fails("search", experiment, "--out", study)
-    message = fails("search", experiment, "--out", study, "--resume", "--trials", 5)
-    assert "search.trials: the study was started with 3, now it is 5" in message
+    message = fails("search", experiment, "--out", study, "--resume", "--set", "search.seed=5")
+    assert "search.seed: the study was started with 0, now it is 5" in message
+
+
+def test_a_finished_study_has_more_trials_when_asked(
+    study: Path, experiment: Path, tmp_path: Path
+) -> None:
+    longer = shutil.copytree(study, tmp_path / "study")
+    more = ("search", experiment, "--out", longer, "--resume", "--trials", 4, "--json")
+    methods = succeeds(*more).json["methods"]
+    assert [len(method["trials"]) for method in methods.values()] == [4, 4]
 
 
 def test_a_constrained_search_on_users_of_all_groups(tmp_path: Path) -> None:
