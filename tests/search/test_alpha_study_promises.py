@@ -12,7 +12,7 @@ from aqcl.config import read_toml
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.file_locks import lock_file
-from aqcl.search import alpha_search, halving, work
+from aqcl.search import alpha_search, alpha_study, halving, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.work import read_study, run_search
@@ -208,3 +208,11 @@ def test_an_evaluation_from_before_alpha_acts_decides_nothing(data: Path, tmp_pa
     values = {trial["value"] for trial in summary["methods"]["best"]["trials"]}
     assert len(values) == 1
     assert summary["notes"][0].startswith("alpha was not found, it is the one given: in 2 of 2")
+
+
+@pytest.mark.parametrize(("apart", "tied"), [(0.0, True), (3e-8, True), (3e-7, False)])
+def test_what_differs_by_rounding_is_tied(apart: float, tied: bool) -> None:
+    stayed, left = 0.6933, 0.6933 * (1 + apart)
+    rung = [{"valid_logloss": loss, "kept": True} for loss in (0.69, stayed)]
+    rung += [{"valid_logloss": loss, "kept": False} for loss in (left, 0.7)]
+    assert alpha_study._is_tied(rung) == tied
