@@ -16,7 +16,7 @@ SMALL_LOG: dict[str, Any] = {"name": "oncold", "users": 300, "items": 60, "sampl
 def small_specs() -> Specs:
     """The package's experiments on a tiny log, with three methods in one study."""
     specs = load_specs()
-    oncold = replace(specs.datasets["oncold"], source=SMALL_LOG)
+    oncold = replace(specs.datasets["oncold"], source=SMALL_LOG, tuning={})
     din = specs.studies.studies["din"]
     kept = {name: din.methods[name] for name in ("DIN", "ICL", "AQCL")}
     study = replace(din, methods=kept)

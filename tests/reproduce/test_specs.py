@@ -7,7 +7,14 @@ import pytest
 
 from aqcl.errors import ConfigError
 from aqcl.metrics import rela_impr
-from aqcl.reproduce.cells import Scope, place_of, prepare_values, study_of, study_values
+from aqcl.reproduce.cells import (
+    Scope,
+    place_of,
+    prepare_values,
+    search_options,
+    study_of,
+    study_values,
+)
 from aqcl.reproduce.gather import GROUP_NAMES
 from aqcl.reproduce.specs import TUNED, Specs, load_specs
 from aqcl.search.plan import plan_search
@@ -101,6 +108,28 @@ def test_ranges_of_a_data_set_stand_in_place_of_the_shared_ones(specs: Specs) ->
     assert spaces["ta-feng"].pop(key) != spaces["ta-feng-clicked"].pop(key)
     assert spaces["ta-feng"] == spaces["ta-feng-clicked"]
     assert specs.studies.search["space"][key]["low"] == 1e-3
+
+
+def test_a_data_set_is_tuned_alike_for_all_methods_and_by_its_own_budget(specs: Specs) -> None:
+    scope = Scope(Path("runs"))
+    places = [place_of(scope, dataset, TUNED) for dataset in ("beauty", "oncold")]
+    beauty, oncold = (
+        plan_search(study_values(specs, scope, study_of(specs, place, "DIN"))) for place in places
+    )
+    assert (beauty.options.trials, beauty.options.confirm) == (12, 3)
+    assert (oncold.options.trials, oncold.options.confirm) == (6, 0)
+    ours, others = oncold.experiment.train, beauty.experiment.train
+    assert (ours.evaluations_per_epoch, ours.patience) == (1, 3)
+    assert (others.evaluations_per_epoch, others.patience) == (2, 4)
+    assert ours.monitor == others.monitor
+
+
+def test_a_quick_look_and_a_command_have_the_last_word_on_trials(specs: Specs) -> None:
+    trials = [
+        search_options(specs, scope, "oncold")["trials"]
+        for scope in (Scope(Path("runs"), quick=True), Scope(Path("runs"), trials=4))
+    ]
+    assert trials == [specs.studies.quick["search"]["trials"], 4]
 
 
 def test_a_corner_of_all_users_is_small_in_a_quick_look_too(specs: Specs, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def differences(
         Such as "trials 12, now 20": its budget, the settings of all its trainings, and the ranges
         of its parameters where the record has them. Empty if it was made as now.
     """
-    options = search_options(specs, scope)
+    options = search_options(specs, scope, dataset)
     told = _changed({key: found.get(key) for key in BUDGET}, options)
     place = place_of(scope, dataset, TUNED)
     known = specs.studies.studies[backbone].methods if backbone in specs.studies.studies else {}

@@ -214,26 +214,29 @@ def _with_files(source: Mapping[str, Any], paths: tuple[Path, ...]) -> dict[str,
 def study_values(specs: Specs, scope: Scope, study: Study) -> dict[str, Any]:
     """The settings of `run_search` for a study."""
     common, tuned = specs.studies, specs.studies.studies[study.backbone]
-    experiment = dict(common.experiment)
-    if scope.quick:
-        experiment = _merged(experiment, common.quick.get("experiment", {}))
     methods = {study.method: tuned.methods[study.method]}
-    search = search_options(specs, scope)
-    space = {**search["space"], **specs.datasets[study.place.dataset].space}
     return {
         "dataset": str(study.place.prepared),
-        **experiment,
+        **_tuning(specs, scope, study.place.dataset, "experiment", common.experiment),
         "backbone": tuned.backbone,
-        "search": {**search, "space": space, "methods": methods},
+        "search": {**search_options(specs, scope, study.place.dataset), "methods": methods},
     }
 
 
-def search_options(specs: Specs, scope: Scope) -> dict[str, Any]:
-    """What all studies of a command have in common, the number of trials among it."""
-    search = dict(specs.studies.search)
-    if scope.quick:
-        search = _merged(search, specs.studies.quick.get("search", {}))
+def search_options(specs: Specs, scope: Scope, dataset: str) -> dict[str, Any]:
+    """What all studies on a data set have in common, the number of trials among it."""
+    search = _tuning(specs, scope, dataset, "search", specs.studies.search)
     return search if scope.trials is None else {**search, "trials": scope.trials}
+
+
+def _tuning(
+    specs: Specs, scope: Scope, dataset: str, table: str, shared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What all data sets share, the data set's own over it, and a quick look's over both."""
+    values = {**shared}
+    for changes in (specs.datasets[dataset].tuning, specs.studies.quick if scope.quick else {}):
+        values = _merged(values, changes.get(table, {}))
+    return values
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
                 f"{' --quick' * had[1]}, and this command has --seeds {wanted[0]}"
                 f"{' --quick' * wanted[1]}: cells of both cannot stand in one table"
             )
-        trials = search_options(specs, scope)["trials"]
         for key, study in outcome["studies"].items():
+            trials = search_options(specs, scope, key.partition("/")[0])["trials"]
             if study["trials"] != trials:
                 raise ConfigError(
                     f"--earlier: {scope.earlier / name}.json tuned {key} with {study['trials']} "

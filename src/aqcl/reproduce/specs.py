@@ -39,8 +39,8 @@ class DatasetSpec:
     """Other settings of `prepare`."""
     quick: dict[str, Any] = field(default_factory=dict)
     """Settings of `prepare` in place of those above, for a quick look."""
-    space: dict[str, Any] = field(default_factory=dict)
-    """Ranges in place of those that studies share."""
+    tuning: dict[str, Any] = field(default_factory=dict)
+    """What its studies have in place of what all share: tables `experiment` and `search`."""
     note: str = ""
     """What a reader must know."""
     file_option: str | None = None
