@@ -96,7 +96,13 @@ def reading(path: Path) -> Iterator[None]:
     except pl.exceptions.NoDataError:
         raise DataError(f"{path}: the file is empty; a header and rows are expected") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: cannot be read, is it whole? {_cause(error)}") from error
+        found = _cause(error)
+        if path.name.lower().endswith(CSV) and "invalid utf8" in found:
+            raise DataError(
+                f"{path}: expected UTF-8 text, got bytes of another encoding; write it anew, such "
+                f"as with iconv -f latin1 -t utf-8 {path.name} > utf8-{path.name}"
+            ) from error
+        raise DataError(f"{path}: cannot be read, is it whole? {found}") from error
 
 
 def _cause(error: BaseException) -> str:

@@ -238,6 +238,20 @@ def test_a_parquet_file_that_is_damaged_inside_is_an_error(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("row", [0, 500])
+def test_text_in_another_encoding_is_an_error_that_says_how_to_write_it_anew(
+    row: int, log: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+    lines = log.write_csv().encode().splitlines(keepends=True)
+    lines[1 + row] = "né".encode("latin1") + lines[1 + row]
+    path.write_bytes(b"".join(lines))
+    message = fails("prepare", path, "--out", tmp_path / "data", *LABELS)
+    assert message.startswith(f"{path}: expected UTF-8 text, got bytes of another encoding")
+    assert "iconv -f latin1 -t utf-8 log.csv > utf8-log.csv" in message
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("")
     message = fails("prepare", tmp_path / "log.csv", "--out", tmp_path / "data")

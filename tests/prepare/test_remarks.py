@@ -76,6 +76,26 @@ def test_columns_that_change_are_told(tmp_path: Path) -> None:
     assert note.startswith("column place: 40 of 40 items have several values in training")
 
 
+def test_an_id_that_stands_for_many_users_is_told(tmp_path: Path) -> None:
+    rows = _clicks()
+    rows += [("NULL", f"i{k % 40}", k % N_TIMES) for k in range(20)]
+    rows += [("robot", f"i{k % 40}", k % N_TIMES) for k in range(1200)]
+    notes = prepared(tmp_path / "many", rows, {}).notes
+    told = {note.split("'")[1] for note in notes if "of the training rows; if that is no" in note}
+    assert told == {"NULL", "robot"}
+
+
+def test_a_missing_item_is_told_and_a_popular_one_is_not(tmp_path: Path) -> None:
+    rows = [
+        (user, {"i0": r"\N", "i1": "top"}.get(item, item) if time else "top", time)
+        for user, item, time in _clicks()
+    ]
+    (note,) = (n for n in prepared(tmp_path / "gap", rows, {}).notes if "training rows" in n)
+    assert note.startswith("item '\\\\N' has ")
+    numbers = [(int(user[1:]), int(item[1:]), time) for user, item, time in _clicks()]
+    assert list(prepared(tmp_path / "numbers", numbers, {}).notes) == ["a note"]
+
+
 def _with_context(folder: Path, values: pl.Series, *, labels: bool = False) -> Dataset:
     rows = _clicks()
     if labels:

@@ -31,7 +31,7 @@ from aqcl.prepare.attributes import (
 from aqcl.prepare.census import Census, take_census
 from aqcl.prepare.context import ContextField, encode_context
 from aqcl.prepare.partitions import write_partitions
-from aqcl.prepare.remarks import check_context, repeat_notes, varying_notes
+from aqcl.prepare.remarks import check_context, crowd_notes, repeat_notes, varying_notes
 from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
     NegativeSettings,
@@ -288,7 +288,8 @@ def _read_log(
     min_count = config.vocabulary.min_count
     numbering = number_rows(census, partitions, config.split, log.time_unit, min_count)
     entities = {"user": numbering.users, "item": numbering.items}
-    encoded, notes = list[EncodedField](), list[str]()
+    notes = [*crowd_notes("user", numbering.users), *crowd_notes("item", numbering.items)]
+    encoded = list[EncodedField]()
     for field in fields:
         if field.side == "context":
             continue

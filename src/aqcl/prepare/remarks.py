@@ -2,19 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from aqcl.errors import DataError
 from aqcl.negatives import pack
 from aqcl.prepare.attributes import TrainingValues
-from aqcl.schema import Field
+from aqcl.prepare.sorted_log import Entities
+from aqcl.schema import FIRST_ID, Field
 from aqcl.splits import SPLITS, TEST, TRAIN
 
-WORTH_TELLING: Final = {"copies": 0.001, "clicked_again": 0.01, "varying": 0.05}
-"""Least shares, of the rows of the log, of the clicks of test, and of the users or items."""
+WORTH_TELLING: Final = {
+    "copies": 0.001,
+    "clicked_again": 0.01,
+    "varying": 0.05,
+    "nobody": 0.001,
+    "heavy": 0.01,
+}
+"""Least shares: of the rows of the log, of the clicks of test, of the users or items, and twice of
+the training rows."""
+_NOBODY = ("null", "none", "nan", "na", "n/a", "nil", "\\n", "unknown", "undefined", "anonymous")
+"""What stands for a missing value in many an export, in small letters."""
+_OF_ONE_USER = 100
+"""Times the mean above which one user has more training rows than a person would."""
 _OWN_TO_ITEM = 0.25
 """Share of a column's variety within items below which it is that of the item."""
 _VARIETY = 0.05
@@ -42,6 +55,31 @@ def repeat_notes(facts: Mapping[str, Any], *, labelled: bool) -> list[str]:
             "and no drawn negative is: a model that ranks them first gains by that alone"
         )
     return notes
+
+
+def crowd_notes(side: Literal["user", "item"], entities: Entities) -> list[str]:
+    """What to know of an id that seems to stand for many users or items, or for none.
+
+    Args:
+        side: what the ids are of.
+        entities: all of them.
+    """
+    rows = entities.train_rows[FIRST_ID : entities.vocabulary.size_known]
+    if not len(rows):
+        return []
+    values, share = entities.vocabulary.values[: len(rows)], rows / rows.sum()
+    if values.dtype == pl.String:
+        is_nobody = values.str.strip_chars().str.to_lowercase().is_in(_NOBODY).to_numpy()
+    else:
+        is_nobody = np.zeros(len(rows), dtype=np.bool_)
+    told = is_nobody & (share >= WORTH_TELLING["nobody"])
+    if side == "user":
+        told |= (share >= WORTH_TELLING["heavy"]) & (share >= _OF_ONE_USER / len(rows))
+    return [
+        f"{side} {values[int(k)]!r} has {share[k]:.1%} of the training rows; if that is no one "
+        f"{side}, but stands for those without an id or for a robot, leave its rows out"
+        for k in np.flatnonzero(told)
+    ]
 
 
 def varying_notes(field: Field, found: TrainingValues) -> list[str]:
