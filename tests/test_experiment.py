@@ -13,6 +13,7 @@ from aqcl.experiment import (
     find_backbone,
     find_regularizer,
     method_settings,
+    own_settings,
     resolve,
 )
 from aqcl.regularizers import REGULARIZERS
@@ -220,6 +221,24 @@ def test_method_settings_are_those_that_seeds_share() -> None:
 
     assert method_settings(first) == method_settings(second)
     assert method_settings(first) != method_settings(other)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"backbone": {"name": "din"}},
+        {"backbone": {"name": "deepfm", "dropout": 0.4}, "train": {"lr": 0.5}},
+        {
+            "backbone": {"name": "din"},
+            "regularizer": {"icl": {}, "aqcl": {"w1": 3.0, "view": {"mask_rate": 0.5}}},
+        },
+    ],
+)
+def test_own_settings_are_those_that_are_no_defaults(own: dict[str, Any]) -> None:
+    experiment = resolve({"dataset": "d", "seed": 4, **own})
+    assert own_settings(experiment) == own
+    whole = resolve({"dataset": "d", **method_settings(experiment)})
+    assert own_settings(whole) == own
 
 
 def test_an_experiment_cannot_be_changed() -> None:

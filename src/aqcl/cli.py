@@ -230,7 +230,7 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
         name: Which one; without it all are listed.
         as_json: Print JSON.
     """
-    from aqcl.describe import KINDS, describe, describe_directory, names
+    from aqcl.describe import KINDS, describe, names
 
     kind = next((known for known in KINDS if known == what), None)
     is_whole = names(kind) == [kind] if kind else what is not None and Path(what).is_dir()
@@ -239,7 +239,7 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
     if what is None:
         listing = {known: names(known) for known in KINDS}
     elif kind is None:
-        show_json(describe_directory(Path(what)))
+        _describe_directory(Path(what), as_json=as_json)
         return
     elif name is None and names(kind) != [kind]:
         listing = {kind: names(kind)}
@@ -262,6 +262,27 @@ def describe(what: str | None = None, name: str | None = None, /, *, as_json: Js
             show(parts_table(known, [describe(known, part) for part in listing[known]]))
     if what is None:
         show("`aqcl describe` also explains train, runtime, search, prepare, and any directory.")
+
+
+def _describe_directory(path: Path, *, as_json: bool) -> None:
+    from aqcl.describe import describe_directory
+
+    found = describe_directory(path)
+    if as_json:
+        show_json(found)
+        return
+    from aqcl.assessment import is_simulated
+    from aqcl.dataset import open_dataset
+    from aqcl.runs import open_run
+    from aqcl.tables import dataset_table, run_table, study_table
+
+    if found["format"] == "aqcl-dataset":
+        show(dataset_table(path, found, open_dataset(path).dates()))
+    elif found["format"] == "aqcl-run":
+        run = open_run(path)
+        show(run_table(run, simulated=is_simulated(run)))
+    else:
+        show(study_table(path, found))
 
 
 for _command in (

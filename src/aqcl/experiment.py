@@ -222,3 +222,37 @@ def method_settings(experiment: Experiment) -> dict[str, Any]:
         values.pop(key, None)
     values["runtime"] = {}
     return values
+
+
+def own_settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings of method and training that are no defaults, as nested tables.
+
+    The names of the backbone and of the regularizers always are among them.
+    """
+    name = experiment.backbone["name"]
+    plain = resolve(
+        {
+            "dataset": experiment.dataset,
+            "backbone": {"name": name},
+            "regularizer": {key: {} for key in experiment.regularizer},
+        }
+    )
+    own = _differences(method_settings(experiment), method_settings(plain))
+    tables = own.pop("regularizer", {})
+    if experiment.regularizer:
+        own["regularizer"] = {key: tables.get(key, {}) for key in experiment.regularizer}
+    return {"backbone": {"name": name, **own.pop("backbone", {})}, **own}
+
+
+def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What is otherwise in the values than in the defaults."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        default = defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            own = _differences(value, default)
+            if own:
+                found[key] = own
+        elif value != default:
+            found[key] = value
+    return found

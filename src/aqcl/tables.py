@@ -21,7 +21,7 @@ from aqcl.comparison import TOO_FEW, ComparisonRow, are_too_few
 from aqcl.describe import Description
 from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
-from aqcl.experiment import method_settings
+from aqcl.experiment import method_settings, own_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
@@ -217,6 +217,35 @@ def dataset_table(path: Path, content: Mapping[str, Any], dates: tuple[str, str]
     if content["simulated"]:
         facts.append(("SIMULATED", "these are not observations"))
     facts += [("note", note) for note in content["notes"]]
+    return _facts(facts)
+
+
+def run_table(run: Run, *, simulated: bool = False) -> Group:
+    """What a run directory holds: how it was trained, and every metric of what it has scored.
+
+    Args:
+        run: the run.
+        simulated: whether its rows are known to be simulated.
+    """
+    experiment, made, facts = run.experiment, run.manifest, run.manifest.content
+    settings = flatten(own_settings(experiment))
+    own = [key if value == {} else f"{key} {_setting(value)}" for key, value in settings]
+    measured = f"{objective_name(facts['monitor'])} {_number(facts['best'])} on validation rows"
+    table = _facts(
+        [
+            ("run", f"{experiment.label}, seed {experiment.seed}"),
+            ("dataset", f"{made.source['name']} in {experiment.dataset}"),
+            ("settings", f"{', '.join(own)}; all others are defaults"),
+            ("trained", f"{facts['steps']:,} steps in {facts['seconds']:,.0f} s"),
+            ("weights", f"of step {facts['best_step']:,}: {measured}"),
+            ("versions", f"aqcl {made.package_version}, torch {facts['torch']}"),
+        ]
+    )
+    scored = [evaluation_table(run, split, simulated=simulated) for split in run.metrics()]
+    return Group(table, *(part for found in scored for part in (Text(), found)))
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts:
         table.add_row(Text(name, style="bold"), Text(value))

@@ -334,6 +334,22 @@ def test_describe_takes_no_name_where_there_is_none(dataset: Path) -> None:
         assert message == f"describe {what}: expected no name after it, got 'foo'; leave it out"
 
 
+def test_describe_shows_what_a_directory_holds(runs: dict[str, list[Path]], dataset: Path) -> None:
+    text = " ".join(succeeds("describe", dataset).out.split())
+    assert f"in {dataset} users 240 items" in text
+    assert " groups non-active " in text
+    run = runs["DIN+AQCL"][0]
+    text = " ".join(succeeds("describe", run).out.split())
+    assert text.startswith("run DIN+AQCL, seed 0 dataset ")
+    found = succeeds("describe", run, "--json").json
+    told = f"weights of step {found['best_step']:,}: AUC {found['best']:.4f} on validation rows"
+    assert told in text
+    assert "settings backbone.name din" in text
+    assert "regularizer.aqcl" in text
+    assert "all others are defaults" in text
+    assert f"DIN+AQCL, seed 0, valid rows {run}" in text
+
+
 def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path) -> None:
     listing = succeeds("describe").out
     lines = [line.split() for line in listing.splitlines()]
@@ -347,7 +363,8 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
     assert "n_codewords integer >= 1 128 T, the number of interests in the codebook." in text
     options = succeeds("describe", "train", "--json").json["options"]
     assert {"train.lr", "train.epochs"} <= {option["key"] for option in options}
-    assert succeeds("describe", dataset).json["counts"]["users"] == 240
-    assert succeeds("describe", runs["DIN"][0]).json["settings"] == {"seed": 0, "label": "DIN"}
+    assert succeeds("describe", dataset, "--json").json["counts"]["users"] == 240
+    run = succeeds("describe", runs["DIN"][0], "--json").json
+    assert run["settings"] == {"seed": 0, "label": "DIN"}
     assert "did you mean 'din'" in fails("describe", "backbone", "dni")
     assert "neither a directory nor one of" in fails("describe", "backbon")

@@ -83,7 +83,7 @@ def test_a_search_prints_json_and_describe_tells_the_same(study: Path, experimen
     told = succeeds("search", experiment, "--out", study, "--resume", "--json").json
     assert told.pop("study") == str(study)
     assert told == json.loads((study / "study.json").read_text())
-    described = succeeds("describe", study).json
+    described = succeeds("describe", study, "--json").json
     assert described["format"] == "aqcl-study"
     assert described["methods"] == told["methods"]
     assert described["settings"]["trials"] == 3
@@ -98,7 +98,7 @@ def test_a_winner_trains_and_evaluates_as_it_is(study: Path, tmp_path: Path) -> 
     succeeds("evaluate", run)
     # A trial is a run too, and scoring its test rows does not damage the study.
     succeeds("evaluate", study / best["run"])
-    succeeds("describe", study)
+    assert "Winner: trial " in succeeds("describe", study).out
 
 
 def test_the_file_of_a_search_is_one_for_train_too(experiment: Path, tmp_path: Path) -> None:
