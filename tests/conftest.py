@@ -1,22 +1,32 @@
-"""Set-up that every test shares: types and shapes checked, one thread, no time limits."""
+"""Set-up that tests share: types and shapes checked, one thread, no time limits."""
 
 import os
 from collections.abc import Callable, Iterator
 
+import jaxtyping
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
 import tests.checking  # noqa: F401, the hook names it
 
-install_import_hook("aqcl", "tests.checking.check")  # before anything imports aqcl
+jaxtyping.install_import_hook("aqcl", "tests.checking.check")  # before anything imports aqcl
 torch.set_num_threads(1)
 settings.register_profile("aqcl", deadline=None)  # a busy machine is not a failure
 settings.load_profile("aqcl")
+
+
+WHOLE_PROGRAMS = ("benchmarks", "e2e", "report", "reproduce", "search")
+"""Directories of tests that train and search at length. Types and shapes of what they call are
+checked by the tests of its parts: here that would take half the time again."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _checked_types(request: pytest.FixtureRequest) -> None:
+    jaxtyping.config.update("jaxtyping_disable", request.path.parent.name in WHOLE_PROGRAMS)
 
 
 @pytest.fixture(autouse=True)
