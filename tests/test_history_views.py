@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aqcl.batch import Embedded
 from aqcl.config import build
 from aqcl.errors import ConfigError
-from aqcl.views import HistoryViewOptions, augment_history, crop_history
+from aqcl.views import HistoryViewOptions, augment_history, crop_history, history_alone
 from tests.model_inputs import make_embedded
 
 STANDARD_ERRORS = 5
@@ -156,11 +156,13 @@ def test_views_of_the_history_start_from_what_is_left() -> None:
         assert all(number % 2 == 0 for number in clicks_by_row(view)[0])
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_a_view_of_the_history_may_have_attention_of_its_own(share: bool) -> None:
-    view = augment_history(numbered([4, 2]), HistoryViewOptions(share_attention=share), seeded())
-
-    assert (view.scores is not None) == share
+def test_clicks_alone_show_nothing_else() -> None:
+    embedded = numbered([4, 2])
+    alone = history_alone(embedded)
+    assert alone.history is embedded.history
+    assert alone.scores is None
+    for hidden in (alone.user, alone.item, alone.context):
+        assert not hidden.any()
 
 
 @pytest.mark.parametrize(("key", "value"), [("crop_share", 0), ("mask_rate", 1), ("mask_rate", 0)])

@@ -129,9 +129,6 @@ class HistoryViewOptions:
     """Probability that a mask takes a click out."""
     reorder_share: Annotated[float, Bounds(gt=0, le=1)] = 0.6
     """Share of the clicks that a reordering shuffles."""
-    share_attention: bool = True
-    """Whether a click weighs in the view what it weighs in the sample. Otherwise attention is
-    computed anew, which costs another attention pass."""
 
 
 def augment_history(
@@ -159,5 +156,17 @@ def augment_history(
     # nothing.
     block = _blocks(embedded, options.reorder_share, generator, at_least=0)
     view = _shuffle(embedded, (operation == 2) & block, generator)
-    view = dataclasses.replace(view, keep=keep).without_masked()
-    return view if options.share_attention else dataclasses.replace(view, scores=None)
+    return dataclasses.replace(view, keep=keep).without_masked()
+
+
+def history_alone(embedded: Embedded) -> Embedded:
+    """The same clicks without the user, the candidate and the context, and unweighted by them."""
+    output = embedded.item_output
+    return dataclasses.replace(
+        embedded,
+        user=torch.zeros_like(embedded.user),
+        item=torch.zeros_like(embedded.item),
+        context=torch.zeros_like(embedded.context),
+        item_output=None if output is None else torch.zeros_like(output),
+        scores=None,
+    )

@@ -1,5 +1,6 @@
 """CL4SRec: the loss against slow NumPy, and what its two views are."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from aqcl.batch import Embedded
+from aqcl.backbones import BACKBONES
+from aqcl.batch import Embedded, LossTerm
 from aqcl.regularizers.cl4srec import CL4SRec, CL4SRecOptions
 from tests.model_inputs import WITH_FIELDS, make_batch, make_facts
 from tests.objectives import make_objective, make_step, mixed_batch
@@ -88,7 +90,43 @@ def test_both_views_are_changed_and_have_their_own_dropout() -> None:
         for other in range(one):
             a, b = histories[one], histories[other]
             assert a.shape != b.shape or not torch.equal(a, b)
-    assert first.item is second.item is step.embedded.item
+
+
+@pytest.mark.parametrize("backbone", ["din", "deepfm", "sasrec", "dmr"])
+def test_clicks_find_each_other_by_nothing_else(backbone: str) -> None:
+    """Another candidate, user or context tells nothing, other clicks do."""
+    objective = make_objective({"icl": {}}, backbone_class=BACKBONES[backbone])
+    step = make_step(objective, mixed_batch())
+    regularizer = CL4SRec.create(make_facts(WITH_FIELDS), step.backbone, CL4SRecOptions())
+    own = step.embedded
+
+    def loss_of(**changes: Tensor | None) -> float:
+        step.generator.manual_seed(1)
+        changed = dataclasses.replace(own, scores=None, **changes)  # type: ignore[arg-type]
+        with torch.no_grad():
+            return float(regularizer.loss(dataclasses.replace(step, embedded=changed)).value)
+
+    output = None if own.item_output is None else own.item_output.flip(0)
+    others = {"user": own.user.flip(0), "item": own.item.flip(0), "context": own.context.flip(0)}
+    assert loss_of(**others, item_output=output) == loss_of()
+    assert loss_of(history=own.history.flip(0)) != loss_of()
+
+
+def test_a_single_click_has_no_views() -> None:
+    objective = make_objective({"icl": {}})
+    step = make_step(objective, make_batch(WITH_FIELDS, (1, 0, 4, 1, 3)))
+    regularizer = CL4SRec.create(make_facts(WITH_FIELDS), step.backbone, CL4SRecOptions())
+    seen: list[list[int]] = []
+    original = regularizer.forward
+
+    def watched(first: Tensor, second: Tensor, user: Tensor) -> LossTerm:
+        seen.append(user.tolist())
+        return original(first, second, user)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regularizer, "forward", watched)
+        regularizer.loss(step)
+    assert seen == [step.batch.user[[2, 4]].tolist()]
 
 
 @pytest.mark.parametrize("lengths", [(), (3,), (0, 0)], ids=str)

@@ -14,7 +14,7 @@ from aqcl.config import settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.contrastive import info_nce, same_group
 from aqcl.projector import Projector
-from aqcl.views import HistoryViewOptions, augment_history
+from aqcl.views import HistoryViewOptions, augment_history, history_alone
 
 
 @settings
@@ -34,7 +34,7 @@ class CL4SRecOptions:
 
 
 class CL4SRec(nn.Module):
-    """Both views of a sample are anchors; the views of the other users' samples are negatives.
+    """Both views of some clicks are anchors; the views of the other users' clicks are negatives.
 
     Reference: arXiv 2010.14395, section 3.
     """
@@ -62,9 +62,9 @@ class CL4SRec(nn.Module):
         user: Int[Tensor, " B"],
     ) -> LossTerm:
         """The loss of the latents of both views; needs no other part of aqcl."""
-        # NOTE[DIFF]: CL4SRec compares user vectors by dot products; here latents, which know the
-        # candidate too, are projected and compared by cosines with a temperature. There a user has
-        # one sequence; here samples of one user are no negatives of each other.
+        # NOTE[DIFF]: CL4SRec compares the last states of its sequence model by dot products; here
+        # latents of the clicks alone are projected and compared by cosines with a temperature.
+        # There a user has one sequence; here samples of one user are no negatives of each other.
         z_first, z_second = self.projector(torch.cat([first, second])).chunk(2)
         losses = info_nce(
             z_first,
@@ -77,10 +77,15 @@ class CL4SRec(nn.Module):
         return LossTerm.of(value)
 
     def loss(self, step: Step) -> LossTerm:
-        view = self.options.view
-        first = augment_history(step.embedded, view, step.generator)
-        second = augment_history(step.embedded, view, step.generator)
+        # A candidate or a user that both views show would tell that they belong together, and
+        # nothing would be learned of the clicks.
+        clicks, view = history_alone(step.embedded.without_masked()), self.options.view
+        first = augment_history(clicks, view, step.generator)
+        second = augment_history(clicks, view, step.generator)
         # The views have dropout of their own: two reorderings may be the same otherwise.
         again = dataclasses.replace(step, view_seed=step.view_seed + 1)
-        term: LossTerm = self(step.encode_view(first), again.encode_view(second), step.batch.user)
+        latents = step.encode_view(first), again.encode_view(second)
+        # A single click has no other views than itself.
+        rows = (clicks.offsets.diff() > 1).nonzero().squeeze(1)
+        term: LossTerm = self(*(latent[rows] for latent in latents), step.batch.user[rows])
         return term
