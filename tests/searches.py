@@ -14,7 +14,7 @@ from aqcl.search.plan import plan_search
 from aqcl.search.study import Journal, Task
 from tests.tiny_runs import VALUES
 
-TIMES = ("seconds", "elapsed_seconds")
+TIMES = ("seconds",)
 DIN_AND_AQCL = {"din": {"regularizer": {"aqcl": {"weight": 0.0}}}, "din+aqcl": {}}
 
 

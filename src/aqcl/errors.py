@@ -1,6 +1,12 @@
 """The errors a user can cause; each says what must hold, what came, where, and how to fix it."""
 
+import contextlib
 import shlex
+from collections.abc import Iterator
+from typing import Final
+
+_SIGNS: Final = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""In what torch raises where memory does not suffice, on a CPU and on other devices."""
 
 
 class AqclError(Exception):
@@ -26,3 +32,22 @@ class TrainingError(AqclError):
 def command(*words: object) -> str:
     """A command as it can be copied into a shell, whatever its paths are called."""
     return shlex.join(str(word) for word in words)
+
+
+@contextlib.contextmanager
+def within_memory() -> Iterator[None]:
+    """Say what to do where a model or its training does not fit into memory.
+
+    Raises:
+        TrainingError: it does not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        cause = (str(error) or "out of memory").partition("\n")[0]
+        if isinstance(error, RuntimeError) and not any(sign in cause for sign in _SIGNS):
+            raise
+        raise TrainingError(
+            f"the model or its training does not fit into memory ({cause}); choose smaller sizes, "
+            "such as train.batch_size, backbone.embedding_dim or n_codewords of aqcl"
+        ) from error

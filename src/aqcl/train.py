@@ -16,7 +16,7 @@ from aqcl.batch import Batch
 from aqcl.config import as_values
 from aqcl.contracts import Facts
 from aqcl.dataset import Dataset, batch_bounds, open_dataset, steps_per_epoch
-from aqcl.errors import ConfigError, DataError, TrainingError
+from aqcl.errors import ConfigError, DataError, TrainingError, within_memory
 from aqcl.evaluate import evaluate
 from aqcl.experiment import Experiment, resolve
 from aqcl.metrics import auc, logloss
@@ -113,7 +113,7 @@ def train(
         ConfigError: settings that cannot work, or that differ from the run to be resumed.
         StorageError: a directory is damaged or in the way, another process trains the run, or the
             disk is full.
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or memory does not suffice.
     """
     out = Path(out)
     # Absolute, so that the run's own configuration repeats it from any directory.
@@ -124,14 +124,15 @@ def train(
         if is_finished(out):
             return finished_run(experiment, out)
     dataset = dataset or open_dataset(Path(experiment.dataset))
-    trainer = Trainer(experiment, dataset, out)
+    with within_memory():
+        trainer = Trainer(experiment, dataset, out)
     if not (resume and (out / CONFIG).exists()):
         start_run(out, experiment)
     with sole_trainer(out):
         if is_finished(out):  # by a process that has just ended
             return finished_run(experiment, out)
         trainer.restore()
-        with at_dataset(out, experiment), naming_a_full_disk(out):
+        with at_dataset(out, experiment), naming_a_full_disk(out), within_memory():
             trainer.fit(listen or (lambda progress: None))
             return finish(experiment, dataset, out, trainer)
 

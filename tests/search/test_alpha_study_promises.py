@@ -216,3 +216,15 @@ def test_what_differs_by_rounding_is_tied(apart: float, tied: bool) -> None:
     rung = [{"valid_logloss": loss, "kept": True} for loss in (0.69, stayed)]
     rung += [{"valid_logloss": loss, "kept": False} for loss in (left, 0.7)]
     assert alpha_study._is_tied(rung) == tied
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "why"),
+    [
+        (9, r"so it is in the warm-up of aqcl \(9 steps\)"),
+        (2, r"it hardly depends on alpha by step 16"),
+    ],
+)
+def test_a_tie_is_put_down_to_the_warm_up_only_where_that_is_near(warm_up: int, why: str) -> None:
+    plan = plan_search(values_of(Path("nowhere"), "halving", warmup_steps=warm_up))
+    assert re.match(why, alpha_study._why_tied(plan, [{"step": 16}]))

@@ -105,7 +105,6 @@ def test_a_range_of_w1_that_nothing_reads_is_a_mistake() -> None:
     message = "aqcl.w1 does nothing where alpha is not the curve; leave it out, or set regularizer."
     for search in (
         {"space": given, "methods": {"a": groups}},
-        {"methods": {"a": {**groups, "space": given}}},
         {"space": {**given, **constant}},
     ):
         with pytest.raises(ConfigError, match=message):

@@ -15,7 +15,7 @@ from aqcl.search import trials
 from aqcl.search.files import STUDY
 from aqcl.search.plan import ONLY, plan_search
 from aqcl.search.standing import Standing
-from aqcl.search.study import Journal
+from aqcl.search.study import Journal, Task
 from aqcl.search.work import read_study, run_search, start_study
 from aqcl.tables import study_table
 from aqcl.train import train
@@ -63,6 +63,31 @@ def test_finalists_are_trained_with_other_seeds_and_the_best_mean_wins(tmp_path:
     assert best.slot == 3
     assert over.values(ONLY, best) == [0.79, 0.78, 0.77]
     assert over.mean(ONLY, best) == pytest.approx(0.78)
+
+
+def test_no_setting_is_a_finalist_twice(tmp_path: Path) -> None:
+    """One seed gives copies of a setting the same value, and a lucky one would fill the final."""
+    key, lucky = "backbone.dropout", 0.1
+    space = {key: {"choices": [lucky, 0.2, 0.3]}}
+    opened = journal(
+        tmp_path, trials=12, space=space, confirm=2, confirm_seeds=1, widen=0, objective="auc"
+    )
+    drawn: dict[int, float] = {}
+    final: list[float] = []
+    while isinstance(task := opened.claim(), Task):
+        setting = task.parameters[key]
+        drawn[task.slot] = setting
+        value = {lucky: 0.80, 0.2: 0.79, 0.3: 0.78}[setting]
+        if task.repeat:
+            final.append(setting)
+            value = 0.70 if setting == lucky else value
+        end(opened, task, value)
+    assert len(drawn) > len(set(drawn.values())) == 3
+    assert sorted(final) == [lucky, 0.2]
+    assert isinstance(task, Standing)
+    best = task.best(ONLY)
+    assert best is not None
+    assert best.parameters == {key: 0.2}
 
 
 def test_a_finalist_that_fails_with_another_seed_is_out(tmp_path: Path) -> None:

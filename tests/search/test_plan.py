@@ -1,8 +1,10 @@
 """A search resolved: methods, spaces, and all mistakes before anything runs."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aqcl.errors import ConfigError
@@ -64,6 +66,65 @@ def test_w1_and_w2_are_not_searched_where_alpha_is_not_the_curve(options: dict[s
         assert w1 not in other.space.searched
         assert w1 in curve.space.searched
         check_alpha_keys(plan)
+
+
+def test_what_a_space_fixes_decides_what_is_searched() -> None:
+    w1, alpha, weight = (f"regularizer.aqcl.{key}" for key in ("w1", "alpha", "weight"))
+    ranges = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
+    values = search_values(DATA, space={**ranges, alpha: "curve"})
+    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "alpha": "groups"}}
+    (curve,) = plan_search(values).methods
+    assert list(curve.space.searched) == [L2, w1]
+    for fixed in ({weight: 0}, {"regularizer.aqcl.constant_alpha": 0.2}):
+        (idle,) = planned(space={**ranges, **fixed}).methods
+        assert list(idle.space.searched) == [L2]
+
+
+@pytest.mark.parametrize(
+    ("own", "why"),
+    [
+        ({"regularizer.aqcl.weight": 0}, "the weight of aqcl is 0"),
+        ({"regularizer.aqcl.alpha": "groups"}, "alpha is not the curve"),
+    ],
+)
+def test_a_range_of_its_own_that_a_method_does_not_read_is_a_mistake(
+    own: dict[str, Any], why: str
+) -> None:
+    w1 = "regularizer.aqcl.w1"
+    ranges = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
+    methods = {"other": {}, "idle": {**own, "space": ranges}}
+    message = (
+        rf"^search\.methods\.idle\.space\.{w1}: does nothing in idle, where {why}; leave it out$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        planned(space={L2: {"choices": [0.1, 1]}}, methods=methods)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_fixed_values_that_belong_together_are_set_together(*, turned: bool) -> None:
+    keys = {"alpha": "groups", "group_bounds": [1.0], "group_values": [0.5, 0.2]}
+    fixed = {f"regularizer.aqcl.{key}": value for key, value in keys.items()}
+    if turned:
+        fixed = dict(reversed(fixed.items()))
+    (only,) = planned(space={L2: {"choices": [0.1, 1]}, **fixed}).methods
+    assert only.experiment.regularizer["aqcl"]["group_values"] == [0.5, 0.2]
+    with pytest.raises(ConfigError, match=r"search\.space\.backbone\.dropout: .*got 5"):
+        planned(space={L2: {"choices": [0.1, 1]}, **fixed, "backbone.dropout": 5})
+
+
+@pytest.mark.parametrize("value", [datetime.date(1979, 5, 27), np.int64(3)])
+def test_a_value_that_no_setting_has_is_named(value: object) -> None:
+    for space in ({"train.lr": value}, {"train.lr": {"choices": [0.1, value]}}):
+        message = r"train\.lr: expected a number, text, true or false, or a list"
+        with pytest.raises(ConfigError, match=message):
+            planned(space={L2: {"choices": [0.1, 1]}, **space})
+
+
+def test_a_range_that_cannot_be_read_is_the_only_mistake() -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(space={"train.lr": {"choices": [0.1, 0.1]}})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("search.space.train.lr.choices: ")
 
 
 def test_icl_has_the_weights_of_aqcl() -> None:

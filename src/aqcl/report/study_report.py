@@ -71,7 +71,7 @@ def _searched(summary: Mapping[str, Any]) -> str:
     facts = (
         f"{summary['trials']} trials of each method, sampler {summary['sampler']}, pruning "
         f"{summary['pruning']}, seed {summary['seed']}; {summary['rows']:,} training rows and "
-        f"{summary['elapsed_seconds']:,.0f} seconds in all. Test rows were not opened."
+        f"{summary['seconds']:,.0f} seconds of training in all. Test rows were not opened."
     )
     headings = ["Method", "#Trials", "#Best", "#Seeds", "Found", "Searched", "#Rows", "#Seconds"]
     caption = "Winners, the mean of their seeds, their ranges, and what they took"

@@ -258,7 +258,6 @@ def _summary(
         "confirm": 0,
         "confirm_seeds": 0,
         **cost,
-        "elapsed_seconds": cost["seconds"],
         "notes": _notes(plan, outcome, best),
         "methods": {ONLY: method},
     }
@@ -277,20 +276,32 @@ def _notes(
         return remarks
     n_rungs = outcome.history[-1]["rung"]
     rungs = [[r for r in outcome.history if r["rung"] == n + 1] for n in range(n_rungs)]
-    n_tied = sum(map(_is_tied, rungs))
-    if not n_tied:
+    tied = [rung for rung in rungs if _is_tied(rung)]
+    if not tied:
         return remarks
-    name = alpha_owner(plan.experiment)
     cause = (
-        f"in {n_tied} of {n_rungs} rungs candidates left by their order alone, with the same "
-        "validation logloss but for rounding as one that stayed: so it is in the warm-up of "
-        f"{name} ({plan.experiment.regularizer[name]['warmup_steps']} steps) or just behind it, "
-        f"before alpha acts; set {regularizer_key(name)}.warmup_steps well below "
-        f"{rungs[0][0]['step']}, where the first rung ended"
+        f"in {len(tied)} of {n_rungs} rungs candidates left by their order alone, with the same "
+        f"validation logloss but for rounding as one that stayed: {_why_tied(plan, tied[0])}"
     )
-    if n_tied == n_rungs and best["number"] == 0:
+    if len(tied) == n_rungs and best["number"] == 0:
         return [f"alpha was not found, it is the one given: {cause}"]
     return [cause, *remarks]
+
+
+def _why_tied(plan: SearchPlan, rung: list[dict[str, Any]]) -> str:
+    """What made the first rung that told no candidates apart do so, and what to change."""
+    name, end = alpha_owner(plan.experiment), rung[0]["step"]
+    warm_up = plan.experiment.regularizer[name]["warmup_steps"]
+    if 2 * warm_up >= end:
+        return (
+            f"so it is in the warm-up of {name} ({warm_up} steps) or just behind it, before alpha "
+            f"acts; set {regularizer_key(name)}.warmup_steps well below {end}, where the rung ended"
+        )
+    return (
+        f"it hardly depends on alpha by step {end}, where the rung ended, though alpha acts from "
+        f"step {warm_up} on; raise search.halving.budget or lower search.halving.n_candidates, so "
+        "that rungs are longer"
+    )
 
 
 def _is_tied(rung: list[dict[str, Any]]) -> bool:

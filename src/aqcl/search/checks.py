@@ -8,11 +8,12 @@ import numpy as np
 
 from aqcl.activity import GROUPS, user_groups
 from aqcl.dataset import Dataset
-from aqcl.errors import ConfigError
+from aqcl.errors import ConfigError, TrainingError, within_memory
 from aqcl.experiment import Experiment
 from aqcl.schema import FIRST_ID
 from aqcl.scoring import facts_of, pick_device
-from aqcl.search.plan import ONLY, Method, SearchPlan, idle_keys, with_settings
+from aqcl.search.idle import idle_keys
+from aqcl.search.plan import ONLY, Method, SearchPlan, with_settings
 from aqcl.search.space import Space, end_values, parse_space
 from aqcl.train import build_objective
 
@@ -26,19 +27,16 @@ def check_alpha_keys(plan: SearchPlan) -> None:
     Raises:
         ConfigError: all of them, one line each.
     """
+    shared = parse_space(plan.options.space, "search.space").searched
     read, unread = set[str](), set[str]()
     for method in plan.methods:
-        keys = method.space.searched.keys() | method.space.fixed.keys()
-        idle = idle_keys(method.experiment, keys)
-        read |= keys - idle
-        unread |= idle
-    tables = [plan.options.space, *(m.get("space", {}) for m in plan.options.methods.values())]
-    given = [key for table in tables for key in parse_space(table, "search.space").searched]
+        read |= method.space.searched.keys()
+        unread |= idle_keys(method.experiment, {**shared, **method.space.searched}).keys()
     problems = [
         f"search.space: {key} does nothing where alpha is not the curve; leave it out, or set "
         f'{key[:-3]}.alpha = "curve" and no constant_alpha'
-        for key in dict.fromkeys(given)
-        if key in unread - read
+        for key in shared
+        if key.endswith((".w1", ".w2")) and key in unread - read
     ]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -101,8 +99,9 @@ def _misfit(method: Method, dataset: Dataset, settings: Mapping[str, Any]) -> st
     errors = []
     for others in ({}, lowest, highest):
         try:
-            _build_small(method.experiment, {**others, **settings}.items(), dataset)
-        except ConfigError as error:
+            with within_memory():
+                _build_small(method.experiment, {**others, **settings}.items(), dataset)
+        except (ConfigError, TrainingError) as error:
             errors.append(str(error))
         else:
             return None

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from aqcl.config import as_values, build, override
 from aqcl.errors import ConfigError
-from aqcl.experiment import Experiment, find_backbone, find_regularizer, resolve
+from aqcl.experiment import Experiment, find_backbone, resolve
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.regularizers.icl import ICL
+from aqcl.search.idle import active_names, alpha_names, has_curve, idle_keys
 from aqcl.search.space import (
     PENALTY,
     Range,
@@ -134,7 +135,7 @@ def _with_default_spaces(bare: Iterable[Method], options: SearchOptions) -> Sear
     spaces = {}
     for method in bare:
         # The paper searches the weights of both over one grid.
-        names = _active(method.experiment, AQCL, ICL)
+        names = active_names(method.experiment, AQCL, ICL)
         curves = [n for n in alpha_names(method.experiment) if has_curve(method.experiment, n)]
         own = dict(flatten(options.methods.get(method.name, {})))
         default = default_space(names, curves)
@@ -143,26 +144,6 @@ def _with_default_spaces(bare: Iterable[Method], options: SearchOptions) -> Sear
         return replace(options, space=spaces.get(ONLY, {}))
     methods = {n: {**table, "space": spaces.get(n, {})} for n, table in options.methods.items()}
     return replace(options, methods=methods)
-
-
-def alpha_names(experiment: Experiment) -> list[str]:
-    """The active regularizers that have an alpha."""
-    return _active(experiment, AQCL)
-
-
-def _active(experiment: Experiment, *kinds: type) -> list[str]:
-    """The regularizers of some kinds whose weight is not 0."""
-    return [
-        name
-        for name, options in experiment.regularizer.items()
-        if options["weight"] > 0 and issubclass(find_regularizer(name), kinds)
-    ]
-
-
-def has_curve(experiment: Experiment, name: str) -> bool:
-    """Whether a regularizer's alpha is the curve, which alone reads `w1` and `w2`."""
-    options = experiment.regularizer[name]
-    return options["alpha"] == "curve" and options.get("constant_alpha") is None
 
 
 def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -> Experiment:
@@ -178,8 +159,17 @@ def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -
     if replaced.get("backbone.name", name) != name:
         values["backbone"] = _without_defaults(experiment.backbone)
     # A number or a text in JSON is one in TOML.
-    assignments = [f"{key}={json.dumps(value)}" for key, value in replaced.items()]
+    assignments = [f"{key}={_json(key, value)}" for key, value in replaced.items()]
     return resolve(override(values, assignments))
+
+
+def _json(key: str, value: object) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:
+        raise ConfigError(
+            f"{key}: expected a number, text, true or false, or a list of them, got {value!r}"
+        ) from None
 
 
 def _without_defaults(backbone: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,11 +229,12 @@ def _with_spaces(
 ) -> tuple[Method, ...]:
     made = []
     known = set[str]()
+    unreadable = False
     try:
         shared = parse_space(options.space, "search.space")
     except ConfigError as error:
         problems.append(str(error))
-        shared = Space({}, {})
+        shared, unreadable = Space({}, {}), True
     problems += _fixed_keys(shared, "search")
     for method in bare:
         table = options.methods.get(method.name, {})
@@ -255,16 +246,22 @@ def _with_spaces(
             problems.append(str(error))
             continue
         problems += _fixed_keys(own, where)
+        if unreadable:  # what it would leave a method is not known
+            continue
         having = {*method.experiment.regularizer, *_regularizers_in(own)}
         if not options.methods:  # what is searched is what there is
             having |= _regularizers_in(shared)
         known |= having
-        space = _applicable(shared, own, method.experiment, overridden, having)
-        keys = space.searched.keys() | own.searched.keys() | own.fixed.keys()
-        space = space.without(idle_keys(method.experiment, keys))
         problem_count = len(problems)
-        whole = replace(method, space=own.on_top_of(space))
-        complete = _checked(whole, where, problems)
+        space = own.on_top_of(_applicable(shared, own, method.experiment, overridden, having))
+        experiment = _with_fixed(method.experiment, space.fixed, where, problems)
+        idle = idle_keys(experiment, space.searched)
+        problems += [
+            f"{where}.space.{key}: does nothing in {method.name}, where {why}; leave it out"
+            for key, why in idle.items()
+            if key in own.searched
+        ]
+        complete = _checked(Method(method.name, experiment, space.without(idle)), where, problems)
         if len(problems) == problem_count:
             made.append(complete)
     problems += [
@@ -315,33 +312,25 @@ def _applicable(
     )
 
 
-def idle_keys(experiment: Experiment, given: Set[str]) -> set[str]:
-    """`w1` and `w2` of each regularizer whose alpha is not the curve in any trial.
-
-    Args:
-        experiment: before its settings are drawn.
-        given: keys that a space sets or searches.
-    """
-    idle = set[str]()
-    for name, options in experiment.regularizer.items():
-        if not issubclass(find_regularizer(name), AQCL):
-            continue
-        prefix = regularizer_key(name)
-        constant = options.get("constant_alpha") is not None or f"{prefix}.constant_alpha" in given
-        may_be_curve = options["alpha"] == "curve" or f"{prefix}.alpha" in given
-        if constant or not may_be_curve:
-            idle |= {f"{prefix}.w1", f"{prefix}.w2"}
-    return idle
+def _with_fixed(
+    experiment: Experiment, fixed: Mapping[str, Any], where: str, problems: list[str]
+) -> Experiment:
+    """The experiment with the fixed values of a space, all set at once: some need each other."""
+    try:
+        return with_settings(experiment, fixed.items())
+    except ConfigError as error:
+        wrong = {key: found for key in fixed if (found := _refusal(experiment, key, fixed[key]))}
+        if len(wrong) == 1:
+            ((key, found),) = wrong.items()
+            problems.append(_indented(f"{where}.space.{key}", found))
+        else:
+            problems.append(_indented(f"{where}.space", error))
+        return experiment
 
 
 def _checked(method: Method, where: str, problems: list[str]) -> Method:
-    """The method with its fixed values set, once every end of its space has been tried."""
+    """The method once every end of its space has been tried."""
     experiment, found = method.experiment, len(problems)
-    for key, value in method.space.fixed.items():
-        try:
-            experiment = with_settings(experiment, [(key, value)])
-        except ConfigError as error:
-            problems.append(_indented(f"{where}.space.{key}", error))
     searched = dict(method.space.searched)
     for key, dimension in searched.items():
         if isinstance(dimension, Range) and _is_whole(experiment, key, dimension):
@@ -350,12 +339,10 @@ def _checked(method: Method, where: str, problems: list[str]) -> Method:
                 problems.append(f"{where}.space.{key}: expected whole numbers")
                 continue
             searched[key] = replace(dimension, integer=True)
-        for value in end_values(searched[key]):
-            try:
-                with_settings(experiment, [(key, value)])
-            except ConfigError as error:
-                problems.append(_indented(f"{where}.space.{key}", error))
-                break
+        refused = (_refusal(experiment, key, value) for value in end_values(searched[key]))
+        error = next(filter(None, refused), None)
+        if error is not None:
+            problems.append(_indented(f"{where}.space.{key}", error))
     if not searched and len(problems) == found:
         problems.append(
             f"{where}.space: nothing is left to search for {method.name}; give a range such as "
@@ -371,15 +358,16 @@ def _is_whole(experiment: Experiment, key: str, dimension: Range) -> bool:
         return type(value) is int
     low, width = dimension.low, dimension.high - dimension.low
     between = low + min(0.5, width / 2)
-    return _takes(experiment, key, low) and not _takes(experiment, key, between)
+    return not _refusal(experiment, key, low) and bool(_refusal(experiment, key, between))
 
 
-def _takes(experiment: Experiment, key: str, value: float) -> bool:
+def _refusal(experiment: Experiment, key: str, value: object) -> ConfigError | None:
+    """Why a setting cannot have a value; None where it can."""
     try:
         with_settings(experiment, [(key, value)])
-    except ConfigError:
-        return False
-    return True
+    except ConfigError as error:
+        return error
+    return None
 
 
 def _indented(where: str, error: ConfigError) -> str:

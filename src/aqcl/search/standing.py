@@ -67,9 +67,13 @@ class Standing:
         return [*self.records[method], *self.repeats[method]]
 
     def finalists(self, method: str) -> list[Record]:
-        """The best trials of a method, which are trained with other seeds; none before its last."""
-        final = self.is_settled and self.has_tried(method)
-        return self._ranking(method)[: self.plan.options.confirm] if final else []
+        """The best settings of a method, which are trained with other seeds; none before its last.
+
+        Of trials with the same settings it is the earliest: one seed gives all the same value.
+        """
+        if not (self.is_settled and self.has_tried(method)):
+            return []
+        return _distinct(self._ranking(method))[: self.plan.options.confirm]
 
     def left_to_repeat(self, method: str) -> list[tuple[Record, int]]:
         """Finalists and repeats that have not begun, all finalists once before any twice."""
@@ -96,7 +100,7 @@ class Standing:
         Once its finalists have been repeated, the one with the best mean of all its seeds. A
         finalist that fails with another seed is out; where all are, it is the best of the others.
         """
-        ranking = self._ranking(method)
+        ranking = _distinct(self._ranking(method))
         if not self.repeats[method] or not self.has_ended(method):
             return next(iter(ranking), None)
         finalists = self.finalists(method)
@@ -129,6 +133,15 @@ class Standing:
     def _ranking(self, method: str) -> list[Record]:
         candidates = [record for record in self.records[method] if record.is_candidate]
         return sorted(candidates, key=lambda r: self._sign * float(r.trial.value or 0.0))
+
+
+def _distinct(records: Iterable[Record]) -> list[Record]:
+    """The first of those that have the same settings."""
+    found: list[Record] = []
+    for record in records:
+        if all(record.parameters != other.parameters for other in found):
+            found.append(record)
+    return found
 
 
 def all_ended(records: Iterable[Record]) -> bool:

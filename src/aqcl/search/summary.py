@@ -19,11 +19,11 @@ from aqcl.figures import alpha_figure, best_so_far_figure, importance_figure, sa
 from aqcl.regularizers.aqcl import AQCLOptions
 from aqcl.search.alpha_search import with_options
 from aqcl.search.files import FINDINGS
+from aqcl.search.idle import alpha_names
 from aqcl.search.importance import importances
 from aqcl.search.plan import (
     Method,
     SearchPlan,
-    alpha_names,
     with_settings,
     without_auxiliary_losses,
 )
@@ -43,9 +43,6 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
     """All that is known of a study, as plain values; the caller holds the lock."""
     plan = standing.plan
     methods = {m.name: _method_summary(journal, standing, m, dataset) for m in plan.methods}
-    records = [record for name in standing.records for record in standing.trainings(name)]
-    begun = [r.trial.datetime_start for r in records if r.trial.datetime_start]
-    ended = [r.trial.datetime_complete for r in records if r.trial.datetime_complete]
     return {
         "finished": standing.is_over,
         "package_version": __version__,
@@ -61,9 +58,6 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
         "confirm_seeds": plan.options.confirm_seeds,
         "rows": sum(method["rows"] for method in methods.values()),
         "seconds": round(sum(method["seconds"] for method in methods.values()), 3),
-        "elapsed_seconds": (
-            round((max(ended) - min(begun)).total_seconds(), 3) if begun and ended else 0.0
-        ),
         "notes": [*standing.notes, *_remarks(methods), *_warm_up_remarks(standing)],
         "methods": methods,
     }
@@ -169,6 +163,12 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
     notes = []
     for name, method in methods.items():
         best, finalists = method["best"], method["finalists"]
+        auc = None if best is None else best["measures"].get("auc")
+        if auc is not None and auc <= 0.5:
+            notes.append(
+                f"{name}: the best trial ranks the validation rows no better than chance, AUC "
+                f"{auc:.4f}: what won means nothing"
+            )
         all_out = bool(finalists) and all(f["mean"] is None for f in finalists)
         if method["ended"] and all_out:
             winner = "no other trial" if best is None else "the best of the other trials, one seed,"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import safetensors
-import torch
 from optuna.trial import TrialState
 
 from aqcl.dataset import Dataset
@@ -92,7 +91,7 @@ def _train(
         return TrialState.COMPLETE, [_objective(plan, facts["measures"])], facts
     except PrunedError:
         return TrialState.PRUNED, [], facts
-    except (ConfigError, TrainingError, torch.OutOfMemoryError) as error:
+    except (ConfigError, TrainingError) as error:
         if isinstance(error, ConfigError) and (folder / CONFIG).exists():
             raise  # the model could be built: it is not the drawn settings that are wrong
         logger.warning("%s has failed: %s", task.title, error)
