@@ -55,7 +55,7 @@ def test_alpha_before_the_histogram_of_activities(tmp_path: Path) -> None:
     text = drawn(figure, tmp_path / "alpha")
     for words in (
         "alpha: weight of the clusters",
-        "share of training users",
+        "share of users with a training click",
         "mean: 6.0 clicks",
         "activity: clicks of the user (20.0% of the users have more)",
     ):

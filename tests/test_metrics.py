@@ -291,3 +291,14 @@ def test_single_precision_is_calibrated_in_double() -> None:
         metrics.expected_calibration_error(label, probability),
         metrics.expected_calibration_error(label, probability.astype(np.float64)),
     )
+
+
+def test_gauc_of_impressions_is_above_chance_for_what_knows_no_item() -> None:
+    """The numbers of docs/protocol.md: four rows a user, one in five clicked, all by chance."""
+    random = np.random.default_rng(0)
+    label = (random.random((20_000, 4)) < 0.2).astype(np.int8)
+    before = label.cumsum(axis=1) - label
+    user = np.repeat(np.arange(20_000), 4)
+    score = -before.ravel() - 1e-3 * random.random(80_000)
+    assert f"{metrics.auc(label.ravel(), score):.2f}" == "0.50"
+    assert f"{metrics.gauc(user, label.ravel(), score):.2f}" == "0.72"

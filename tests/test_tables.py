@@ -196,8 +196,8 @@ def test_one_seed_has_no_deviation() -> None:
 def test_a_method_below_a_yardstick_is_said_in_one_line() -> None:
     yardstick = row("item-CF + popularity", ALL, auc=0.7500, seeds=1)
     result = comparison(row("DIN", ALL, verdict="base"), yardstick)
-    said = "all users, AUC 0.7312 against 0.7500 of item-CF + popularity"
-    assert below_lines(result) == [f"DIN is below what was not trained: {said}."]
+    said = "all users, 0.7312 against 0.7500 of item-CF + popularity"
+    assert below_lines(result) == [f"DIN has no higher AUC than what was not trained: {said}."]
     assert below_lines(result)[0] in " ".join(shown(comparison_table(result)).split())
     better = comparison(row("DIN", ALL, verdict="base", auc=0.7501), yardstick)
     assert below_lines(better) == []
@@ -235,8 +235,8 @@ def test_the_groups_in_which_a_yardstick_wins_are_told_if_their_users_tell() -> 
         rows += [row("DIN", group), row("popularity", group, auc=auc, verdict=verdict)]
     rows.append(row("item-CF + popularity", GROUPS[1], auc=0.85))
     assert below_lines(comparison(*rows)) == [
-        "DIN is below what was not trained: non-active, AUC 0.7312 against 0.9000 of popularity; "
-        "slightly-active, AUC 0.7312 against 0.8500 of item-CF + popularity."
+        "DIN has no higher AUC than what was not trained: non-active, 0.7312 against 0.9000 of "
+        "popularity; slightly-active, 0.7312 against 0.8500 of item-CF + popularity."
     ]
 
 
@@ -312,7 +312,8 @@ def test_an_evaluation_is_whole(width: int, tmp_path: Path) -> None:
     assert "AUC 0.7312 - 0.7312 0.7312" in lines
     assert "95% interval 0.7101-0.7523 - 0.7101-0.7523 0.7101-0.7523" in lines
     assert "predicted/observed 1.004 - 1.004 1.004" in lines
-    assert lines[-1] == "Too few users to tell: non-active."
+    few = "0 users of 100, 0 clicks of 50, 0 rows without a click of 50"
+    assert text.split("Too few", 1)[1].split() == f"users to tell: non-active ({few}).".split()
 
 
 @pytest.mark.parametrize(
@@ -368,6 +369,12 @@ def test_a_dataset_is_told_in_facts() -> None:
         "counts": {"users": 1299, "items": 60, "clicks": 1407, "splits": splits},
         "mean_activity": 5.512,
         "activity_thresholds": [3, 12],
+        "schema": {
+            "fields": [
+                {"name": "brand", "side": "item", "kind": "categorical", "size": 1200},
+                {"name": "age", "side": "user", "kind": "numeric", "size": 0},
+            ]
+        },
     }
     text = shown(dataset_table(Path("out[/]"), content, ("2021-05-01", "2021-06-30")))
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -378,6 +385,8 @@ def test_a_dataset_is_told_in_facts() -> None:
         "clicks per user 5.51 in training, on average",
         "train 4,846 rows, 1,135 clicks, 296 users",
         "groups non-active 0 to 3 clicks, slightly-active 4 to 12 clicks, highly-active 13+ clicks",
+        "item field brand (categorical, 1,200 ids)",
+        "user field age (numeric)",
         "protocol split last-days",
         "note a note",
     ]

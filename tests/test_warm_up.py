@@ -11,7 +11,7 @@ from aqcl.report.run_report import report_runs
 from aqcl.search.work import run_search
 from aqcl.tables import comparison_table
 from aqcl.train import train
-from aqcl.warm_up import warm_up_notes, warming
+from aqcl.warm_up import cut_off_notes, warm_up_notes, warming
 from tests.alpha_searches import values_of
 from tests.e2e.commands import TINY_MODEL, aqcl, write_experiment
 from tests.report.test_page import Outline
@@ -61,6 +61,29 @@ def test_the_seeds_of_a_method_are_told_together() -> None:
     assert warm_up_notes("DIN #2", experiment, [51, 60]) == []
 
 
+def test_runs_that_their_epochs_ended_are_told() -> None:
+    experiment = resolve({"dataset": "d", "train": {"epochs": 3}})
+    assert cut_off_notes("DIN", experiment, [(8, 12), (4, 12)]) == []
+    (note,) = cut_off_notes("DIN", experiment, [(8, 12), (12, 12), (12, 12)])
+    assert note.startswith("DIN: the best weights in 2 of 3 runs are those of the last evaluation")
+    assert note.endswith("raise train.epochs above 3")
+    (note,) = cut_off_notes("DIN", experiment, [(12, 12)])
+    assert note.startswith("DIN: the best weights are those of the last evaluation")
+
+
+def test_a_run_that_its_epochs_ended_is_told_where_it_is_looked_at(
+    data: Path, tmp_path: Path
+) -> None:
+    short = "--set", "train.epochs=1", "--set", "train.evaluations_per_epoch=1"
+    experiment = write_experiment(tmp_path / "experiment.toml", data, TINY_MODEL)
+    run = aqcl("train", experiment, "-o", tmp_path / "run", *short, "--json")
+    assert run.json["best_step"] == run.json["steps"]
+    assert "raise train.epochs above " in run.err
+    assert "training ended while it may still have improved" in shown(
+        comparison_table(compare_runs([tmp_path / "run"], replicates=100))
+    ).replace("\n", " ")
+
+
 def test_comparisons_and_reports_tell_it(data: Path, tmp_path: Path) -> None:
     late = train(tiny_experiment(data, "name=late"), tmp_path / "late")
     early = train(
@@ -68,11 +91,10 @@ def test_comparisons_and_reports_tell_it(data: Path, tmp_path: Path) -> None:
     )
     told = f"early: {EARLY.format(step=early.manifest.content['best_step'])}."
     result = compare_runs([late.path, early.path], replicates=100)
-    assert f"{result.warm_up[0]}." == told
-    assert len(result.warm_up) == 1
+    assert [f"{note}." for note in result.trainings if "warm-up" in note] == [told]
     assert f"Warning: {told}" in " ".join(shown(comparison_table(result)).split())
     assert told in Outline(report_runs([late.path, early.path], replicates=100).html).text
-    assert compare_runs([late.path], replicates=100).warm_up == ()
+    assert "warm-up" not in str(compare_runs([late.path], replicates=100).trainings)
 
 
 def test_a_study_tells_it_of_its_winners(data: Path, tmp_path: Path) -> None:
@@ -103,6 +125,6 @@ def test_the_command_line_tells_it(data: Path, tmp_path: Path) -> None:
     told = f"din+aqcl: {EARLY.format(step=early.json['best_step'])}"
     assert f"WARNING {told}\n" in early.err
     late = aqcl("train", experiment, "-o", tmp_path / "late", "--set", f"{warm_up}=0", "--json")
-    assert "WARNING" not in late.err
+    assert "warm-up" not in late.err
     compared = aqcl("compare", tmp_path / "early", "--replicates", 100, "--json")
-    assert compared.json["warm_up"] == [told]
+    assert compared.json["trainings"][0] == told

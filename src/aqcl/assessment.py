@@ -16,7 +16,7 @@ from aqcl.predictions import Predictions
 from aqcl.runs import Run, open_run
 from aqcl.scoring import facts_of, load_backbone, score, scoring_device
 from aqcl.splits import SplitName
-from aqcl.warm_up import warm_up_notes
+from aqcl.warm_up import training_notes
 from aqcl.yardsticks import yardstick_predictions
 
 FEWEST_REPLICATES: Final = 100
@@ -151,8 +151,8 @@ class RunComparison:
     """The runs of each configuration, one for each seed."""
     yardsticks: tuple[str, ...]
     """Configurations that were not trained."""
-    warm_up: tuple[str, ...] = ()
-    """What is known of runs whose weights are from before the end of a warm-up."""
+    trainings: tuple[str, ...] = ()
+    """What is known of runs whose weights are of a warm-up, or of their last evaluation."""
     predictions: Mapping[str, Sequence[Predictions]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -222,7 +222,8 @@ def compare_runs(
         raise DataError(
             f"{first.path} and {second.path} were trained on different datasets "
             f"({first.experiment.dataset}, {second.experiment.dataset}): only runs on the same "
-            "rows can be compared"
+            "rows can be compared; where the datasets differ in fields or training negatives "
+            "alone, compare the scores (docs/how-to/use-scores.md)"
         )
     dataset = dataset_of(opened[0], dataset)
     configurations = group_by_configuration(opened)
@@ -250,8 +251,8 @@ def compare_runs(
         tuple(
             note
             for label, runs in configurations.items()
-            for note in warm_up_notes(
-                label, runs[0].experiment, [run.manifest.content["best_step"] for run in runs]
+            for note in training_notes(
+                label, runs[0].experiment, [run.manifest.content for run in runs]
             )
         ),
         predictions,

@@ -44,7 +44,7 @@ def attach(  # noqa: PLR0913 - places in a model, by keyword
         embeddings: modules whose outputs lose bits in the view, at `options.view.bit_rate`.
         history: modules whose (B, L, d) outputs lose steps in the view, at
             `options.view.mask_rate`; `NAME#2` is only the second call of NAME in a forward pass.
-        mean_activity: mean number of training clicks of a training user; AQCL needs it.
+        mean_activity: mean number of training clicks of the users who have any; AQCL needs it.
         options: settings of the loss; AQCL's defaults if None.
         latent_dim: width of the latent; read off the module if that is an `nn.Linear`.
         seed: of the views; the projector and the codebook start from the global generator.

@@ -147,7 +147,7 @@ def train(
     from aqcl.progress import training_bar
     from aqcl.runs import CONFIG
     from aqcl.train import train
-    from aqcl.warm_up import warm_up_notes
+    from aqcl.warm_up import training_notes
 
     resolved = resolve(values)
     label = resolved.label.replace("/", "-").replace(" ", "-")
@@ -156,7 +156,7 @@ def train(
     bar = training_bar(resolved.label, quiet=as_json)
     with continued_by(again, place / CONFIG), bar as listen:
         run = train(resolved, place, resume=resume, listen=listen)
-    for note in warm_up_notes(resolved.label, resolved, [run.manifest.content["best_step"]]):
+    for note in training_notes(resolved.label, resolved, [run.manifest.content]):
         logger.warning(note)
     if as_json:
         summary = {"run": str(run.path), **run.manifest.content, "valid": run.metrics()["valid"]}

@@ -41,7 +41,19 @@ def evaluate(
     moved = _opened(dataset)
     assessed = [assess_by(path, split, by, moved) for path in runs]
     if as_json:
-        show_json({str(run.path): evaluation.to_json() for run, evaluation in assessed})
+        show_json(
+            {
+                str(run.path): {
+                    "label": run.experiment.label,
+                    "seed": run.experiment.seed,
+                    "dataset": run.experiment.dataset,
+                    "simulated": is_simulated(run, moved),
+                    "split": split,
+                    **evaluation.to_json(),
+                }
+                for run, evaluation in assessed
+            }
+        )
         return
     from aqcl.tables import evaluation_table
 
@@ -85,7 +97,7 @@ def compare(
         facts["runs"] = runs_of
         facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
         facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
-        facts["warm_up"] = list(result.warm_up)
+        facts["trainings"] = list(result.trainings)
         facts["few_seeds"] = few_seeds({name: len(paths) for name, paths in result.runs.items()})
         facts["simulated"] = result.dataset.simulated
         show_json({**facts, **result.comparison.to_json()})

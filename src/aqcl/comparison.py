@@ -293,14 +293,22 @@ def _rela_impr(auc: Floats, base_auc: Floats) -> Floats:
     return np.array([metrics.rela_impr(*pair) for pair in zip(auc, base_auc, strict=True)])
 
 
-def are_too_few(*, rows: int, users: int, positives: int) -> bool:
-    """Whether an AUC of so many says nothing: it is as uncertain as the rarer label leaves it."""
-    return users < _FEWEST_USERS or min(positives, rows - positives) < _FEWEST_OF_A_LABEL
+def lacking(*, rows: int, users: int, positives: int) -> list[str]:
+    """What a group has too few of to tell anything, such as "39 clicks of 50"; nothing if enough.
+
+    An AUC is as uncertain as the rarer label leaves it.
+    """
+    needs = [
+        (users, _FEWEST_USERS, "users"),
+        (positives, _FEWEST_OF_A_LABEL, "clicks"),
+        (rows - positives, _FEWEST_OF_A_LABEL, "rows without a click"),
+    ]
+    return [f"{has:,} {what} of {needed}" for has, needed, what in needs if has < needed]
 
 
 def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     """What an interval of the difference says, if there are users enough to say anything."""
-    if low is None or high is None or are_too_few(**counts):
+    if low is None or high is None or lacking(**counts):
         return TOO_FEW
     if low > 0:
         return "better"

@@ -22,7 +22,7 @@ class Facts:
     attributes: Mapping[str, np.ndarray]
     """Per-entity column of each user and item field, indexed by entity id."""
     mean_activity: float
-    """Mean over training users of their number of training clicks: the paper's L."""
+    """Mean number of training clicks of the users who have any: the paper's L."""
     max_history: int
     """Most clicks that a batch holds of one history."""
 

@@ -87,7 +87,7 @@ def alpha_figure(
         beyond = float(np.mean(users > edges[-1]))
         centres, heights = (edges[:-1] + edges[1:]) / 2, counts / max(len(users), 1)
         shares.bar(centres, heights, width * 0.9, color=PALE)
-        shares.set_ylabel("share of training users", color=GRAY)
+        shares.set_ylabel("share of users with a training click", color=GRAY)
         shares.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         shares.tick_params(axis="y", colors=GRAY)
         shares.spines["right"].set_visible(True)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
-from aqcl.comparison import TOO_FEW, ComparisonRow, are_too_few
+from aqcl.comparison import TOO_FEW, ComparisonRow, lacking
 from aqcl.describe import Description
 from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
@@ -96,7 +96,7 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
 
 def _reading(result: RunComparison) -> list[str]:
     """What stands below a comparison: what makes it worth less, and what the columns are."""
-    lines = [*doubts(result), *(f"Warning: {note}." for note in result.warm_up)]
+    lines = [*doubts(result), *(f"Warning: {note}." for note in result.trainings)]
     seeds = {row.configuration: row.seeds for row in result.comparison.rows}
     lines += few_seeds({name: seeds[name] for name in result.runs})
     lines += legend(result)
@@ -152,11 +152,11 @@ def evaluation_table(
     title = f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows{kind}"
     place = Text(str(run.path), style="dim", no_wrap=True, overflow="ignore")
     few = [
-        group.group
+        f"{group.group} ({', '.join(lacks)})"
         for group in groups
-        if are_too_few(rows=group.rows, users=group.users, positives=group.positives)
+        if (lacks := lacking(rows=group.rows, users=group.users, positives=group.positives))
     ]
-    note = [Text(f"{TOO_FEW.capitalize()}: {', '.join(few)}.")] if few else []
+    note = [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
     return Group(Text(title, style="bold"), place, table, *note)
 
 
@@ -213,6 +213,11 @@ def dataset_table(path: Path, content: Mapping[str, Any], dates: tuple[str, str]
         text = f"{sizes['rows']:,} rows, {sizes['positives']:,} clicks, {sizes['users']:,} users"
         facts.append((split, text))
     facts.append(("groups", groups))
+    for field in content["schema"]["fields"]:
+        size = (
+            "numeric" if field["kind"] == "numeric" else f"{field['kind']}, {field['size']:,} ids"
+        )
+        facts.append((f"{field['side']} field", f"{field['name']} ({size})"))
     facts.append(("protocol", _listed(content["protocol"])))
     if content["simulated"]:
         facts.append(("SIMULATED", "these are not observations"))

@@ -1,7 +1,7 @@
-"""Whether the weights that a run keeps come from before the end of a regularizer's warm-up."""
+"""Whether the weights that a run keeps are of a regularizer's warm-up, or of its very last step."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from aqcl.experiment import Experiment, find_regularizer
 from aqcl.regularizers.aqcl import AQCL
@@ -50,3 +50,41 @@ def warm_up_notes(label: str, experiment: Experiment, best_steps: Sequence[int])
             f"without {unused}; set regularizer.{name}.warmup_steps well below {steps[0]}"
         )
     return notes
+
+
+def cut_off_notes(
+    label: str, experiment: Experiment, steps: Sequence[tuple[int, int]]
+) -> list[str]:
+    """What a reader must know of runs that were best at their last evaluation; nothing of others.
+
+    Args:
+        label: what the runs are called.
+        experiment: theirs; they differ by seed alone.
+        steps: for each run those done when its weights were kept, and all of them.
+    """
+    n_cut = sum(kept == done for kept, done in steps)
+    if not n_cut:
+        return []
+    where = "" if len(steps) == 1 else f" in {n_cut} of {len(steps)} runs"
+    return [
+        f"{label}: the best weights{where} are those of the last evaluation: training ended while "
+        f"it may still have improved; raise train.epochs above {experiment.train.epochs}"
+    ]
+
+
+def training_notes(
+    label: str, experiment: Experiment, found: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """All that makes the kept weights of finished runs doubtful.
+
+    Args:
+        label: what the runs are called.
+        experiment: theirs; they differ by seed alone.
+        found: for each run its `best_step` and its `steps`, as its manifest has them.
+    """
+    kept = [run["best_step"] for run in found]
+    ends = [run["steps"] for run in found]
+    return [
+        *warm_up_notes(label, experiment, kept),
+        *cut_off_notes(label, experiment, list(zip(kept, ends, strict=True))),
+    ]

@@ -131,8 +131,9 @@ def below_lines(result: RunComparison) -> list[str]:
     for below in result.below_yardsticks():
         users = "all users" if below.group == ALL else below.group
         groups.setdefault(below.configuration, []).append(
-            f"{users}, AUC {below.auc:.4f} against {below.yardstick_auc:.4f} of {below.yardstick}"
+            f"{users}, {below.auc:.4f} against {below.yardstick_auc:.4f} of {below.yardstick}"
         )
     return [
-        f"{name} is below what was not trained: {'; '.join(told)}." for name, told in groups.items()
+        f"{name} has no higher AUC than what was not trained: {'; '.join(told)}."
+        for name, told in groups.items()
     ]

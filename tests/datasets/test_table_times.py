@@ -72,6 +72,7 @@ def test_integer_times(
     ("unit", "latest", "message"),
     [
         ("second", 1_709_253_268_001, "beyond the year 5000 in seconds; .*=millisecond"),
+        ("second", 1_709_253_268_000_001, "beyond the year 5000 in seconds; .*divide"),
         ("millisecond", 1_709_253_268_000_001, "beyond the year 5000 in milliseconds; .*divide"),
         ("millisecond", 1_709_253_268, "before 1980 in milliseconds; .*=second"),
         ("day", 1_709_253_268, "beyond the year 5000 in days; .*=second"),

@@ -274,7 +274,7 @@ def test_compare_prints_a_table(runs: dict[str, list[Path]]) -> None:
     assert found["simulated"] is False
     told = " ".join(text.split())
     for below in found["below_yardsticks"]:
-        assert f"{below['configuration']} is below what was not trained: " in told
+        assert f"{below['configuration']} has no higher AUC than what was not trained: " in told
         assert f"against {below['yardstick_auc']:.4f} of {below['yardstick']}" in told
     assert len(re.findall("is below", told)) == len(
         {below["configuration"] for below in found["below_yardsticks"]}

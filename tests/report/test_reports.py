@@ -64,7 +64,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def few_users_tell() -> Iterator[None]:
     """The groups of the tiny dataset are large enough."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "are_too_few", lambda **_: False)
+        patch.setattr(comparison, "lacking", lambda **_: [])
         yield
 
 

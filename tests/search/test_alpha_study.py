@@ -122,7 +122,7 @@ def test_figures_of_both(wholes: Path) -> None:
         names = {path.stem for path in (wholes / method / "figures").iterdir()}
         assert names == {"best-so-far", "best-alpha", figure}
     text = (wholes / "one-run" / "figures" / "best-alpha.svg").read_text()
-    assert "share of training users" in text
+    assert "share of users with a training click" in text
 
 
 @pytest.mark.parametrize(("alpha", "size"), [("groups", 3), ("spline", 5)])

@@ -257,7 +257,9 @@ def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) 
     if last is None:
         return
     if last >= (YEAR_5000 // SECONDS_PER_DAY if unit == "day" else YEAR_5000):
-        where, advice = "beyond the year 5000", _IF_TOO_LATE[unit]
+        # `last` is in seconds, or in days.
+        still_late = unit == "second" and last // 1000 >= YEAR_5000
+        where, advice = "beyond the year 5000", _IF_TOO_LATE["millisecond" if still_late else unit]
     elif unit == "millisecond" and last < _YEAR_1980:
         where, advice = "before 1980", "if it is in seconds, use --set source.time_unit=second"
     else:
@@ -273,9 +275,12 @@ def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) 
 
 def _bad_value(path: Path, row: int, column: Column, value: Any) -> str:
     came = "nothing" if value is None else repr(value)
+    advice = "correct or remove the row (rows are counted from 1, after the header)"
+    if column.name == "label" and value is not None:
+        advice += "; of ratings or counts, make 0 and 1 by a threshold where the file is made"
     return (
         f"{path}: row {row + 1}, column '{column.raw}': expected {column.expected}, got {came}; "
-        "correct or remove the row (rows are counted from 1, after the header)"
+        f"{advice}"
     )
 
 

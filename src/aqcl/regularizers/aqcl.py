@@ -130,8 +130,8 @@ class AQCL(nn.Module):
 
     Args:
         latent_dim: width of the latent h.
-        mean_activity: L, mean number of training clicks of a training user; above 0, or it is a
-            `ConfigError`.
+        mean_activity: L, mean number of training clicks of the users who have any; above 0, or it
+            is a `ConfigError`.
         options: all other settings.
 
     Reference: arXiv 2109.13921, section 4.2, algorithm 1.
@@ -145,8 +145,8 @@ class AQCL(nn.Module):
         super().__init__()
         if not mean_activity > 0:
             raise ConfigError(
-                f"mean_activity: expected the mean number of training clicks of a training user, "
-                f"which is above 0, got {mean_activity}"
+                f"mean_activity: expected the mean number of training clicks of the users who have "
+                f"any, which is above 0, got {mean_activity}"
             )
         self.options = options or AQCLOptions()
         self.weight = self.options.weight

@@ -61,7 +61,8 @@ def drawn_alpha(
         name = key if n == 0 else f"{key}-{n}"
         figures[name] = drawn
         values = ", ".join(f"{k} = {value:.3g}" for k, value in shapes[owner].named().items())
-        caption = f"{title}: alpha of {owner} over the activity of the training users; {values}"
+        over = "over the training clicks of the users who have any"
+        caption = f"{title}: alpha of {owner} {over}; {values}"
         parts.append(figure(drawn, name, caption, caption))
     return "".join(parts)
 

@@ -104,7 +104,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     lines = []
     if result.dataset.simulated:
         lines.append("The data is simulated: it says nothing about real users.")
-    lines += [f"{note}." for note in result.warm_up]
+    lines += [f"{note}." for note in result.trainings]
     lines += doubts(result)
     seeds = {name: len(found) for name, found in runs.items()}
     lines += few_seeds(seeds)
