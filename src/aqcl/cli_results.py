@@ -45,7 +45,7 @@ def evaluate(
             {
                 str(run.path): {
                     "label": run.experiment.label,
-                    "seed": run.experiment.seed,
+                    "run_seed": run.experiment.seed,
                     "dataset": run.experiment.dataset,
                     "simulated": is_simulated(run, moved),
                     "split": split,
