@@ -68,38 +68,6 @@ def test_w1_and_w2_are_not_searched_where_alpha_is_not_the_curve(options: dict[s
         check_alpha_keys(plan)
 
 
-def test_what_a_space_fixes_decides_what_is_searched() -> None:
-    w1, alpha, weight = (f"regularizer.aqcl.{key}" for key in ("w1", "alpha", "weight"))
-    ranges = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
-    values = search_values(DATA, space={**ranges, alpha: "curve"})
-    values["regularizer"] = {"aqcl": {**values["regularizer"]["aqcl"], "alpha": "groups"}}
-    (curve,) = plan_search(values).methods
-    assert list(curve.space.searched) == [L2, w1]
-    for fixed in ({weight: 0}, {"regularizer.aqcl.constant_alpha": 0.2}):
-        (idle,) = planned(space={**ranges, **fixed}).methods
-        assert list(idle.space.searched) == [L2]
-
-
-@pytest.mark.parametrize(
-    ("own", "why"),
-    [
-        ({"regularizer.aqcl.weight": 0}, "the weight of aqcl is 0"),
-        ({"regularizer.aqcl.alpha": "groups"}, "alpha is not the curve"),
-    ],
-)
-def test_a_range_of_its_own_that_a_method_does_not_read_is_a_mistake(
-    own: dict[str, Any], why: str
-) -> None:
-    w1 = "regularizer.aqcl.w1"
-    ranges = {L2: {"choices": [0.1, 1]}, w1: {"choices": [1, 2]}}
-    methods = {"other": {}, "idle": {**own, "space": ranges}}
-    message = (
-        rf"^search\.methods\.idle\.space\.{w1}: does nothing in idle, where {why}; leave it out$"
-    )
-    with pytest.raises(ConfigError, match=message):
-        planned(space={L2: {"choices": [0.1, 1]}}, methods=methods)
-
-
 @pytest.mark.parametrize("turned", [False, True])
 def test_fixed_values_that_belong_together_are_set_together(*, turned: bool) -> None:
     keys = {"alpha": "groups", "group_bounds": [1.0], "group_values": [0.5, 0.2]}

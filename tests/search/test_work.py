@@ -1,6 +1,5 @@
 """Whole searches of tiny runs: equal budgets, widening, resuming, test rows that stay closed."""
 
-import importlib
 import signal
 import subprocess
 import sys
@@ -8,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from aqcl.config import read_toml, to_toml
 from aqcl.describe import describe_directory
 from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.experiment import resolve
-from aqcl.objective import Objective
 from aqcl.search import sampling, summary, trials, work
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
 from aqcl.search.work import open_closed, read_study, run_search, start_study
-from aqcl.train import build_objective, train
+from aqcl.train import train
 from tests.searches import (
     DIN_AND_AQCL,
     assert_same_study,
@@ -178,31 +175,6 @@ def test_a_study_that_another_machine_has_sealed_is_left_whole(
 
     monkeypatch.setattr(work, "run_trial", be_late)
     assert run_search(values, out)["finished"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
-        MemoryError(),
-    ],
-)
-def test_a_trial_that_does_not_fit_the_memory_fails_alone(
-    error: Exception, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wide(*arguments: Any) -> Objective:
-        if not tried:
-            tried.append(True)
-            raise error
-        return build_objective(*arguments)
-
-    tried = list[bool]()
-    monkeypatch.setattr(importlib.import_module("aqcl.train"), "build_objective", wide)
-    found = run_search(search_values(data, trials=2, widen=0), tmp_path / "study")
-    first, second = found["methods"]["best"]["trials"]
-    assert (first["state"], second["state"]) == ("fail", "complete")
-    assert first["error"].startswith("the model or its training does not fit into memory (")
 
 
 def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
