@@ -1,12 +1,12 @@
 """Experiments: every default filled in, every problem named at once, parts from anywhere."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from aqcl.backbones import BACKBONES
-from aqcl.config import as_values, override, read_toml, to_toml
+from aqcl.config import as_values, override, read_toml, settings, to_toml
 from aqcl.errors import ConfigError
 from aqcl.experiment import (
     Experiment,
@@ -20,6 +20,20 @@ from aqcl.regularizers import REGULARIZERS
 from tests.test_objective import Spy
 
 SPY = "tests.test_objective:Spy"
+
+
+@settings
+class AskingOptions:
+    """One without a default."""
+
+    weight: float
+    share: float = 0.5
+
+
+class Asking(Spy):
+    """A regularizer whose weight must be given."""
+
+    Options: ClassVar[type] = AskingOptions
 
 
 def problems(values: dict[str, Any]) -> list[str]:
@@ -231,6 +245,10 @@ def test_method_settings_are_those_that_seeds_share() -> None:
         {
             "backbone": {"name": "din"},
             "regularizer": {"icl": {}, "aqcl": {"w1": 3.0, "view": {"mask_rate": 0.5}}},
+        },
+        {
+            "backbone": {"name": "din"},
+            "regularizer": {"tests.test_experiment:Asking": {"weight": 2.0}},
         },
     ],
 )

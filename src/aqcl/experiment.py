@@ -225,23 +225,37 @@ def method_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def own_settings(experiment: Experiment) -> dict[str, Any]:
-    """The settings of method and training that are no defaults, as nested tables.
+    """The settings of method and training that are no defaults, or have none, as nested tables.
 
     The names of the backbone and of the regularizers always are among them.
     """
+    backbone = {key: value for key, value in experiment.backbone.items() if key != "name"}
     name = experiment.backbone["name"]
-    plain = resolve(
-        {
-            "dataset": experiment.dataset,
-            "backbone": {"name": name},
-            "regularizer": {key: {} for key in experiment.regularizer},
-        }
-    )
-    own = _differences(method_settings(experiment), method_settings(plain))
-    tables = own.pop("regularizer", {})
+    own: dict[str, Any] = {
+        "backbone": {"name": name, **own_options(find_backbone(name).Options, backbone)}
+    }
     if experiment.regularizer:
-        own["regularizer"] = {key: tables.get(key, {}) for key in experiment.regularizer}
-    return {"backbone": {"name": name, **own.pop("backbone", {})}, **own}
+        own["regularizer"] = {
+            key: own_options(find_regularizer(key).Options, table)
+            for key, table in experiment.regularizer.items()
+        }
+    train = own_options(TrainOptions, as_values(experiment.train))
+    return {**own, "train": train} if train else own
+
+
+def own_options(cls: type[Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a table of options is no default, or has none.
+
+    Args:
+        cls: the options.
+        table: all of them, as plain values.
+    """
+    required = {
+        option.name: table[option.name]
+        for option in dataclasses.fields(cls)
+        if option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING
+    }
+    return {**required, **_differences(table, as_values(build(cls, required, "options")))}
 
 
 def _differences(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

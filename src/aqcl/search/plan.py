@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aqcl.config import as_values, build, override
 from aqcl.errors import ConfigError
-from aqcl.experiment import Experiment, find_backbone, resolve
+from aqcl.experiment import Experiment, find_backbone, own_options, resolve
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.regularizers.icl import ICL
 from aqcl.search.idle import active_names, alpha_names, has_curve, idle_keys
@@ -157,7 +157,8 @@ def with_settings(experiment: Experiment, settings: Iterable[tuple[str, Any]]) -
     values, replaced = as_values(experiment), dict(settings)
     name = experiment.backbone["name"]
     if replaced.get("backbone.name", name) != name:
-        values["backbone"] = _without_defaults(experiment.backbone)
+        options = {key: value for key, value in experiment.backbone.items() if key != "name"}
+        values["backbone"] = {"name": name, **own_options(find_backbone(name).Options, options)}
     # A number or a text in JSON is one in TOML.
     assignments = [f"{key}={_json(key, value)}" for key, value in replaced.items()]
     return resolve(override(values, assignments))
@@ -170,23 +171,6 @@ def _json(key: str, value: object) -> str:
         raise ConfigError(
             f"{key}: expected a number, text, true or false, or a list of them, got {value!r}"
         ) from None
-
-
-def _without_defaults(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of a backbone without the options that are at their defaults."""
-    cls = find_backbone(backbone["name"]).Options
-    missing = dataclasses.MISSING
-    required = {
-        option.name: backbone[option.name]
-        for option in dataclasses.fields(cls)
-        if option.default is missing and option.default_factory is missing
-    }
-    defaults = as_values(build(cls, required, "backbone"))
-    return {
-        key: value
-        for key, value in backbone.items()
-        if key in required or defaults.get(key) != value
-    }
 
 
 def _bare_methods(
