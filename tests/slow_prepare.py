@@ -64,9 +64,9 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     }
     files = sorted(path for path in out.rglob("*") if path.is_file())
     settings = as_values(config)
-    drawn_from_all = config.negatives.train_items == "all"  # as before there was a choice
+    without_choice = labelled or config.negatives.train_items == "all"  # as before there was one
     kept = {k: v for k, v in settings["negatives"].items() if k != "train_items"}
-    identifying = {**settings, "negatives": kept} if drawn_from_all else settings
+    identifying = {**settings, "negatives": kept} if without_choice else settings
     if (config.split.kind, config.split.ties) == ("last-interaction", "exclude"):
         moments = {**settings["split"], "interaction": "moment"}  # once it was one row of several
         identifying = {**identifying, "split": moments}

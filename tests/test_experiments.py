@@ -17,6 +17,9 @@ from aqcl.config import build, override, read_toml
 from aqcl.evaluate import evaluate
 from aqcl.experiment import resolve
 from aqcl.prepare.pipeline import PrepareSettings
+from aqcl.prepare.source import prepare_source
+from aqcl.reproduce.cells import Scope, place_of, prepare_values
+from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.search.sampling import WARMUP_EVALUATIONS, make_pruner
 from tests.evaluated_runs import THRESHOLDS, made_run
 
@@ -72,6 +75,19 @@ def test_the_page_of_the_paper_holds_its_results() -> None:
 
 
 OUTCOMES = [*(ROOT / "results" / "paper").glob("*.json"), ROOT / "results/one-seed/table2.json"]
+
+
+def test_the_simulated_log_is_still_the_one_of_the_stored_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `--earlier results/paper` refuses its cells: every other log needs files."""
+    monkeypatch.setenv("AQCL_CACHE", str(tmp_path / "cache"))
+    specs, scope = load_specs(), Scope(tmp_path)
+    place = place_of(scope, "oncold", TUNED)
+    made = prepare_source(prepare_values(specs, scope, place), place.prepared)
+    for path in OUTCOMES:
+        known = json.loads(path.read_text(encoding="utf-8"))["datasets"].get("oncold")
+        assert known is None or known["fingerprint"] == made.manifest.fingerprint
 
 
 @pytest.mark.parametrize("path", sorted(OUTCOMES), ids=str)

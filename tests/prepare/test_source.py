@@ -276,6 +276,16 @@ def test_where_a_simulated_log_is_kept_makes_no_other_dataset(tmp_path: Path) ->
     assert made[0].manifest.fingerprint == made[1].manifest.fingerprint
 
 
+def test_what_training_negatives_are_drawn_from_makes_no_other_dataset_of_labels(
+    tmp_path: Path,
+) -> None:
+    source = {"name": "oncold", "users": 60, "cache": str(tmp_path / "cache")}
+    for items in ("clicked", "all"):
+        values = {"source": source, "negatives": {"train_items": items}}
+        made = prepare_source(values, tmp_path / "out").manifest  # the second is ready
+    assert made.settings["negatives"]["train_items"] == "clicked"
+
+
 def test_another_order_of_columns_makes_another_dataset(
     tmp_path: Path, values: dict[str, Any]
 ) -> None:

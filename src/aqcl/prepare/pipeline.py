@@ -159,8 +159,9 @@ def prepare(
     """
     fields = _chosen_fields(log, config)
     identity = None
+    identifying = _identifying(config, labelled="label" in log.rows.collect_schema())
     if origin is not None:
-        identity = fingerprint({"origin": origin.fingerprint, "settings": _identifying(config)})
+        identity = fingerprint({"origin": origin.fingerprint, "settings": identifying})
     is_ready = partial(_is_ready, out, identity, overwrite)
     if is_ready():
         return out
@@ -170,7 +171,7 @@ def prepare(
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = Manifest(
             format="aqcl-dataset",
-            fingerprint=identity or fingerprint({"settings": _identifying(config)}, files),
+            fingerprint=identity or fingerprint({"settings": identifying}, files),
             settings=as_values(config),
             source=dict(origin.source) if origin else {},
             content=content,
@@ -179,17 +180,17 @@ def prepare(
     return out
 
 
-def _identifying(config: PrepareSettings) -> dict[str, Any]:
+def _identifying(config: PrepareSettings, *, labelled: bool) -> dict[str, Any]:
     """The settings that a fingerprint is made of.
 
-    Before `negatives.train_items` there was, negatives were drawn from all items: datasets made so
-    keep their fingerprint. Those whose last interaction was a row of several at one time do not:
-    now it is all of them.
+    Before `negatives.train_items` there was, negatives were drawn from all items: datasets made so,
+    and those of a log with labels, where none is drawn, keep their fingerprint. Those whose last
+    interaction was a row of several at one time do not: now it is all of them.
     """
     values = as_values(config)
     if (config.split.kind, config.split.ties) == ("last-interaction", "exclude"):
         values["split"]["interaction"] = "moment"
-    if config.negatives.train_items == "all":
+    if labelled or config.negatives.train_items == "all":
         del values["negatives"]["train_items"]
     return values
 
