@@ -9,10 +9,10 @@ from aqcl.comparison import TOO_FEW, Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.evaluate import Evaluation, Mask, evaluate, group_masks
+from aqcl.evaluate import Evaluation, evaluate
 from aqcl.experiment import method_settings
-from aqcl.item_groups import By, item_masks, item_thresholds
 from aqcl.predictions import Predictions
+from aqcl.row_groups import USER_ACTIVITY, check_by, groups_by
 from aqcl.runs import Run, open_run
 from aqcl.scoring import facts_of, load_backbone, score, scoring_device
 from aqcl.splits import SplitName
@@ -49,35 +49,29 @@ def assess(path: Path | str, split: SplitName = "test", dataset: Dataset | None 
     return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
 
 
-def groups_by(
-    by: By, predictions: Predictions, dataset: Dataset
-) -> tuple[tuple[int, int], dict[str, Mask]]:
-    """Thresholds of clicks, and the rows of each group, all rows first."""
-    if by == "user-activity":
-        return dataset.thresholds, group_masks(predictions, dataset.thresholds)
-    thresholds = item_thresholds(dataset.item_count)
-    return thresholds, item_masks(predictions, dataset.item_count, thresholds)
-
-
 def assess_by(
-    path: Path | str, split: SplitName, by: By, dataset: Dataset | None = None
+    path: Path | str, split: SplitName, by: str, dataset: Dataset | None = None
 ) -> tuple[Run, Evaluation]:
     """Score a run, unless that was done, and measure it by groups of rows.
 
     Args:
         path: the run directory.
         split: what to score.
-        by: what rows are grouped by.
+        by: what rows are grouped by: `user-activity`, `item-activity` or the name of a field.
         dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
+        ConfigError: the dataset has no such field.
         StorageError: the run or its dataset is missing, damaged, or not the one it was trained on.
     """
-    run = assess(path, split, dataset)
-    if by == "user-activity":
+    if by == USER_ACTIVITY:
+        run = assess(path, split, dataset)
         return run, Evaluation.from_json(run.metrics()[split])
+    dataset = dataset_of(open_run(path), dataset)
+    check_by(by, dataset)
+    run = assess(path, split, dataset)
     predictions = run.predictions(split)
-    thresholds, masks = groups_by(by, predictions, dataset or dataset_of(run))
+    thresholds, masks = groups_by(by, predictions, dataset, split)
     return run, evaluate(predictions, thresholds, masks=masks)
 
 
@@ -187,7 +181,7 @@ def compare_runs(
     split: SplitName = "test",
     base: str | None = None,
     replicates: int = 1000,
-    by: By = "user-activity",
+    by: str = USER_ACTIVITY,
     dataset: Dataset | None = None,
 ) -> RunComparison:
     """Compare runs on the same rows; runs that differ only by seed are one configuration.
@@ -200,11 +194,12 @@ def compare_runs(
         split: which rows.
         base: label of the configuration to compare with; the first run's if not given.
         replicates: resamples of the users, 100 or more.
-        by: what rows are grouped by.
+        by: what rows are grouped by: `user-activity`, `item-activity` or the name of a field.
         dataset: of the runs, if it is open already or has moved.
 
     Raises:
-        ConfigError: no run is given, none is called `base`, or `replicates` is below 100.
+        ConfigError: no run is given, none is called `base`, `replicates` is below 100, or the
+            dataset has no such field.
         DataError: the runs were trained on different datasets, or a seed stands twice.
         StorageError: a run or its dataset is missing, damaged, or not the one it was trained on.
     """
@@ -226,6 +221,7 @@ def compare_runs(
             "alone, compare the scores (docs/how-to/use-scores.md)"
         )
     dataset = dataset_of(opened[0], dataset)
+    check_by(by, dataset)
     configurations = group_by_configuration(opened)
     base = base or next(iter(configurations))
     if base not in configurations:
@@ -241,7 +237,7 @@ def compare_runs(
         for name, found in yardstick_predictions(dataset, split).items()
     }
     predictions |= {name: [found] for name, found in yardsticks.items()}
-    thresholds, masks = groups_by(by, predictions[base][0], dataset)
+    thresholds, masks = groups_by(by, predictions[base][0], dataset, split)
     return RunComparison(
         compare(predictions, base, thresholds, replicates, masks, tuple(yardsticks)),
         dataset,

@@ -12,13 +12,11 @@ from aqcl.errors import ConfigError
 if TYPE_CHECKING:
     from aqcl.dataset import Dataset
 
-By = Literal["user-activity", "item-activity"]
-
 
 def evaluate(
     *runs: Path,
     split: Split = "test",
-    by: By = "user-activity",
+    by: str = "user-activity",
     dataset: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -27,7 +25,8 @@ def evaluate(
     Args:
         runs: Run directories.
         split: Which rows; predictions and metrics are kept in the run directory.
-        by: Groups of rows: by the clicks of their user, or by those of their item.
+        by: Groups of rows: user-activity or item-activity, by the clicks of their user or of their
+            item, or the name of a field of the dataset, by its values.
         dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
         as_json: Print the metrics as JSON.
     """
@@ -65,7 +64,7 @@ def compare(
     *runs: Path,
     base: str | None = None,
     split: Split = "test",
-    by: By = "user-activity",
+    by: str = "user-activity",
     replicates: int = 1000,
     dataset: Path | None = None,
     as_json: Json = False,
@@ -78,7 +77,8 @@ def compare(
         runs: Run directories.
         base: Label of the method to compare with; the first run's by default.
         split: Which rows.
-        by: Groups of rows: by the clicks of their user, or by those of their item.
+        by: Groups of rows: user-activity or item-activity, by the clicks of their user or of their
+            item, or the name of a field of the dataset, by its values.
         replicates: Resamples of the users for the intervals, 100 or more.
         dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
         as_json: Print the comparison as JSON.

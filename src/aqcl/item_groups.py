@@ -1,6 +1,6 @@
 """How well known an item is: groups of rows by the training clicks of their candidate."""
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,6 @@ from aqcl.evaluate import ALL
 from aqcl.predictions import Predictions
 from aqcl.thresholds import group_thresholds
 
-By = Literal["user-activity", "item-activity"]
-"""What rows are grouped by."""
 ITEM_GROUPS: Final = ("cold", "rare", "known", "popular")
 """Items without training clicks; of the others about 60%, 30% and 10%, the least clicked first."""
 

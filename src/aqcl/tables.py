@@ -20,7 +20,7 @@ from aqcl.assessment import RunComparison
 from aqcl.comparison import TOO_FEW, ComparisonRow, lacking
 from aqcl.describe import Description
 from aqcl.errors import command
-from aqcl.evaluate import ALL, Evaluation
+from aqcl.evaluate import ALL, Evaluation, GroupEvaluation
 from aqcl.experiment import method_settings, own_settings
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.runs import Run, open_run
@@ -79,7 +79,8 @@ def _told_apart(result: RunComparison) -> list[Text]:
 
 
 def _group_heading(row: ComparisonRow, thresholds: tuple[int, int]) -> Text:
-    name = "all users" if row.group == ALL else f"{row.group}, {_range(row.group, thresholds)}"
+    members = [row.group, _range(row.group, thresholds)]
+    name = "all users" if row.group == ALL else ", ".join(filter(None, members))
     counts = f": {row.rows:,} rows, {row.users:,} users, {row.positives:,} clicks"
     return Text.assemble((name, "bold"), counts)
 
@@ -123,31 +124,33 @@ def _range(group: str, thresholds: tuple[int, int]) -> str:
 def evaluation_table(
     run: Run, split: str, evaluation: Evaluation | None = None, *, simulated: bool = False
 ) -> Group:
-    """Every metric of a run on a split, a column for each group, by default of activity.
+    """Every metric of a run on a split, a column for each group, or a line where they are many.
 
     Args:
         run: the run.
         split: which rows.
-        evaluation: the metrics; those by activity, which the run keeps, by default.
+        evaluation: the metrics; those by the users' activity, which the run keeps, by default.
         simulated: whether the rows are known to be simulated, which the title then says.
     """
     evaluation = evaluation or Evaluation.from_json(run.metrics()[split])
     groups = evaluation.groups
+    headings = [f"{g.group}\n{_range(g.group, evaluation.thresholds)}" for g in groups]
+    measures = [_measures(group) for group in groups]
     table = _table()
-    table.add_column("", no_wrap=True)
-    for group in groups:
-        heading = f"{group.group}\n{_range(group.group, evaluation.thresholds)}"
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    table.add_row("rows", *(f"{group.rows:,}" for group in groups))
-    table.add_row("users", *(f"{group.users:,}" for group in groups))
-    table.add_row("clicks", *(f"{group.positives:,}" for group in groups))
-    table.add_row("AUC", *(_number(group.auc) for group in groups), style="bold")
-    table.add_row("95% interval", *(_span(group.auc_low, group.auc_high) for group in groups))
-    table.add_row("GAUC", *(_number(group.gauc) for group in groups))
-    table.add_row("logloss", *(_number(group.logloss) for group in groups))
-    table.add_row("ECE", *(_number(group.calibration_error) for group in groups))
-    ratios = [_number(group.predicted_observed_ratio, digits=3) for group in groups]
-    table.add_row("predicted/observed", *ratios)
+    if sum(max(map(len, heading.split("\n"))) for heading in headings) <= WIDEST_HEADINGS:
+        table.add_column("", no_wrap=True)
+        for heading in headings:
+            table.add_column(Text(heading), justify="right", no_wrap=True)
+        for name in measures[0]:
+            values = (found[name] for found in measures)
+            table.add_row(name, *values, style="bold" if name == "AUC" else "")
+    else:
+        table.add_column("", overflow="fold")
+        for name in measures[0]:
+            style = "bold" if name == "AUC" else ""
+            table.add_column(name.replace("/", "/\n"), justify="right", style=style)
+        for heading, found in zip(headings, measures, strict=True):
+            table.add_row(Text(heading.strip()), *found.values())
     kind = ", simulated data" if simulated else ""
     title = f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows{kind}"
     place = Text(str(run.path), style="dim", no_wrap=True, overflow="ignore")
@@ -158,6 +161,21 @@ def evaluation_table(
     ]
     note = [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
     return Group(Text(title, style="bold"), place, table, *note)
+
+
+def _measures(group: GroupEvaluation) -> dict[str, str]:
+    """What was measured on a group, as it is shown."""
+    return {
+        "rows": f"{group.rows:,}",
+        "users": f"{group.users:,}",
+        "clicks": f"{group.positives:,}",
+        "AUC": _number(group.auc),
+        "95% interval": _span(group.auc_low, group.auc_high),
+        "GAUC": _number(group.gauc),
+        "logloss": _number(group.logloss),
+        "ECE": _number(group.calibration_error),
+        "predicted/observed": _number(group.predicted_observed_ratio, digits=3),
+    }
 
 
 def options_table(description: Description) -> Group:
@@ -261,6 +279,8 @@ WIDEST_KEY = 28
 """Columns that the longest key of an option has for sure."""
 WIDEST_TYPE = 14
 """Columns of a type or a default; the meaning, whose words must be whole, has the rest."""
+WIDEST_HEADINGS = 64
+"""Characters of the names of groups that stand beside each other in 100 columns."""
 N_BEST_TRIALS = 5
 """Trials of each method that a terminal shows, and the winner where it is none of them."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
 from aqcl.comparison import Comparison, ComparisonRow
 from aqcl.dataset import Dataset
@@ -100,6 +101,10 @@ def legend(result: RunComparison) -> list[str]:
         lines.append(
             "Groups are of the row's own item, by its training clicks: clicks on such items are "
             "ranked against other such items."
+        )
+    elif any(row.group not in (ALL, *GROUPS) for row in comparison.rows):
+        lines.append(
+            "Groups are of the values of a field: clicks are ranked against rows of the same group."
         )
     return lines
 
