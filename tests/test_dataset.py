@@ -284,13 +284,16 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("time_unit", "dates"),
     [
-        ("day", ("1970-01-01", "1970-01-05")),
-        ("second", ("1970-01-01", "1970-01-01")),
-        ("position", None),
+        ("day", {"all": (1, 5), "train": (1, 3), "valid": (4, 4), "test": (5, 5)}),
+        ("second", dict.fromkeys(("all", "train", "valid", "test"), (1, 1))),
+        ("position", {}),
     ],
 )
 def test_the_dates_of_a_dataset(
-    tmp_path: Path, time_unit: TimeUnit, dates: tuple[str, str] | None
+    tmp_path: Path, time_unit: TimeUnit, dates: dict[str, tuple[int, int]]
 ) -> None:
     log = make_log(simple_rows(), time_unit=time_unit)
-    assert open_dataset(prepare(log, merge_protocol(log, {}), tmp_path / "out")).dates() == dates
+    found = open_dataset(prepare(log, merge_protocol(log, {}), tmp_path / "out")).dates()
+    assert found == {
+        name: (f"1970-01-0{first}", f"1970-01-0{last}") for name, (first, last) in dates.items()
+    }

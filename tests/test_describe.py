@@ -98,7 +98,9 @@ def test_directories_are_described(tmp_path: Path) -> None:
     assert found["fingerprint"] == dataset.manifest.fingerprint
     assert found["counts"]["users"] == 40
     run = scored_run(tmp_path / "run", dataset)
-    assert describe_directory(run.path)["format"] == "aqcl-run"
+    told = describe_directory(run.path)
+    assert told["format"] == "aqcl-run"
+    assert told["metrics"] == run.metrics()
     json.dumps(found, allow_nan=False)
 
 

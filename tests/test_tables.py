@@ -376,14 +376,17 @@ def test_a_dataset_is_told_in_facts() -> None:
             ]
         },
     }
-    text = shown(dataset_table(Path("out[/]"), content, ("2021-05-01", "2021-06-30")))
+    days = {"train": ("2021-05-01", "2021-06-20"), "test": ("2021-06-21", "2021-06-30")}
+    dates = {"all": ("2021-05-01", "2021-06-30"), **days}
+    text = shown(dataset_table(Path("out[/]"), content, dates))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     wanted = [
         "dataset log in out[/]",
         "users 1,299",
         "dates 2021-05-01 to 2021-06-30 (UTC)",
         "clicks per user 5.51 in training, on average",
-        "train 4,846 rows, 1,135 clicks, 296 users",
+        "train 4,846 rows, 1,135 clicks, 296 users, 2021-05-01 to 2021-06-20",
+        "test 4,846 rows, 1,135 clicks, 296 users, 2021-06-21 to 2021-06-30",
         "groups non-active 0 to 3 clicks, slightly-active 4 to 12 clicks, highly-active 13+ clicks",
         "item field brand (categorical, 1,200 ids)",
         "user field age (numeric)",
@@ -392,6 +395,7 @@ def test_a_dataset_is_told_in_facts() -> None:
     ]
     assert [line for line in lines if line in wanted] == wanted
     assert "SIMULATED" not in text
-    of_positions = shown(dataset_table(Path("out"), content | {"simulated": True}, None))
+    of_positions = shown(dataset_table(Path("out"), content | {"simulated": True}, {}))
     assert "SIMULATED" in of_positions
     assert "dates" not in of_positions
+    assert "296 users\n" in of_positions

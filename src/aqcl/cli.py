@@ -106,7 +106,7 @@ def prepare(
     manifest = dataset.manifest
     if as_json:
         facts = {"dataset": str(out), "fingerprint": manifest.fingerprint}
-        show_json({**facts, **manifest.content})
+        show_json({**facts, "dates": dataset.dates(), **manifest.content})
         return
     from aqcl.tables import dataset_table
 
@@ -272,12 +272,11 @@ def _describe_directory(path: Path, *, as_json: bool) -> None:
         show_json(found)
         return
     from aqcl.assessment import is_simulated
-    from aqcl.dataset import open_dataset
     from aqcl.runs import open_run
     from aqcl.tables import dataset_table, run_table, study_table
 
     if found["format"] == "aqcl-dataset":
-        show(dataset_table(path, found, open_dataset(path).dates()))
+        show(dataset_table(path, found, found["dates"]))
     elif found["format"] == "aqcl-run":
         run = open_run(path)
         show(run_table(run, simulated=is_simulated(run)))

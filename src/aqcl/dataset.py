@@ -148,14 +148,19 @@ class Dataset:
         """Facts that a reader of a result must know, such as rows left out and why."""
         return tuple(self.manifest.content["notes"])
 
-    def dates(self) -> tuple[str, str] | None:
-        """The UTC dates of the first and the last row; None where times are positions."""
+    def dates(self) -> dict[str, tuple[str, str]]:
+        """The UTC dates of the first and the last row, of `all` and of each split.
+
+        Nothing where times are positions.
+        """
         unit = self.manifest.content["time_unit"]
         if unit == "position":
-            return None
+            return {}
         times = [getattr(self, name).columns["timestamp"] for name in SPLITS]
-        first, last = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
-        return utc_date(first, unit), utc_date(last, unit)
+        ends = [(int(time.min()), int(time.max())) for time in times]
+        firsts, lasts = zip(*ends, strict=True)
+        named = zip(("all", *SPLITS), ((min(firsts), max(lasts)), *ends), strict=True)
+        return {name: (utc_date(a, unit), utc_date(b, unit)) for name, (a, b) in named}
 
     @property
     def mean_activity(self) -> float:

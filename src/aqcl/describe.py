@@ -128,7 +128,7 @@ def describe_directory(path: Path) -> dict[str, Any]:
         StorageError: it is none of them, unfinished or damaged.
         ConfigError: there is no such directory.
     """
-    from aqcl.storage import read_manifest
+    from aqcl.dataset import open_dataset
 
     if not path.is_dir():
         raise ConfigError(
@@ -138,11 +138,13 @@ def describe_directory(path: Path) -> dict[str, Any]:
     if (path / "config.toml").exists():
         from aqcl.runs import open_run
 
-        manifest = open_run(path).manifest
+        run = open_run(path)
+        manifest, found = run.manifest, {"metrics": run.metrics()}
     elif (path / STUDY).exists():
         return _describe_study(path)
     else:
-        manifest = read_manifest(path, "aqcl-dataset")
+        dataset = open_dataset(path)
+        manifest, found = dataset.manifest, {"dates": dataset.dates()}
     return {
         "path": str(path),
         "format": manifest.format,
@@ -150,6 +152,7 @@ def describe_directory(path: Path) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "settings": manifest.settings,
         "source": manifest.source,
+        **found,
         **manifest.content,
     }
 

@@ -210,13 +210,15 @@ def parts_table(kind: str, parts: Sequence[Description]) -> Group:
     return Group(table, Text(more, style="dim"), Text())
 
 
-def dataset_table(path: Path, content: Mapping[str, Any], dates: tuple[str, str] | None) -> Table:
+def dataset_table(
+    path: Path, content: Mapping[str, Any], dates: Mapping[str, tuple[str, str]]
+) -> Table:
     """What a dataset directory holds, from the content of its manifest.
 
     Args:
         path: the directory.
         content: of its manifest.
-        dates: the first and the last of the rows; None for a log that has none.
+        dates: the first and the last, of `all` rows and of each split; nothing for a log of none.
     """
     counts = content["counts"]
     low, high = content["activity_thresholds"]
@@ -224,12 +226,12 @@ def dataset_table(path: Path, content: Mapping[str, Any], dates: tuple[str, str]
     facts = [
         ("dataset", f"{content['name']} in {path}"),
         *((key, f"{counts[key]:,}") for key in ("users", "items", "clicks")),
-        *([("dates", f"{dates[0]} to {dates[1]} (UTC)")] if dates else []),
+        *([("dates", f"{' to '.join(dates['all'])} (UTC)")] if dates else []),
         ("clicks per user", f"{content['mean_activity']:.2f} in training, on average"),
     ]
     for split, sizes in counts["splits"].items():
         text = f"{sizes['rows']:,} rows, {sizes['positives']:,} clicks, {sizes['users']:,} users"
-        facts.append((split, text))
+        facts.append((split, ", ".join([text, *([" to ".join(dates[split])] if dates else [])])))
     facts.append(("groups", groups))
     for field in content["schema"]["fields"]:
         size = (

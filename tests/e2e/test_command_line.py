@@ -371,7 +371,9 @@ def test_describe_lists_and_explains(runs: dict[str, list[Path]], dataset: Path)
     assert "n_codewords integer >= 1 128 T, the number of interests in the codebook." in text
     options = succeeds("describe", "train", "--json").json["options"]
     assert {"train.lr", "train.epochs"} <= {option["key"] for option in options}
-    assert succeeds("describe", dataset, "--json").json["counts"]["users"] == 240
+    found = succeeds("describe", dataset, "--json").json
+    assert found["counts"]["users"] == 240
+    assert found["dates"]["all"] == [found["dates"]["train"][0], found["dates"]["test"][1]]
     run = succeeds("describe", runs["DIN"][0], "--json").json
     assert run["settings"] == {"seed": 0, "label": "DIN"}
     assert "did you mean 'din'" in fails("describe", "backbone", "dni")
