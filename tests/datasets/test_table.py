@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from aqcl.click_log import take_users
 from aqcl.datasets.table import TableSettings, table_files
@@ -175,3 +176,15 @@ def test_a_file_without_rows_beside_others_is_fine(tmp_path: Path) -> None:
     body = csv_file(tmp_path, "user,item,timestamp\n1,2,3\n", "body.csv")
 
     assert open_log([head, body]).rows.collect().rows() == [(1, 2, 3)]
+
+
+@pytest.mark.parametrize("label", ["clicked", None])
+def test_columns_that_are_not_read_are_told(
+    tmp_path: Path, label: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    header, row = ("user,item,timestamp,rating", "1,2,3,5.0")
+    path = csv_file(tmp_path, f"{header},clicked\n{row},1\n" if label else f"{header}\n{row}\n")
+    with caplog.at_level("INFO", "aqcl"):
+        open_log(path, label=label)
+    told = f"{path}: columns not read: rating" + ("" if label else "; every row counts as a click")
+    assert told in caplog.messages

@@ -190,6 +190,9 @@ def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -
             f"{path}: there is a column '{found}'; set source.label = '{found}' to learn from it, "
             "or source.label = '' if every row is a click"
         )
+    if unused:
+        meaning = "" if settings.label else "; every row counts as a click"
+        logger.info("%s: columns not read: %s%s", path, ", ".join(unused), meaning)
     return file.select(wanted)
 
 
