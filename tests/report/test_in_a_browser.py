@@ -29,7 +29,11 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows: list[list[Cell | str]] = [
-        ["beta", number(0.75), interval_bar(0.01, 0.0, 0.02, 0.02, "better")],
+        [
+            Cell("beta", under="no better"),
+            number(0.75),
+            interval_bar(0.01, 0.0, 0.02, 0.02, "better"),
+        ],
         ["alpha", number(None), interval_bar(None, None, None, 0.02, "")],
         ["gamma", number(0.7), interval_bar(-0.01, -0.02, 0.0, 0.02, "worse")],
     ]
@@ -91,6 +95,17 @@ def test_the_keyboard_sorts_too(page: Page) -> None:
 def test_a_phone_does_not_scroll_sideways(page: Page) -> None:
     widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(390, '"no better"'), (1280, "none")])
+def test_a_phone_shows_below_the_head_of_a_row_what_would_be_out_of_sight(
+    page: Page, width: int, shown: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    content = "node => getComputedStyle(node, '::after').content"
+    heads = page.locator("main .scroll").first.locator("tbody th")
+    assert heads.nth(0).evaluate(content) == shown
+    assert heads.nth(1).evaluate(content) == "none"
 
 
 @pytest.mark.parametrize("width", [390, 1280])

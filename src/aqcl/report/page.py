@@ -53,6 +53,8 @@ class Cell:
     """Markup in place of the text."""
     style: str = ""
     """CSS classes."""
+    under: str = ""
+    """What stands below the head of a row where the page is too narrow for its last columns."""
 
 
 def render_page(
@@ -126,7 +128,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
 def _cell(cell: Cell, right: bool, tag: str) -> str:
     value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
     style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
-    return f"<{tag}{style}{value}>{cell.markup or text(cell.text)}</{tag[:2]}>"
+    under = f' data-under="{text(cell.under)}"' if cell.under else ""
+    return f"<{tag}{style}{value}{under}>{cell.markup or text(cell.text)}</{tag[:2]}>"
 
 
 def _class(names: str) -> str:

@@ -217,7 +217,7 @@ def _result_row(
     found = [e[row.group] for e in evaluations or ()]
     shown = improvement(row)
     return [
-        Cell(name),
+        Cell(name, under=row.finding),
         number(row.auc),
         number(row.auc_sd),
         bar,
