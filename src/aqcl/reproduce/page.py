@@ -98,7 +98,7 @@ def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
         printed = claim["paper_rela_impr"]
         rows.append(
             [
-                Cell(claim["text"]),
+                Cell(claim["text"], under=finding(claim)),
                 Cell(title),
                 Cell(setting),
                 _bar(claim, reach, style),
@@ -214,7 +214,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             held = [_bar(row, reach, style), _relative(row)]
             rows.append(
                 [
-                    Cell(label),
+                    Cell(label, under=shown),
                     Cell(_users(group)),
                     number(row["auc"]),
                     number(row["auc_sd"]),
