@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aqcl.reproduce import work
-from aqcl.reproduce.specs import Specs, load_specs
+from aqcl.reproduce.specs import Specs, Tuning, load_specs
 
 SMALL_LOG: dict[str, Any] = {"name": "oncold", "users": 300, "items": 60, "samples": 4000}
 
@@ -16,7 +16,7 @@ SMALL_LOG: dict[str, Any] = {"name": "oncold", "users": 300, "items": 60, "sampl
 def small_specs() -> Specs:
     """The package's experiments on a tiny log, with three methods in one study."""
     specs = load_specs()
-    oncold = replace(specs.datasets["oncold"], source=SMALL_LOG, tuning={})
+    oncold = replace(specs.datasets["oncold"], source=SMALL_LOG, tuning=Tuning())
     din = specs.studies.studies["din"]
     kept = {name: din.methods[name] for name in ("DIN", "ICL", "AQCL")}
     study = replace(din, methods=kept)

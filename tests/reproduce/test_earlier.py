@@ -188,11 +188,12 @@ def test_winners_of_other_ranges_or_ends_of_training_are_passed_over(
 ) -> None:
     specs = one_seed_specs()
     had = getattr(specs.studies, part)
-    changed = {
+    changed: dict[str, Any] = {
         "experiment": {**had, "train": {**had.get("train", {}), "patience": 7}},
         "search": {**had, "space": {**had.get("space", {}), told: {"low": 1e-7, "high": 1.0}}},
     }[part]
-    studies = replace(specs.studies, **{part: changed})
+    own: dict[str, Any] = {part: changed}
+    studies = replace(specs.studies, **own)
     monkeypatch.setattr(paper, "load_specs", lambda: replace(specs, studies=studies))
     with pytest.raises(ConfigError, match=rf"DIN was tuned with {told} .*, now .*equal budgets"):
         paper.reproduce(("table2",), first, datasets=DATASETS, train=False)

@@ -129,7 +129,7 @@ def test_a_quick_look_and_a_command_have_the_last_word_on_trials(specs: Specs) -
         search_options(specs, scope, "oncold")["trials"]
         for scope in (Scope(Path("runs"), quick=True), Scope(Path("runs"), trials=4))
     ]
-    assert trials == [specs.studies.quick["search"]["trials"], 4]
+    assert trials == [specs.studies.quick.search["trials"], 4]
 
 
 def test_a_corner_of_all_users_is_small_in_a_quick_look_too(specs: Specs, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aqcl.config import as_values, read_toml
 from aqcl.errors import ConfigError
@@ -230,12 +230,17 @@ def search_options(specs: Specs, scope: Scope, dataset: str) -> dict[str, Any]:
 
 
 def _tuning(
-    specs: Specs, scope: Scope, dataset: str, table: str, shared: Mapping[str, Any]
+    specs: Specs,
+    scope: Scope,
+    dataset: str,
+    table: Literal["experiment", "search"],
+    shared: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What all data sets share, the data set's own over it, and a quick look's over both."""
     values = {**shared}
-    for changes in (specs.datasets[dataset].tuning, specs.studies.quick if scope.quick else {}):
-        values = _merged(values, changes.get(table, {}))
+    own = specs.datasets[dataset].tuning
+    for changes in (own, specs.studies.quick) if scope.quick else (own,):
+        values = _merged(values, getattr(changes, table))
     return values
 
 

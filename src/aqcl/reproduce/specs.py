@@ -24,6 +24,16 @@ Kind = Literal["counts", "activity", "comparisons", "alpha", "latents"]
 
 
 @settings
+class Tuning:
+    """What some studies have in place of what all share."""
+
+    experiment: dict[str, Any] = field(default_factory=dict)
+    """Settings of their experiments."""
+    search: dict[str, Any] = field(default_factory=dict)
+    """Table `search`, without methods."""
+
+
+@settings
 class DatasetSpec:
     """One of the paper's data sets."""
 
@@ -39,8 +49,8 @@ class DatasetSpec:
     """Other settings of `prepare`."""
     quick: dict[str, Any] = field(default_factory=dict)
     """Settings of `prepare` in place of those above, for a quick look."""
-    tuning: dict[str, Any] = field(default_factory=dict)
-    """What its studies have in place of what all share: tables `experiment` and `search`."""
+    tuning: Tuning = Tuning()
+    """What its studies have of their own."""
     note: str = ""
     """What a reader must know."""
     file_option: str | None = None
@@ -67,8 +77,8 @@ class StudiesSpec:
     """Table `search` of all studies, without methods."""
     studies: dict[str, StudySpec]
     """By backbone; each method stands in one of them."""
-    quick: dict[str, Any]
-    """What a quick look has in place of these."""
+    quick: Tuning
+    """What those of a quick look have of their own."""
 
     def backbone_of(self, method: str) -> str:
         """Key of the backbone that a method is of."""
