@@ -1,5 +1,8 @@
 """Rows by the values of a field of the dataset."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -13,8 +16,9 @@ from aqcl.metrics import auc
 from aqcl.predictions import Predictions
 from aqcl.prepare.pipeline import merge_protocol, prepare
 from aqcl.runs import Run
-from aqcl.schema import Field
+from aqcl.schema import FIRST_ID, UNKNOWN, Field, Kind
 from aqcl.tables import evaluation_table
+from aqcl.vocab import Vocabulary
 from tests.click_logs import make_log
 from tests.e2e.commands import fails, succeeds
 from tests.run_directories import scored_run
@@ -88,9 +92,9 @@ def rows_where(flags: list[bool]) -> list[int]:
 def test_values_of_users(dataset: Dataset, predictions: Predictions) -> None:
     of_rows = [age(user) for user in ids(dataset, "user")]
     found = groups(dataset, predictions, "age")
-    assert list(found) == [ALL, "age: old", "age: young", "age: (unknown)"]  # by their rows
-    for name, value in (("old", "old"), ("young", "young"), ("(unknown)", None)):
-        assert found[f"age: {name}"] == rows_where([own == value for own in of_rows])
+    assert list(found) == [ALL, "age: old", "age: young", "age, unknown"]  # by their rows
+    for name, value in (("age: old", "old"), ("age: young", "young"), ("age, unknown", None)):
+        assert found[name] == rows_where([own == value for own in of_rows])
 
 
 def test_a_row_of_several_categories_is_in_the_group_of_each(
@@ -99,13 +103,13 @@ def test_a_row_of_several_categories_is_in_the_group_of_each(
     of_rows = [tags(item) for item in ids(dataset, "item")]
     found = groups(dataset, predictions, "tags")
     assert found["tags: even"] == rows_where(["even" in own for own in of_rows])
-    assert found["tags: (unknown)"] == rows_where([own == [] for own in of_rows])
+    assert found["tags, unknown"] == rows_where([own == [] for own in of_rows])
     rare = [name for name in found if name.startswith("tags: rare")]
     assert len(rare) == MOST_VALUES - 2
     for name in rare:
         assert found[name] == rows_where([name.removeprefix("tags: ") in own for own in of_rows])
-    told = set().union(*(found[name] for name in found if name not in (ALL, "tags: 2 others")))
-    assert found["tags: 2 others"] == [row for row in found[ALL] if row not in told]
+    told = set().union(*(found[name] for name in found if name not in (ALL, "tags, 2 others")))
+    assert found["tags, 2 others"] == [row for row in found[ALL] if row not in told]
 
 
 def test_values_of_impressions(dataset: Dataset, predictions: Predictions) -> None:
@@ -118,7 +122,7 @@ def test_values_of_impressions(dataset: Dataset, predictions: Predictions) -> No
     assert len(own) == MOST_VALUES
     for value in own:
         assert found[f"place: {value}"] == rows_where([place == value for place in of_rows])
-    assert found["place: 4 others"] == rows_where([place not in own for place in of_rows])
+    assert found["place, 4 others"] == rows_where([place not in own for place in of_rows])
 
 
 def test_a_numeric_field_is_cut_into_ranges(dataset: Dataset, predictions: Predictions) -> None:
@@ -138,7 +142,7 @@ def test_one_value_more_than_have_a_group_is_told_by_its_name(
     dataset: Dataset, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aqcl.field_groups.MOST_VALUES", 2)
-    assert list(groups(dataset, predictions, "age"))[3] == "age: (unknown)"
+    assert list(groups(dataset, predictions, "age"))[3] == "age, unknown"
 
 
 def test_runs_are_measured_and_compared_by_a_field(dataset: Dataset, run: Run) -> None:
@@ -155,15 +159,11 @@ def test_runs_are_measured_and_compared_by_a_field(dataset: Dataset, run: Run) -
 def test_a_table_of_many_groups_has_a_line_for_each(run: Run) -> None:
     _, evaluation = assess_by(run.path, "test", "place")
     lines = shown(evaluation_table(run, "test", evaluation)).splitlines()
-    group = evaluation.groups[1]
-    (line,) = (line for line in lines if line.startswith(group.group))
-    assert line.split()[2:6] == [
-        str(group.rows),
-        str(group.users),
-        str(group.positives),
-        f"{group.auc:.4f}",
-    ]
-    assert any("predicted/" in line for line in lines)
+    group = evaluation[ALL]
+    number, line = next((k, one) for k, one in enumerate(lines) if one.startswith(group.group))
+    counts = [str(group.rows), str(group.users), str(group.positives)]
+    assert line.split()[1:5] == [*counts, f"{group.auc:.4f}"]
+    assert lines[number + 1].strip() == f"{group.auc_low:.4f}-{group.auc_high:.4f}"
 
 
 def test_commands_take_a_field(run: Run) -> None:
@@ -179,3 +179,57 @@ def test_what_is_no_field_is_refused_before_anything_is_scored(run: Run) -> None
         assess_by(run.path, "valid", "pirce")  # its valid rows are not scored, it has no weights
     for command in ("evaluate", "compare"):
         assert "did you mean 'price'?" in fails(command, run.path, "--by", "pirce")
+
+
+def named(dataset: Dataset, predictions: Predictions, kind: Kind, values: list[Any]) -> list[str]:
+    """The groups of a context field with these values, one for each test row in turn; all rows are
+    in one of them."""
+    of_rows = np.array([values[k % len(values)] for k in range(len(predictions))])
+    field = Field("f", kind, "context", size=int(max(values)) + 1 if kind != "numeric" else 0)
+    split = replace(dataset.test, context={"f": of_rows})
+    words = pl.Series(["(unknown)", "2 others", *"abcdefghijk"])
+    vocabulary = Vocabulary(words, len(words) + FIRST_ID)
+    made = replace(dataset)
+    made.__dict__.update(test=split, vocabularies={"f": vocabulary})
+    masks = field_masks(predictions, made, "test", field)
+    assert np.logical_or.reduce([mask for name, mask in masks.items() if name != ALL]).all()
+    return list(masks)[1:]
+
+
+def test_ranges_of_close_and_of_large_numbers_have_names_of_their_own(
+    dataset: Dataset, predictions: Predictions
+) -> None:
+    seconds = [np.float32(1_620_000_000 + 128 * k) for k in range(8)]
+    assert named(dataset, predictions, "numeric", seconds) == [
+        "f: at most 1620000100",
+        "f: above 1620000100 and at most 1620000400",
+        "f: above 1620000400 and at most 1620000600",
+        "f: above 1620000600",
+    ]
+    assert named(dataset, predictions, "numeric", [np.float32(2e-9), np.float32(4e12)]) == [
+        "f: at most 2e-09",
+        "f: above 2e-09",
+    ]
+    assert named(dataset, predictions, "numeric", [np.float32(7)]) == ["f: all"]
+
+
+def test_values_that_are_called_like_a_group_are_told_from_it(
+    dataset: Dataset, predictions: Predictions
+) -> None:
+    found = named(dataset, predictions, "categorical", list(range(UNKNOWN, UNKNOWN + 10)))
+    assert len(set(found)) == 9
+    assert {"f, unknown", "f: (unknown)", "f: 2 others", "f, 2 others"} <= set(found)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("by", ["age", "tags", "place", "price", "item-activity"])
+def test_nothing_of_a_table_of_groups_is_cut(run: Run, by: str, width: int) -> None:
+    _, evaluation = assess_by(run.path, "test", by)
+    group = evaluation.groups[-1]
+    many = replace(evaluation, groups=(*evaluation.groups, replace(group, rows=1_123_456)))
+    for one in (evaluation, many):
+        text = shown(evaluation_table(run, "test", one), width)
+        assert "…" not in text
+        for found in one.groups:
+            assert found.auc_low is None or f"{found.auc_low:.4f}-{found.auc_high:.4f}" in text
+    assert ("unknown: " in text.lower()) == (by in ("age", "tags"))

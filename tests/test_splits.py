@@ -105,10 +105,13 @@ def test_moments_that_are_none() -> None:
     [
         ({"kind": "last-days"}, "kind 'last-days' needs days"),
         ({"kind": "last-days", "days": 1}, "days: .*greater than or equal to 2"),
-        ({"days": 2}, "kind 'last-interaction' takes no days; leave it out$"),
+        (
+            {"days": 2},
+            "kind 'last-interaction' takes no days; leave it out, or set split.kind = 'last-days'$",
+        ),
         ({"kind": "time", "valid_from": 1}, "^kind 'time' needs test_from$"),
         ({"kind": "time"}, "^kind 'time' needs valid_from and test_from$"),
-        ({"kind": "last-day", "test_from": 1}, "kind 'last-day' takes no test_from"),
+        ({"kind": "last-day", "test_from": 1}, "kind 'last-day' takes no test_from; .*'time'$"),
         ({"until": 2**63}, "until"),
         ({"kind": "random"}, "kind: Input should be 'last-interaction'"),
         ({"tie": "order"}, "did you mean 'ties'"),

@@ -48,6 +48,7 @@ def evaluate(
                     "dataset": run.experiment.dataset,
                     "simulated": is_simulated(run, moved),
                     "split": split,
+                    "by": by,
                     **evaluation.to_json(),
                 }
                 for run, evaluation in assessed
@@ -56,7 +57,9 @@ def evaluate(
         return
     from aqcl.tables import evaluation_table
 
-    for run, evaluation in assessed:
+    for number, (run, evaluation) in enumerate(assessed):
+        if number > 0:
+            show("")
         show(evaluation_table(run, split, evaluation, simulated=is_simulated(run, moved)))
 
 
@@ -93,7 +96,7 @@ def compare(
         from aqcl.wording import few_seeds
 
         runs_of = {label: [str(path) for path in paths] for label, paths in result.runs.items()}
-        facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split}
+        facts: dict[str, Any] = {"dataset": str(result.dataset.path), "split": split, "by": by}
         facts["runs"] = runs_of
         facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
         facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]

@@ -20,7 +20,7 @@ from aqcl.bootstrap import (
 )
 from aqcl.config import choose
 from aqcl.errors import DataError
-from aqcl.evaluate import N_REPLICATES, Counts, Mask, count_rows, defined, group_masks, plain
+from aqcl.evaluate import N_REPLICATES, Counts, Mask, count_rows, defined, group_masks, pair, plain
 from aqcl.predictions import ROW_COLUMNS, Predictions
 from aqcl.significance import SIGNIFICANCE, holm, p_value, seed_freedom
 
@@ -85,7 +85,7 @@ class Comparison:
 
     rows: tuple[ComparisonRow, ...]
     base: str
-    thresholds: tuple[int, int]
+    thresholds: tuple[int, int] | None
     replicates: int
     seed: int
     intervals: Intervals = "widened"
@@ -98,8 +98,7 @@ class Comparison:
     def from_json(values: Mapping[str, Any]) -> "Comparison":
         """The inverse of `to_json`."""
         rows = tuple(ComparisonRow(**row) for row in values["rows"])
-        low, high = values["thresholds"]
-        return Comparison(**{**values, "rows": rows, "thresholds": (low, high)})
+        return Comparison(**{**values, "rows": rows, "thresholds": pair(values["thresholds"])})
 
 
 def finding(verdict: str, holm: float | None, *, single: bool = False) -> str:
@@ -131,7 +130,7 @@ def restated(comparison: Mapping[str, Any]) -> str:
 def compare(
     configurations: Mapping[str, Sequence[Predictions]],
     base: str,
-    thresholds: tuple[int, int],
+    thresholds: tuple[int, int] | None,
     replicates: int = N_REPLICATES,
     masks: Mapping[str, Mask] | None = None,
     untrained: Collection[str] = (),
@@ -169,7 +168,7 @@ class Measured:
     """Of each group over the resamples, by configuration."""
     counts: Mapping[str, Counts]
     """By group."""
-    thresholds: tuple[int, int]
+    thresholds: tuple[int, int] | None
     replicates: int
     seed: int
 
@@ -191,7 +190,7 @@ class Measured:
 
 def measure(
     configurations: Mapping[str, Sequence[Predictions]],
-    thresholds: tuple[int, int],
+    thresholds: tuple[int, int] | None,
     replicates: int = N_REPLICATES,
     masks: Mapping[str, Mask] | None = None,
     reference: str | None = None,
@@ -209,7 +208,7 @@ def measure(
         DataError: a configuration without runs, or runs on different rows.
     """
     first = _check_rows(configurations, reference or next(iter(configurations)))
-    masks = group_masks(first, thresholds) if masks is None else masks
+    masks = masks or group_masks(first, thresholds)
     counts = dict(zip(masks, count_rows(first, list(masks.values())), strict=True))
     replicates = affordable(replicates, len(first))
     runs = [run for seeds in configurations.values() for run in seeds]

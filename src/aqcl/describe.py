@@ -136,10 +136,17 @@ def describe_directory(path: Path) -> dict[str, Any]:
             "`aqcl describe backbone din`"
         )
     if (path / "config.toml").exists():
+        from aqcl.experiment import own_settings
         from aqcl.runs import open_run
 
         run = open_run(path)
-        manifest, found = run.manifest, {"metrics": run.metrics()}
+        manifest, found = (
+            run.manifest,
+            {
+                "experiment": own_settings(run.experiment),
+                "metrics": run.metrics(),
+            },
+        )
     elif (path / STUDY).exists():
         return _describe_study(path)
     else:

@@ -51,7 +51,8 @@ class Evaluation:
     """Predictions of one run, measured on all users and on each activity group."""
 
     groups: tuple[GroupEvaluation, ...]
-    thresholds: tuple[int, int]
+    thresholds: tuple[int, int] | None
+    """The most clicks of the first two groups; None where groups are of no clicks."""
     replicates: int
     seed: int
 
@@ -66,8 +67,7 @@ class Evaluation:
     def from_json(values: Mapping[str, Any]) -> "Evaluation":
         """The inverse of `to_json`."""
         groups = tuple(GroupEvaluation(**group) for group in values["groups"])
-        low, high = values["thresholds"]
-        return Evaluation(**{**values, "groups": groups, "thresholds": (low, high)})
+        return Evaluation(**{**values, "groups": groups, "thresholds": pair(values["thresholds"])})
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ActivityPoint:
 
 def evaluate(
     predictions: Predictions,
-    thresholds: tuple[int, int],
+    thresholds: tuple[int, int] | None,
     replicates: int = N_REPLICATES,
     seed: int = 0,
     masks: Mapping[str, Mask] | None = None,
@@ -101,7 +101,7 @@ def evaluate(
         seed: of the resampling.
         masks: rows of each group, in place of those by the users' activity.
     """
-    masks = group_masks(predictions, thresholds) if masks is None else masks
+    masks = masks or group_masks(predictions, thresholds)
     rows = list(masks.values())
     measures, counts = _measure(predictions, rows), count_rows(predictions, rows)
     replicates = affordable(replicates, len(predictions))
@@ -182,8 +182,9 @@ class _Measures(TypedDict):
     predicted_observed_ratio: float | None
 
 
-def group_masks(predictions: Predictions, thresholds: tuple[int, int]) -> dict[str, Mask]:
+def group_masks(predictions: Predictions, thresholds: tuple[int, int] | None) -> dict[str, Mask]:
     """The rows of all users and of each activity group."""
+    assert thresholds is not None, "activity groups have thresholds"
     groups = user_groups(predictions.user, predictions.activity, thresholds)
     masks = {ALL: np.ones(len(predictions), dtype=np.bool_)}
     return masks | {name: groups == g for g, name in enumerate(GROUPS)}
@@ -247,6 +248,14 @@ def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]
 def defined(value: float | np.floating[Any]) -> float | None:
     """A number as JSON can hold it: None for NaN."""
     return float(value) if np.isfinite(value) else None
+
+
+def pair(thresholds: Sequence[int] | None) -> tuple[int, int] | None:
+    """Thresholds as read from JSON."""
+    if thresholds is None:
+        return None
+    low, high = thresholds
+    return low, high
 
 
 def plain(result: Any) -> dict[str, Any]:

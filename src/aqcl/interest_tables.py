@@ -19,10 +19,10 @@ def codebook_table(codebook: Codebook) -> Group:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("interest", "rows", "share", *(g.replace("-", "-\n") for g in GROUPS)):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("items")
+    table.add_column("items", overflow="fold")
     fields = list(codebook.interests[0].attributes) if codebook.interests else []
     for field in fields:
-        table.add_column(field)
+        table.add_column(field, overflow="fold")
     for one in codebook.interests[:MOST_SHOWN]:
         cells = [str(one.codeword), f"{one.rows:,}", f"{one.share:.1%}"]
         cells += [f"{one.activity[group]:.0%}" for group in GROUPS]

@@ -1,5 +1,6 @@
 """CSV and Parquet files, found by name and scanned."""
 
+import codecs
 import glob
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,9 +99,12 @@ def reading(path: Path) -> Iterator[None]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         found = _cause(error)
         if path.name.lower().endswith(CSV) and "invalid utf8" in found:
+            with path.open("rb") as file:
+                wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            found = "utf-16" if wide else "latin1"
             raise DataError(
                 f"{path}: expected UTF-8 text, got bytes of another encoding; write it anew, such "
-                f"as with iconv -f latin1 -t utf-8 {path.name} > utf8-{path.name}"
+                f"as with iconv -f {found} -t utf-8 {path.name} > utf8-{path.name}"
             ) from error
         raise DataError(f"{path}: cannot be read, is it whole? {found}") from error
 

@@ -7,13 +7,14 @@ particular order. A measure that the rows do not define (one class only) is NaN.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Shaped
 
-from aqcl.errors import DataError
+from aqcl.config import did_you_mean
+from aqcl.errors import ConfigError, DataError
 from aqcl.numbering import Numbers, levels, number_users, rows_by_score
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +45,7 @@ def auc(
         NaN if one of the classes has no weight.
 
     Raises:
-        DataError: a label or score that is not allowed.
+        DataError: a label, score or weight that is not allowed.
     """
     positive = _checked(label, score)
     if len(score) == 0:
@@ -53,6 +54,11 @@ def auc(
         return _auc_of_scores(np.sort(score[positive]), np.sort(score[~positive]))
     order = np.argsort(score)
     weights = np.asarray(weight, dtype=np.float64)
+    _check_length("weight", weights, score)
+    allowed = (weights >= 0) & np.isfinite(weights)
+    if not allowed.all():
+        row = int(np.argmin(allowed))
+        raise DataError(f"weight, row {row}: expected a number, 0 or more, got {weights[row]}")
     starts = _run_starts(score[order])
     positives = np.add.reduceat((weights * positive)[order], starts)
     negatives = np.add.reduceat((weights * ~positive)[order], starts)
@@ -113,9 +119,13 @@ def gauc(
         NaN if no user has both labels.
 
     Raises:
-        DataError: a label or score that is not allowed.
+        ConfigError: an unknown weight.
+        DataError: a label or score that is not allowed, or not one user for each.
     """
+    if weight not in get_args(UserWeight):
+        raise ConfigError(f"weight = '{weight}'; {did_you_mean(weight, get_args(UserWeight))}")
     positive = _checked(label, score)
+    _check_length("user", user, score)
     if len(score) == 0:
         return UNDEFINED
     number, _ = number_users(user)
@@ -316,6 +326,11 @@ def _checked(
         row = int(np.argmin(allowed))
         raise DataError(f"label, row {row}: expected 0 or 1, got {label[row]}")
     return positive
+
+
+def _check_length(name: str, column: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:
+    if column.shape != score.shape:
+        raise DataError(f"expected a {name} for each score, got {column.shape} and {score.shape}")
 
 
 def _run_starts(values: npt.NDArray[Any]) -> Ints:

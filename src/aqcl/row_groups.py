@@ -31,7 +31,7 @@ def check_by(by: str, dataset: Dataset) -> None:
 
 def groups_by(
     by: str, predictions: Predictions, dataset: Dataset, split: SplitName
-) -> tuple[tuple[int, int], dict[str, Mask]]:
+) -> tuple[tuple[int, int] | None, dict[str, Mask]]:
     """The rows of each group, all rows first, and thresholds of clicks.
 
     Args:
@@ -41,7 +41,8 @@ def groups_by(
         split: which rows.
 
     Returns:
-        The most clicks of the first two groups of users, or of known items; and the groups.
+        The most clicks of the first two groups of users, or of known items, None for a field; and
+        the groups.
     """
     if by == USER_ACTIVITY:
         return dataset.thresholds, group_masks(predictions, dataset.thresholds)
@@ -49,4 +50,4 @@ def groups_by(
         thresholds = item_thresholds(dataset.item_count)
         return thresholds, item_masks(predictions, dataset.item_count, thresholds)
     (field,) = dataset.schema.select([by]).fields
-    return dataset.thresholds, field_masks(predictions, dataset, split, field)
+    return None, field_masks(predictions, dataset, split, field)

@@ -60,7 +60,11 @@ class SplitSettings:
             raise ValueError(f"kind '{self.kind}' needs {' and '.join(missing)}")
         for key in keys:
             if key not in needed and getattr(self, key) is not None:
-                raise ValueError(f"kind '{self.kind}' takes no {key}; leave it out")
+                owner = next(kind for kind, needs in _NEEDS.items() if key in needs)
+                raise ValueError(
+                    f"kind '{self.kind}' takes no {key}; leave it out, or set split.kind = "
+                    f"'{owner}'"
+                )
         return self
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,9 +19,9 @@ from aqcl.assessment import RunComparison
 from aqcl.comparison import TOO_FEW, ComparisonRow, lacking
 from aqcl.describe import Description
 from aqcl.errors import command
-from aqcl.evaluate import ALL, Evaluation, GroupEvaluation
+from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings, own_settings
-from aqcl.item_groups import ITEM_GROUPS
+from aqcl.group_table import GroupTable, click_range, number, simple_table
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
@@ -34,6 +33,7 @@ from aqcl.wording import (
     few_seeds,
     improvement,
     legend,
+    of_unknown,
 )
 
 
@@ -49,7 +49,7 @@ def comparison_table(result: RunComparison) -> Group:
     for group in dict.fromkeys(row.group for row in comparison.rows):
         numbers = [k for k, row in enumerate(comparison.rows) if row.group == group]
         parts += [Text(), _group_heading(comparison.rows[numbers[0]], comparison.thresholds)]
-        table = _table()
+        table = simple_table()
         table.add_column(headings[0], overflow="fold")
         table.add_column(headings[1], justify="right", width=widths[1])
         table.add_column(headings[2], width=widths[2])
@@ -78,8 +78,8 @@ def _told_apart(result: RunComparison) -> list[Text]:
     return lines
 
 
-def _group_heading(row: ComparisonRow, thresholds: tuple[int, int]) -> Text:
-    members = [row.group, _range(row.group, thresholds)]
+def _group_heading(row: ComparisonRow, thresholds: tuple[int, int] | None) -> Text:
+    members = [row.group, click_range(row.group, thresholds)]
     name = "all users" if row.group == ALL else ", ".join(filter(None, members))
     counts = f": {row.rows:,} rows, {row.users:,} users, {row.positives:,} clicks"
     return Text.assemble((name, "bold"), counts)
@@ -91,7 +91,7 @@ def _comparison_cells(row: ComparisonRow, result: RunComparison) -> tuple[str, s
         name += " *"
     elif row.seeds > 1:
         name += f" ({row.seeds} seeds)"
-    auc = _number(row.auc) + (f" ± {row.auc_sd:.4f}" if row.auc_sd is not None else "")
+    auc = number(row.auc) + (f" ± {row.auc_sd:.4f}" if row.auc_sd is not None else "")
     return name, auc, improvement(row) or "-", row.finding
 
 
@@ -103,22 +103,6 @@ def _reading(result: RunComparison) -> list[str]:
     lines += legend(result)
     lines.append(f"Protocol: {_listed(result.dataset.protocol)}.")
     return lines + [f"Note: {note}." for note in result.dataset.notes]
-
-
-def _range(group: str, thresholds: tuple[int, int]) -> str:
-    """The clicks that make a user, or an item, a member of a group."""
-    low, high = thresholds
-    bounds = dict(zip(GROUPS, ((0, low), (low + 1, high), (high + 1, None)), strict=True))
-    items = ((0, 0), (1, low), (low + 1, high), (high + 1, None))
-    bounds |= zip(ITEM_GROUPS, items, strict=True)
-    if group not in bounds:
-        return ""
-    first, last = bounds[group]
-    if last is None:
-        return f"{first}+ clicks"
-    if first >= last:
-        return "nobody" if first > last else f"{first} click{'' if first == 1 else 's'}"
-    return f"{first} to {last} clicks"
 
 
 def evaluation_table(
@@ -134,23 +118,6 @@ def evaluation_table(
     """
     evaluation = evaluation or Evaluation.from_json(run.metrics()[split])
     groups = evaluation.groups
-    headings = [f"{g.group}\n{_range(g.group, evaluation.thresholds)}" for g in groups]
-    measures = [_measures(group) for group in groups]
-    table = _table()
-    if sum(max(map(len, heading.split("\n"))) for heading in headings) <= WIDEST_HEADINGS:
-        table.add_column("", no_wrap=True)
-        for heading in headings:
-            table.add_column(Text(heading), justify="right", no_wrap=True)
-        for name in measures[0]:
-            values = (found[name] for found in measures)
-            table.add_row(name, *values, style="bold" if name == "AUC" else "")
-    else:
-        table.add_column("", overflow="fold")
-        for name in measures[0]:
-            style = "bold" if name == "AUC" else ""
-            table.add_column(name.replace("/", "/\n"), justify="right", style=style)
-        for heading, found in zip(headings, measures, strict=True):
-            table.add_row(Text(heading.strip()), *found.values())
     kind = ", simulated data" if simulated else ""
     title = f"{run.experiment.label}, seed {run.experiment.seed}, {split} rows{kind}"
     place = Text(str(run.path), style="dim", no_wrap=True, overflow="ignore")
@@ -160,22 +127,8 @@ def evaluation_table(
         if (lacks := lacking(rows=group.rows, users=group.users, positives=group.positives))
     ]
     note = [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
-    return Group(Text(title, style="bold"), place, table, *note)
-
-
-def _measures(group: GroupEvaluation) -> dict[str, str]:
-    """What was measured on a group, as it is shown."""
-    return {
-        "rows": f"{group.rows:,}",
-        "users": f"{group.users:,}",
-        "clicks": f"{group.positives:,}",
-        "AUC": _number(group.auc),
-        "95% interval": _span(group.auc_low, group.auc_high),
-        "GAUC": _number(group.gauc),
-        "logloss": _number(group.logloss),
-        "ECE": _number(group.calibration_error),
-        "predicted/observed": _number(group.predicted_observed_ratio, digits=3),
-    }
+    note += map(Text, of_unknown(group.group for group in groups))
+    return Group(Text(title, style="bold"), place, GroupTable(evaluation), *note)
 
 
 def options_table(description: Description) -> Group:
@@ -185,7 +138,7 @@ def options_table(description: Description) -> Group:
         return Group(*title, Text("It has no options."))
     prefix = description.prefix
     keys = [option.key.removeprefix(prefix) for option in description.options]
-    table = _table()
+    table = simple_table()
     # Long meanings must not break the keys.
     table.add_column("key", overflow="fold", min_width=min(max(map(len, keys)), WIDEST_KEY))
     table.add_column("type", overflow="fold", max_width=WIDEST_TYPE)
@@ -200,7 +153,7 @@ def options_table(description: Description) -> Group:
 
 def parts_table(kind: str, parts: Sequence[Description]) -> Group:
     """The parts of a kind, a line each, with the papers that they are from."""
-    table = _table()
+    table = simple_table()
     table.add_column(kind, no_wrap=True)
     table.add_column("what")
     table.add_column("reference", style="dim")
@@ -222,7 +175,7 @@ def dataset_table(
     """
     counts = content["counts"]
     low, high = content["activity_thresholds"]
-    groups = ", ".join(f"{group} {_range(group, (low, high))}" for group in GROUPS)
+    groups = ", ".join(f"{group} {click_range(group, (low, high))}" for group in GROUPS)
     facts = [
         ("dataset", f"{content['name']} in {path}"),
         *((key, f"{counts[key]:,}") for key in ("users", "items", "clicks")),
@@ -255,7 +208,7 @@ def run_table(run: Run, *, simulated: bool = False) -> Group:
     experiment, made, facts = run.experiment, run.manifest, run.manifest.content
     settings = flatten(own_settings(experiment))
     own = [key if value == {} else f"{key} {_setting(value)}" for key, value in settings]
-    measured = f"{objective_name(facts['monitor'])} {_number(facts['best'])} on validation rows"
+    measured = f"{objective_name(facts['monitor'])} {number(facts['best'])} on validation rows"
     table = _facts(
         [
             ("run", f"{experiment.label}, seed {experiment.seed}"),
@@ -281,8 +234,6 @@ WIDEST_KEY = 28
 """Columns that the longest key of an option has for sure."""
 WIDEST_TYPE = 14
 """Columns of a type or a default; the meaning, whose words must be whole, has the rest."""
-WIDEST_HEADINGS = 64
-"""Characters of the names of groups that stand beside each other in 100 columns."""
 N_BEST_TRIALS = 5
 """Trials of each method that a terminal shows, and the winner where it is none of them."""
 
@@ -321,7 +272,7 @@ def _best_trials(method: Mapping[str, Any], objective: str, *, minimizes: bool) 
     ranked = sorted(ended, key=lambda t: (not t["feasible"], sign * t["value"], t["number"]))
     rows = [t for k, t in enumerate(ranked) if k < N_BEST_TRIALS or t["number"] == winner]
     keys = list(method["space"])
-    table = _table()
+    table = simple_table()
     table.add_column("trial", justify="right")
     table.add_column(objective_name(objective))
     for key in keys:
@@ -357,9 +308,7 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
         told = ", ".join(f"{counts[n]} candidates to step {step}" for n, step in steps.items())
         lines.append(f"Rungs: {told}.")
     if method.get("finalists"):
-        told = "; ".join(
-            f"trial {f['number']} {_number(f['mean'], 5)}" for f in method["finalists"]
-        )
+        told = "; ".join(f"trial {f['number']} {number(f['mean'], 5)}" for f in method["finalists"])
         lines.append(f"Means with other seeds too: {told}.")
     best = method["best"]
     if best is None:
@@ -372,17 +321,5 @@ def _findings(method: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _table() -> Table:
-    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-
-
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _span(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.4f}-{high:.4f}"

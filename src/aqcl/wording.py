@@ -1,6 +1,6 @@
 """Words that terminal tables and pages share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from aqcl.activity import GROUPS
@@ -8,6 +8,7 @@ from aqcl.assessment import RunComparison
 from aqcl.comparison import Comparison, ComparisonRow
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL
+from aqcl.field_groups import is_unknown
 from aqcl.item_groups import ITEM_GROUPS
 
 NOT_AFTER_HOLM: Final = (
@@ -106,7 +107,17 @@ def legend(result: RunComparison) -> list[str]:
         lines.append(
             "Groups are of the values of a field: clicks are ranked against rows of the same group."
         )
-    return lines
+    return lines + of_unknown(row.group for row in comparison.rows)
+
+
+def of_unknown(groups: Iterable[str]) -> list[str]:
+    """What a group of unknown values is, where there is one."""
+    if not any(map(is_unknown, groups)):
+        return []
+    return [
+        "Unknown: without a value, or with one that too few training rows have "
+        "(vocabulary.min_count), or none."
+    ]
 
 
 def doubts(result: RunComparison) -> list[str]:

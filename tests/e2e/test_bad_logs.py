@@ -252,6 +252,13 @@ def test_text_in_another_encoding_is_an_error_that_says_how_to_write_it_anew(
     assert not (tmp_path / "data").exists()
 
 
+def test_utf_16_is_told_from_other_encodings(log: pl.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(log.write_csv().encode("utf-16"))
+    message = fails("prepare", path, "--out", tmp_path / "data", *LABELS)
+    assert "iconv -f utf-16 -t utf-8 log.csv > utf8-log.csv" in message
+
+
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("")
     message = fails("prepare", tmp_path / "log.csv", "--out", tmp_path / "data")

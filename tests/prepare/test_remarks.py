@@ -126,3 +126,28 @@ def test_context_that_goes_with_the_item_is_refused(tmp_path: Path, dtype: Any) 
 def test_context_that_never_varies_is_none_of_the_item(tmp_path: Path) -> None:
     for number, value in enumerate(("x", 1.5)):
         _with_context(tmp_path / f"{number}", pl.Series([value] * (N_USERS * N_TIMES)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing", "stand_in"),
+    [
+        (pl.Int64, 0.4, None),
+        (pl.Float64, 0.4, None),
+        (pl.Int64, 0.4, 77),
+        (pl.Float64, 0.4, -1.0),
+        (pl.Float64, 0.01, 1e6),
+    ],
+)
+def test_missing_values_do_not_hide_context_that_goes_with_the_item(
+    tmp_path: Path, dtype: Any, missing: float, stand_in: float | None
+) -> None:
+    rng = np.random.default_rng(2)
+    gap = pl.Series(rng.random(N_USERS * N_TIMES) < missing)
+    for of_item in (1.0, 0.4):
+        values = pl.Series(_numbers(of_item)).cast(dtype)
+        values = pl.select(pl.when(gap).then(pl.lit(stand_in, dtype)).otherwise(values)).to_series()
+        if of_item == 1.0:
+            with pytest.raises(DataError, match="it hardly varies among the clicks of one item"):
+                _with_context(tmp_path / "own", values)
+        else:
+            _with_context(tmp_path / "any", values)

@@ -192,7 +192,8 @@ def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -
         )
     if unused:
         meaning = "" if settings.label else "; every row counts as a click"
-        logger.info("%s: columns not read: %s%s", path, ", ".join(unused), meaning)
+        named = ", ".join(name or "one without a name" for name in unused)
+        logger.info("%s: columns not read: %s%s", path, named, meaning)
     return file.select(wanted)
 
 

@@ -12,7 +12,7 @@ from aqcl.errors import DataError
 from aqcl.negatives import pack
 from aqcl.prepare.attributes import TrainingValues
 from aqcl.prepare.sorted_log import Entities
-from aqcl.schema import FIRST_ID, Field
+from aqcl.schema import FIRST_ID, UNKNOWN, Field, Kind
 from aqcl.splits import SPLITS, TEST, TRAIN
 
 WORTH_TELLING: Final = {
@@ -97,7 +97,8 @@ def check_context(folder: Path, fields: Sequence[Field]) -> None:
     """Make sure that context does not give drawn negatives away.
 
     A drawn negative has the context of its click. A column that goes with the item then
-    contradicts the item where, and only where, it was drawn.
+    contradicts the item where, and only where, it was drawn. That holds for the rows that have a
+    value, too, where others have none or one that stands for none.
 
     Args:
         folder: of the dataset.
@@ -110,15 +111,13 @@ def check_context(folder: Path, fields: Sequence[Field]) -> None:
     clicked = np.flatnonzero(np.load(columns / "label.npy", mmap_mode="r") == 1)
     clicked = clicked[:: -(-len(clicked) // _MOST_CLICKS)]
     item = np.load(columns / "item.npy", mmap_mode="r")[clicked]
-    clicks = np.bincount(item)[item]
-    several = clicks >= _CLICKS_OF_ITEM
-    if several.sum() < _FEWEST_CLICKS:
-        return
     for field in fields:
         values = np.load(columns / f"context_{field.name}.npy", mmap_mode="r")[clicked]
-        numeric = field.kind == "numeric"
-        within, variety = (_spread if numeric else _mixed)(item[several], values[several])
-        if variety > (0 if numeric else _VARIETY) and within <= _OWN_TO_ITEM * variety:
+        unknown = np.float32(field.mean) if field.kind == "numeric" else UNKNOWN
+        distinct, count = np.unique(values, return_counts=True)
+        every = np.ones(len(values), dtype=np.bool_)
+        parts = (every, values != unknown, values != distinct[count.argmax()])
+        if any(_goes_with_item(item[part], values[part], field.kind) for part in parts):
             raise DataError(
                 f"context column {field.name}: it hardly varies among the clicks of one item. A "
                 "drawn negative has the context of its click, so that such a column tells which "
@@ -126,6 +125,17 @@ def check_context(folder: Path, fields: Sequence[Field]) -> None:
                 f"(source.item_columns.{field.name}), leave it out, or give impressions with a "
                 "label"
             )
+
+
+def _goes_with_item(item: npt.NDArray[np.integer], value: npt.NDArray[Any], kind: Kind) -> bool:
+    """Whether a value hardly varies among the clicks of an item, as far as these are enough."""
+    several = np.bincount(item)[item] >= _CLICKS_OF_ITEM
+    if several.sum() < _FEWEST_CLICKS:
+        return False
+    item, value = item[several], value[several]
+    within, variety = _spread(item, value) if kind == "numeric" else _mixed(item, value)
+    least = 0 if kind == "numeric" else _VARIETY
+    return bool(variety > least and within <= _OWN_TO_ITEM * variety)
 
 
 def _mixed(item: npt.NDArray[np.integer], value: npt.NDArray[np.integer]) -> tuple[float, float]:
@@ -137,8 +147,9 @@ def _mixed(item: npt.NDArray[np.integer], value: npt.NDArray[np.integer]) -> tup
 
 
 def _spread(item: npt.NDArray[np.integer], value: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Variance within items, with their freedom, and of all."""
-    numbers = value.astype(np.float64)
+    """Variance of ranks within items, with their freedom, and of all; few outliers do not count."""
+    _, place, ties = np.unique(value, return_inverse=True, return_counts=True)
+    numbers = (ties.cumsum() - (ties - 1) / 2)[place]
     clicks = np.bincount(item)
     mean = np.bincount(item, weights=numbers) / np.maximum(clicks, 1)
     freedom = max(len(item) - np.count_nonzero(clicks), 1)
