@@ -187,7 +187,8 @@ def _categorical(raw: str, types: pl.DataFrame, _separator: str) -> tuple[pl.Exp
     if dtype == pl.String:
         return pl.when(text(raw).is_not_null()).then(pl.col(raw)), "text"
     value = pl.col(raw).fill_nan(None) if dtype.is_float() else pl.col(raw)
-    return (None if dtype.is_nested() else value.cast(pl.String)), "a plain value"
+    plain = not dtype.is_nested() and dtype != pl.Duration
+    return (value.cast(pl.String) if plain else None), "a plain value"
 
 
 def _categories(raw: str, types: pl.DataFrame, separator: str) -> tuple[pl.Expr | None, str]:

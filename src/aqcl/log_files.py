@@ -19,6 +19,7 @@ _HEADER_LINES = 100
 """That a header takes at most."""
 _SHOWN = 80
 """Characters of a line that a message holds."""
+_NO_ROWS = pl.DataFrame(schema={"number": pl.UInt32, "begins": pl.Boolean, "n": pl.Int64})
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
 _DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
 """Characters between columns, and how each is spelled in a shell."""
@@ -97,7 +98,7 @@ def reading(path: Path) -> Iterator[None]:
     except pl.exceptions.NoDataError:
         raise DataError(f"{path}: the file is empty; a header and rows are expected") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        found = _cause(error)
+        found = cause(error)
         if path.name.lower().endswith(CSV) and "invalid utf8" in found:
             with path.open("rb") as file:
                 wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -109,7 +110,7 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read, is it whole? {found}") from error
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """What polars found, without its advice on settings that are not those of aqcl."""
     found, _, advice = str(error).partition("\n\n")
     _, _, origin = advice.partition("Original error: ")
@@ -177,19 +178,28 @@ def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]
 
     It fills up a line that ends before the last column, and it joins lines where a quote within a
     value is not doubled. A blank line is left to the checks of values; one within a quoted value
-    is part of it.
+    is part of it, and a row is all lines that its quoted values reach over.
     """
     most = len(names)
     least = max((place for place, name in enumerate(names, start=1) if name), default=0)
-    inside = False
+    inside, begun = False, _NO_ROWS
     lines = pl.scan_lines(path, glob=False, row_index_name="number", row_index_offset=1)
     for batch in lines.collect_batches(chunk_size=_LINES, engine="streaming"):
-        bare = batch.with_columns(bare="line")
+        bare = batch.with_columns(bare="line", begins=True)
         if quote:
             bare, inside = _without_quoted(path, batch, delimiter, inside)
-        counted = bare.filter(pl.col("line") != "").select(
-            "number", n=pl.col("bare").str.count_matches(delimiter, literal=True) + 1
+        parts = bare.filter((pl.col("line") != "") | ~pl.col("begins")).select(
+            "number",
+            "begins",
+            n=pl.col("bare").str.count_matches(delimiter, literal=True).cast(int),
         )
+        rows = (
+            pl.concat([begun, parts])
+            .group_by(pl.col("begins").cum_sum(), maintain_order=True)
+            .agg(pl.col("number").first(), pl.col("n").sum())
+        )
+        begun = rows.tail(1).select("number", begins=True, n="n") if inside else _NO_ROWS
+        counted = rows.head(len(rows) - len(begun)).select("number", n=pl.col("n") + 1)
         # A header of one column has another delimiter, which is told later.
         other = counted.filter((pl.col("n") < least) | ((pl.col("n") > most) & (most > 1)))
         if len(other):
@@ -206,7 +216,7 @@ def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]
 def _without_quoted(
     path: Path, batch: pl.DataFrame, delimiter: str, inside: bool
 ) -> tuple[pl.DataFrame, bool]:
-    """The lines that hold whole rows, each also without its quoted values, as column `bare`.
+    """The lines, each also without its quoted values, as column `bare`, and whether a row begins.
 
     Args:
         path: of the file.
@@ -240,9 +250,10 @@ def _without_quoted(
             f'each quote within it doubled, as "5"" tv", got {came[:_SHOWN]}; write it so, or '
             "set source.quote = '' if the file puts no value in quotes"
         )
-    whole = marked.filter(~pl.col("before") & ~pl.col("after"))
+    line = pl.when("after").then(pl.concat_str(line, pl.lit('"'))).otherwise(line)
     bare = line.str.replace_all(rf"(^|{end}){quoted}", "$1")
-    return whole.select("number", "line", bare=bare), bool(marked["after"].last())
+    lines = marked.select("number", "line", bare=bare, begins=~pl.col("before"))
+    return lines, bool(marked["after"].last())
 
 
 def check_same_types(files: list[LogFile]) -> None:

@@ -175,7 +175,7 @@ def test_a_cut_off_archive(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "the file is empty"),
-        ("u,B1,5.0,soon\n", "not rows of user,item,rating,timestamp"),
+        ("u,B1,5.0,soon\n", "not rows of user,item,rating,timestamp, without a header: "),
         ("u,B1,5.0,1\nu,,5.0,1\n", "line 2: user, item or timestamp is missing"),
     ],
 )

@@ -65,8 +65,15 @@ def test_ids_are_never_rounded(tmp_path: Path) -> None:
 
 
 def test_columns_that_do_not_suit_their_kind(tmp_path: Path) -> None:
-    path = parquet_file(tmp_path, pair=[[1], [2]], day=[dt.date(2020, 1, 1)] * 2)
-    for columns in ({"pair": "categorical"}, {"pair": "numeric"}, {"day": "categories"}):
+    path = parquet_file(
+        tmp_path, pair=[[1], [2]], day=[dt.date(2020, 1, 1)] * 2, span=[dt.timedelta(1)] * 2
+    )
+    for columns in (
+        {"pair": "categorical"},
+        {"span": "categorical"},
+        {"pair": "numeric"},
+        {"day": "categories"},
+    ):
         with pytest.raises(DataError, match=r"log.parquet: column '\w+' has type .* field must be"):
             open_log(path, item_columns=columns)
     with pytest.raises(DataError, match=r"column 'pair' has type .*a label must be 0 or 1"):
@@ -118,12 +125,13 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_advice_is_about_settings_that_exist(tmp_path: Path) -> None:
-    for body in ('1,2,3,"4\n"\n', '1,2,"3\n'):
-        with pytest.raises(DataError, match=r"log.csv: cannot be read") as error:
-            open_log(csv_file(tmp_path, "user,item,timestamp\n1,2,3\n" + body))
-        assert "truncate_ragged_lines" not in str(error.value)
-        assert "ignore_errors" not in str(error.value)
+    with pytest.raises(DataError, match=r"log.csv: cannot be read") as error:
+        open_log(csv_file(tmp_path, 'user,item,timestamp\n1,2,3\n1,2,"3\n'))
+    assert "truncate_ragged_lines" not in str(error.value)
+    assert "ignore_errors" not in str(error.value)
     assert "is not properly escaped" in str(error.value)
+    with pytest.raises(DataError, match="line 3: expected 3 values, as the header, got 4"):
+        open_log(csv_file(tmp_path, 'user,item,timestamp\n1,2,3\n1,2,3,"4\n"\n'))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -143,6 +151,7 @@ SHORT_LINES = {
     "at the start": ("1,2\n1,2,3\n", 2, 2),
     "at the end": ('1,2,3\n"a,b","c\nd",3\n1,"2,3"', 5, 2),
     "one value": ("1,2,3\r\n1\r\n", 3, 1),
+    "over lines": ('"a\n\n,b",2,3\n"c\nd","e\nf"\n1,2,3\n', 5, 2),
 }
 
 

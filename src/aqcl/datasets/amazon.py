@@ -17,6 +17,7 @@ import pydantic
 from aqcl.click_log import ClickLog
 from aqcl.config import settings
 from aqcl.errors import ConfigError, DataError
+from aqcl.log_files import cause
 from aqcl.schema import Field
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,9 @@ def _read_ratings(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path, has_header=False, schema=_RATING, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not rows of user,item,rating,timestamp: {error}") from error
+        raise DataError(
+            f"{path}: not rows of user,item,rating,timestamp, without a header: {cause(error)}"
+        ) from error
     if frame.is_empty():
         raise DataError(f"{path}: the file is empty")
     clicks = frame.select("user", "item", "timestamp")
