@@ -193,12 +193,12 @@ def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]
             "begins",
             n=pl.col("bare").str.count_matches(delimiter, literal=True).cast(int),
         )
-        rows = (
-            pl.concat([begun, parts])
-            .group_by(pl.col("begins").cum_sum(), maintain_order=True)
-            .agg(pl.col("number").first(), pl.col("n").sum())
-        )
-        begun = rows.tail(1).select("number", begins=True, n="n") if inside else _NO_ROWS
+        rows = pl.concat([begun, parts])
+        if not rows["begins"].all():
+            row = pl.col("begins").cum_sum()
+            of_row = [pl.col("number", "begins").first(), pl.col("n").sum()]
+            rows = rows.group_by(row.alias("row"), maintain_order=True).agg(of_row).drop("row")
+        begun = rows.tail(1) if inside else _NO_ROWS
         counted = rows.head(len(rows) - len(begun)).select("number", n=pl.col("n") + 1)
         # A header of one column has another delimiter, which is told later.
         other = counted.filter((pl.col("n") < least) | ((pl.col("n") > most) & (most > 1)))
