@@ -302,3 +302,10 @@ def test_gauc_of_impressions_is_above_chance_for_what_knows_no_item() -> None:
     score = -before.ravel() - 1e-3 * random.random(80_000)
     assert f"{metrics.auc(label.ravel(), score):.2f}" == "0.50"
     assert f"{metrics.gauc(user, label.ravel(), score):.2f}" == "0.72"
+
+
+def test_weights_that_count_nothing_are_refused() -> None:
+    label, score = np.array([1, 0, 1]), np.array([0.2, 0.1, 0.3])
+    for weight in ([1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
+        with pytest.raises(DataError, match="weight, row 1: expected a number, 0 or more"):
+            metrics.auc(label, score, np.array(weight))

@@ -135,23 +135,20 @@ def describe_directory(path: Path) -> dict[str, Any]:
             f"'{path}' is neither a directory nor one of: {', '.join(KINDS)}; for example "
             "`aqcl describe backbone din`"
         )
+    found: dict[str, Any]
     if (path / "config.toml").exists():
         from aqcl.experiment import own_settings
         from aqcl.runs import open_run
 
         run = open_run(path)
-        manifest, found = (
-            run.manifest,
-            {
-                "experiment": own_settings(run.experiment),
-                "metrics": run.metrics(),
-            },
-        )
+        manifest = run.manifest
+        found = {"experiment": own_settings(run.experiment), "metrics": run.metrics()}
     elif (path / STUDY).exists():
         return _describe_study(path)
     else:
         dataset = open_dataset(path)
-        manifest, found = dataset.manifest, {"dates": dataset.dates()}
+        manifest = dataset.manifest
+        found = {"dates": dataset.dates()}
     return {
         "path": str(path),
         "format": manifest.format,
