@@ -241,6 +241,7 @@ def test_evaluate_takes_another_split(runs: dict[str, list[Path]], dataset: Path
         "dataset": str(dataset),
         "simulated": False,
         "split": "valid",
+        "by": "user-activity",
     }
     assert found == measured
 
