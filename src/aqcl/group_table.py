@@ -28,18 +28,13 @@ class GroupTable:
         needed = console.measure(columns, options=options.update(max_width=_ENDLESS)).maximum
         yield columns if needed <= options.max_width else self._lines()
 
-    def _headings(self) -> list[tuple[str, str]]:
-        thresholds = self.evaluation.thresholds
-        groups = [group.group for group in self.evaluation.groups]
-        return [(name, click_range(name, thresholds)) for name in groups]
-
     def _columns(self) -> Table:
-        headings = self._headings()
-        second = any(clicks for _, clicks in headings)
+        names = [group.group for group in self.evaluation.groups]
+        clicks = [click_range(name, self.evaluation.thresholds) for name in names]
         table = simple_table()
         table.add_column("", no_wrap=True)
-        for name, clicks in headings:
-            heading = f"{name}\n{clicks}" if second else name
+        for name, second in zip(names, clicks, strict=True):
+            heading = f"{name}\n{second}" if any(clicks) else name
             table.add_column(Text(heading), justify="right", no_wrap=True)
         measures = [_measures(group) for group in self.evaluation.groups]
         for key in measures[0]:
@@ -58,12 +53,10 @@ class GroupTable:
         intervals = [found.pop("95% interval") for found in measures]
         for key in measures[0]:
             table.add_column(_LESS_WIDE.get(key, key), justify="right", no_wrap=True)
-        for (name, clicks), found, interval in zip(
-            self._headings(), measures, intervals, strict=True
-        ):
+        for group, found, interval in zip(self.evaluation.groups, measures, intervals, strict=True):
             auc = Text.assemble((found["AUC"], "bold"), "\n", interval)
             cells = [auc if key == "AUC" else value for key, value in found.items()]
-            table.add_row(Text(f"{name}, {clicks}" if clicks else name), *cells)
+            table.add_row(Text(members(group.group, self.evaluation.thresholds)), *cells)
         return table
 
 
@@ -80,6 +73,11 @@ def _measures(group: GroupEvaluation) -> dict[str, str]:
         "ECE": number(group.calibration_error),
         "predicted/observed": number(group.predicted_observed_ratio, digits=3),
     }
+
+
+def members(group: str, thresholds: tuple[int, int] | None) -> str:
+    """The name of a group, and the clicks that make one a member."""
+    return ", ".join(filter(None, (group, click_range(group, thresholds))))
 
 
 def click_range(group: str, thresholds: tuple[int, int] | None) -> str:

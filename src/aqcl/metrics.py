@@ -24,7 +24,6 @@ UserWeight = Literal["impressions", "positives", "users"]
 
 _SMALLEST_PROBABILITY = 1e-7
 _CHUNK_ROWS = 65_536
-_TIES: tuple[Literal["left", "right"], ...] = ("left", "right")  # half of them each way
 _PAIRED_ROWS = 2_000_000  # a user's rows are never divided
 UNDEFINED = float("nan")
 
@@ -74,8 +73,8 @@ def _auc_of_scores(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
     pairs = len(ours) * len(theirs)
     if pairs == 0:
         return UNDEFINED
-    beaten = sum(int(np.searchsorted(theirs, ours, side).sum()) for side in _TIES)
-    return beaten / 2 / pairs
+    below, not_above = (np.searchsorted(theirs, ours, s).sum() for s in ("left", "right"))
+    return int(below + not_above) / 2 / pairs
 
 
 def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N"]) -> float:

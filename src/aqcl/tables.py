@@ -21,7 +21,7 @@ from aqcl.describe import Description
 from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings, own_settings
-from aqcl.group_table import GroupTable, click_range, number, simple_table
+from aqcl.group_table import GroupTable, click_range, members, number, simple_table
 from aqcl.runs import Run, open_run
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
@@ -79,8 +79,7 @@ def _told_apart(result: RunComparison) -> list[Text]:
 
 
 def _group_heading(row: ComparisonRow, thresholds: tuple[int, int] | None) -> Text:
-    members = [row.group, click_range(row.group, thresholds)]
-    name = "all users" if row.group == ALL else ", ".join(filter(None, members))
+    name = "all users" if row.group == ALL else members(row.group, thresholds)
     counts = f": {row.rows:,} rows, {row.users:,} users, {row.positives:,} clicks"
     return Text.assemble((name, "bold"), counts)
 
@@ -184,7 +183,8 @@ def dataset_table(
     ]
     for split, sizes in counts["splits"].items():
         text = f"{sizes['rows']:,} rows, {sizes['positives']:,} clicks, {sizes['users']:,} users"
-        facts.append((split, ", ".join([text, *([" to ".join(dates[split])] if dates else [])])))
+        days = f", {' to '.join(dates[split])}" if dates else ""
+        facts.append((split, text + days))
     facts.append(("groups", groups))
     for field in content["schema"]["fields"]:
         size = (
