@@ -157,8 +157,17 @@ def _check_names(path: Path, names: list[str | None]) -> None:
 
 
 def _header(path: Path, delimiter: str, quote: str) -> list[str | None]:
-    """The names of the columns; no more of the file is read, so that its checks come first."""
+    """The names of the columns; no more of the file is read, so that its checks come first.
+
+    Raises:
+        DataError: the lines end in a way that makes all of them the header.
+    """
     lines = pl.scan_lines(path, glob=False).head(_HEADER_LINES).collect().to_series()
+    if len(lines) and "\r" in lines[0].rstrip("\r"):
+        raise DataError(
+            f"{path}: expected lines to end with a line feed, got carriage returns alone; write it "
+            f"anew, such as with tr '\\r' '\\n' < {path.name} > lines-{path.name}"
+        )
     whole = lines != ""
     if quote:  # a quoted name may hold line ends
         whole &= lines.str.count_matches(quote, literal=True).cum_sum() % 2 == 0

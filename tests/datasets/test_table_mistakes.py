@@ -134,6 +134,19 @@ def test_advice_is_about_settings_that_exist(tmp_path: Path) -> None:
         open_log(csv_file(tmp_path, 'user,item,timestamp\n1,2,3\n1,2,3,"4\n"\n'))
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+def test_lines_that_end_with_carriage_returns_alone_are_refused(
+    tmp_path: Path, quoted: bool
+) -> None:
+    time = '"timestamp"' if quoted else "timestamp"
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"user,item,{time}\r1,2,3\r1,3,4\r".encode())
+    with pytest.raises(DataError, match=r"log.csv: expected lines to end with a line feed.* tr "):
+        open_log(path)
+    path.write_bytes(path.read_bytes().replace(b"\r", b"\r\n"))
+    assert len(open_log(path).rows.collect()) == 2
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_columns_of_one_name_are_refused(tmp_path: Path, compressed: bool) -> None:
     text = "user,item,timestamp,user\n1,2,3,4\n"
