@@ -17,13 +17,8 @@ from aqcl.progress import training_bar
 from aqcl.tables import comparison_table
 from aqcl.train import train
 
-TRAINING: dict[str, Any] = {
-    "epochs": 15,
-    "evaluations_per_epoch": 2,
-    "patience": 4,
-    "monitor": "auc",
-}
-"""Of all methods; as they were tuned, but for the number of epochs."""
+TRAINING: dict[str, Any] = {"epochs": 15}
+"""Of all methods."""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,9 @@ class TrainOptions:
     """Latest clicks that a sample sees; its activity counts all."""
     evaluations_per_epoch: Annotated[int, Bounds(ge=1)] = 2
     """How often the validation rows are scored; a checkpoint is written each time."""
-    patience: Annotated[int, Bounds(ge=1)] = 6
-    """Evaluations without a better validation score before training stops."""
+    patience: Annotated[int, Bounds(ge=1)] = 10
+    """Evaluations without a better validation score before training stops; should outlast a
+    standstill of several epochs."""
     monitor: Monitor = "auc"
     """What decides which weights are kept: the highest `auc` or the lowest `logloss`."""
 
