@@ -258,6 +258,8 @@ def test_groups_spare_false_negatives() -> None:
         ({"history": ["table.item"]}, "history = 'table.item' .* 'tables.item'"),
         ({"history": ["tables.item#0"]}, "counted from 1"),
         ({"embeddings": [], "history": []}, "both empty"),
+        ({"embeddings": "wide"}, r"embeddings: expected a list of names, got 'wide'; .*\['wide'\]"),
+        ({"history": "wide"}, "history: expected a list of names"),
         ({"mean_activity": None}, "mean_activity is missing"),
         ({"mean_activity": 0.0}, "mean_activity: expected .* above 0, got 0.0"),
         ({"options": AQCLOptions(readout=True)}, "readout = true"),

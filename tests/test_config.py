@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from aqcl.config import (
     build,
     choose,
     did_you_mean,
+    options_of,
     override,
     read_toml,
     settings,
@@ -89,6 +92,25 @@ def test_true_and_false_are_no_numbers() -> None:
         "extra: expected a number, got False",
         "inner.sizes.1: expected a number, got True",
     ]
+
+
+def test_settings_made_by_hand_tell_mistakes_alike() -> None:
+    with pytest.raises(ConfigError, match="nam: unknown key; did you mean 'name'"):
+        Outer(nam="x")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"^count: Input should be greater .*, got 0$"):
+        dataclasses.replace(Outer(name="x"), count=0)
+    made = Outer("x", inner=Inner(sizes=(5,)))
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+
+
+def test_options_are_those_given_or_the_defaults() -> None:
+    assert options_of(Inner, None) == Inner()
+    given = Inner(rate=0.5)
+    assert options_of(Inner, given) is given
+    with pytest.raises(
+        ConfigError, match=r"options: expected Inner, got Outer; make them as Inner"
+    ):
+        options_of(Inner, Outer(name="x"))
 
 
 def test_settings_are_frozen() -> None:

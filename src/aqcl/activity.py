@@ -52,8 +52,11 @@ def check_activity(activity: Tensor, n_samples: int, *, values: bool = True) -> 
         values: whether to look at the numbers, for which a device has to be waited for.
 
     Raises:
-        ConfigError: another shape, or numbers that count nothing, such as standardised ones.
+        ConfigError: no tensor, another shape, or numbers that count nothing, such as standardised
+            ones.
     """
+    if not isinstance(activity, Tensor):
+        raise ConfigError(f"activity: expected a tensor, got {type(activity).__name__}")
     if activity.shape != (n_samples,):
         raise ConfigError(f"activity: expected shape ({n_samples},), got {tuple(activity.shape)}")
     if values and not bool((activity >= 0).all()):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aqcl.activity import check_activity
 from aqcl.batch import LossTerm
+from aqcl.config import options_of
 from aqcl.errors import ConfigError
 from aqcl.probe import Probe, View, find_end, find_tables
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
@@ -55,6 +56,9 @@ def attach(  # noqa: PLR0913 - places in a model, by keyword
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     modules.pop("")
+    for key, named in (("embeddings", embeddings), ("history", history)):
+        if isinstance(named, str):
+            raise ConfigError(f"{key}: expected a list of names, got '{named}'; write ['{named}']")
     if not embeddings and not history:
         raise ConfigError(
             "embeddings and history are both empty, so the view would be the sample itself: name "
@@ -62,7 +66,8 @@ def attach(  # noqa: PLR0913 - places in a model, by keyword
         )
     end = find_end(modules, latent)
     probe = Probe(model, end, find_tables(modules, embeddings, history))
-    options = options or AQCLOptions()
+    if not isinstance(options, ICLOptions):
+        options = options_of(AQCLOptions, options)
     rates = (options.view.bit_rate if embeddings else 0, options.view.mask_rate if history else 0)
     if max(rates) == 0:
         raise ConfigError(

@@ -158,6 +158,7 @@ def report(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("report.html"),
     base: str | None = None,
     split: Split = "test",
+    by: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     dataset: Path | None = None,
     figures: Path | None = None,
     as_json: Json = False,
@@ -170,6 +171,8 @@ def report(
         out: The page.
         base: Label of the method to compare with; the first run's by default. For runs alone.
         split: Which rows of the runs. For runs alone.
+        by: Groups of rows besides those by the users' activity, a section each, as compare has
+            them: item-activity, or the name of a field; may be repeated. For runs alone.
         dataset: Where the dataset of the runs lies, if it has moved; its fingerprint is checked.
             For runs alone.
         figures: Directory for the figures as SVG, PNG and PDF.
@@ -182,14 +185,15 @@ def report(
     from aqcl.runtime import settle_threads
 
     settle_threads()
-    from aqcl.report.write import refuse_choices, write_report
+    from aqcl.report.write import Choices, write_report
     from aqcl.reproduce.page import holds_outcomes, write_paper_page
 
+    choices = Choices(split, base, by, dataset)
     if len(paths) == 1 and holds_outcomes(paths[0]):
-        refuse_choices(paths[0], "what `reproduce` made", split, base, dataset)
+        choices.refuse(paths[0], "what `reproduce` made")
         written = write_paper_page(paths[0], out, figures)
     else:
-        written = write_report(paths, out, split=split, base=base, dataset=dataset, figures=figures)
+        written = write_report(paths, out, choices, figures)
     if as_json:
         show_json({"page": str(out), "figures": [str(path) for path in written]})
         return

@@ -6,6 +6,7 @@ else. Unknown keys and values out of range are errors, and all problems are repo
 
 import dataclasses
 import difflib
+import functools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,9 +23,37 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
-    """Decorator for a configuration class; a field's documentation stands under the field."""
+    """Decorator for a configuration class; a field's documentation stands under the field.
+
+    One made by hand with an unknown key or a bad value is a `ConfigError`, as one made by `build`.
+    """
     strict = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-    return cast(type[T], dataclass(frozen=True, config=strict)(cls))
+    made: Any = dataclass(frozen=True, config=strict)(cls)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def init(self: T, *args: Any, **values: Any) -> None:
+        try:
+            validate(self, *args, **values)
+        except ValidationError as error:
+            raise _told(made, error, "") from None
+
+    made.__init__ = init
+    return cast(type[T], made)
+
+
+def options_of(cls: type[T], options: T | None) -> T:
+    """Settings that a caller in Python has made, or the defaults.
+
+    Raises:
+        ConfigError: an object of another class.
+    """
+    if options is not None and not isinstance(options, cls):
+        raise ConfigError(
+            f"options: expected {cls.__name__}, got {type(options).__name__}; make them as "
+            f"{cls.__name__}(...)"
+        )
+    return cls() if options is None else options
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -60,8 +89,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     try:
         made = TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        lines = [_problem(cls, dict(detail), where) for detail in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        raise _told(cls, error, where) from None
     if lines := list(_bools_as_numbers(values, made, where)):
         raise ConfigError("\n".join(lines))
     return made
@@ -77,6 +105,11 @@ def _bools_as_numbers(given: Any, made: Any, path: str) -> Iterator[str]:
             yield from _bools_as_numbers(*pair, f"{path}.{number}")
     elif isinstance(given, bool) and not isinstance(made, bool):
         yield f"{path}: expected a number, got {given}"
+
+
+def _told(cls: type[Any], error: ValidationError, where: str) -> ConfigError:
+    """What is wrong, one line each."""
+    return ConfigError("\n".join(_problem(cls, dict(found), where) for found in error.errors()))
 
 
 def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:

@@ -45,12 +45,16 @@ def similarities(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"]) -> Float[Tens
         return x @ y.T
 
 
-def check_views(latent: Tensor, view: Tensor) -> None:
-    """Make sure that each sample has one view.
+def check_views(latent: Tensor, view: Tensor, width: int) -> None:
+    """Make sure that there are samples, that their latents are as wide, and that each has a view.
 
     Raises:
-        ConfigError: the two differ in shape.
+        ConfigError: a shape that does not fit.
     """
+    if latent.dim() != 2 or latent.shape[1] != width or len(latent) == 0:
+        raise ConfigError(
+            f"latent: expected shape (B, {width}) of one sample or more, got {tuple(latent.shape)}"
+        )
     if latent.shape != view.shape:
         raise ConfigError(
             f"view: expected the shape of latent, {tuple(latent.shape)}, got {tuple(view.shape)}"

@@ -1,6 +1,6 @@
 """The projector g: latent h to the space z in which views and codewords are compared."""
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Projector(nn.Sequential):
@@ -19,3 +19,10 @@ class Projector(nn.Sequential):
             nn.LeakyReLU(0.01),
             nn.Linear(hidden_dim, dim),
         )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The projected latents; autocast may have made them of half precision elsewhere."""
+        projected = latent.to(next(self.parameters()).dtype)
+        for layer in self:
+            projected = layer(projected)
+        return projected

@@ -1,5 +1,7 @@
 """The AQCL loss as a module: gradient rules, warm-up, codebook, diagnostics."""
 
+import copy
+import math
 from typing import Any
 
 import pytest
@@ -308,7 +310,29 @@ def test_an_activity_that_counts_nothing_is_refused(scaled: float) -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     latent, view, activity = latents()
     with pytest.raises(ConfigError, match=r"view: expected .*\(40, 7\), got \(39, 7\)"):
-        contrastive.check_views(latent, view[1:])
+        contrastive.check_views(latent, view[1:], 7)
+    for no_latent in (latent[:0], latent[:, 1:], latent[:, None]):
+        with pytest.raises(ConfigError, match=r"latent: expected shape \(B, 7\) .*, got \("):
+            contrastive.check_views(no_latent, no_latent, 7)
     for wrong in (activity[:, None], activity[:1], activity[1:]):
         with pytest.raises(ConfigError, match=r"activity: expected shape \(40,\), got"):
             check_activity(wrong, 40)
+
+
+@pytest.mark.parametrize("mean_activity", [0.0, -1.0, math.inf, math.nan])
+def test_a_mean_activity_that_is_none_is_refused(mean_activity: float) -> None:
+    with pytest.raises(ConfigError, match="mean_activity: expected the mean number of"):
+        AQCL(7, mean_activity)
+
+
+@pytest.mark.parametrize("n_samples", [8, 40])
+def test_latents_of_half_precision_serve_outside_of_autocast(n_samples: int) -> None:
+    latent, view, activity = (given[:n_samples] for given in latents())
+    module = make_aqcl(warmup_steps=1)
+    rounded = [given.detach().bfloat16() for given in (latent, view)]
+    alike = copy.deepcopy(module)
+    for _ in range(3):
+        half = module(*rounded, activity)
+        whole = alike(*(given.float() for given in rounded), activity)
+        assert torch.equal(half.value, whole.value)
+        assert torch.equal(half.own, whole.own)

@@ -46,6 +46,26 @@ def latents(seed: int = 0, n_samples: int = 40) -> tuple[Tensor, Tensor, Tensor]
     return latent, view, torch.arange(float(n_samples))
 
 
+@pytest.mark.parametrize("name", ["ema", "intent", "readout", "spline"])
+@pytest.mark.parametrize("n_samples", [6, 40])
+def test_a_module_of_half_precision_goes_on_after_the_warm_up(name: str, n_samples: int) -> None:
+    """With fewer samples than the store has and with more."""
+    aqcl = make_aqcl(**VARIANTS[name], warmup_steps=2).bfloat16()
+    latent, view, activity = (given[:n_samples] for given in latents())
+    for _ in range(4):
+        term = aqcl(latent.bfloat16(), view.bfloat16(), activity)
+        (term.value + term.own).backward()
+    assert torch.isfinite(term.value)
+    assert "dead_codewords" in term.logs
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    aqcl, z, users = make_aqcl(false_negatives="user"), torch.randn(40, 5), torch.arange(80) % 7
+    for wrong in (users, users[:39], users[:40, None]):
+        with pytest.raises(ConfigError, match=r"groups: expected shape \(40,\), got"):
+            aqcl._false_negatives(z, wrong, settled=True)
+
+
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("false_negatives", ["keep", "user"])
 def test_blocks_are_batches_of_their_own(false_negatives: str, warm: bool) -> None:

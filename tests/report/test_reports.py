@@ -28,7 +28,7 @@ from aqcl.report.run_report import (
     title_of,
 )
 from aqcl.report.study_report import report_study
-from aqcl.report.write import write_report
+from aqcl.report.write import Choices, write_report
 from aqcl.runs import open_run
 from aqcl.search.files import read_findings
 from aqcl.search.work import run_search
@@ -340,24 +340,26 @@ def test_a_title_names_a_few_methods_and_counts_many() -> None:
 
 def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs run directories"):
-        write_report([], tmp_path / "r.html")
+        write_report([], tmp_path / "r.html", Choices())
     with pytest.raises(ConfigError, match=r"--base DIN: .* is a study"):
-        write_report([study], tmp_path / "r.html", base="DIN")
+        write_report([study], tmp_path / "r.html", Choices(base="DIN"))
     with pytest.raises(ConfigError, match=r"--split valid: .* is a study"):
-        write_report([study], tmp_path / "r.html", split="valid")
+        write_report([study], tmp_path / "r.html", Choices(split="valid"))
+    with pytest.raises(ConfigError, match=r"--by age, item-activity: .* is a study"):
+        write_report([study], tmp_path / "r.html", Choices(by=("age", "item-activity")))
     with pytest.raises(ConfigError, match=r"--dataset .*data: .* is a study"):
-        write_report([study], tmp_path / "r.html", dataset=tmp_path / "data")
+        write_report([study], tmp_path / "r.html", Choices(dataset=tmp_path / "data"))
     assert not (tmp_path / "r.html").exists()
     with pytest.raises(ConfigError, match="a study has a report of its own"):
-        write_report([study, *runs], tmp_path / "r.html")
+        write_report([study, *runs], tmp_path / "r.html", Choices())
     (tmp_path / "begun").mkdir()
     shutil.copy(study / "study.toml", tmp_path / "begun")
     with pytest.raises(StorageError, match=r"begun: this study has not finished; .*--resume"):
-        write_report([tmp_path / "begun"], tmp_path / "r.html")
+        write_report([tmp_path / "begun"], tmp_path / "r.html", Choices())
     with pytest.raises(StorageError):
-        write_report([tmp_path / "nothing"], tmp_path / "r.html")
+        write_report([tmp_path / "nothing"], tmp_path / "r.html", Choices())
     with pytest.raises(ConfigError, match="no run is called"):
-        write_report(runs, tmp_path / "r.html", base="DIM")
+        write_report(runs, tmp_path / "r.html", Choices(base="DIM"))
     assert not (tmp_path / "r.html").exists()
 
 

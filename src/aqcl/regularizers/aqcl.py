@@ -1,5 +1,6 @@
 """Auto-quantized contrastive learning: contrast with instances and with learned interests."""
 
+import math
 from dataclasses import field
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -13,7 +14,7 @@ from aqcl.activity import check_activity
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, AlphaLearning, AlphaShape, Kind
 from aqcl.batch import Embedded, LossTerm
 from aqcl.codebook import balanced, diagnostics, interest_readout, moved_codebook, push, spread
-from aqcl.config import settings
+from aqcl.config import options_of, settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.errors import ConfigError
 from aqcl.projector import Projector
@@ -143,13 +144,14 @@ class AQCL(nn.Module):
         self, latent_dim: int, mean_activity: float, options: AQCLOptions | None = None
     ) -> None:
         super().__init__()
-        if not mean_activity > 0:
+        if not 0 < mean_activity < math.inf:
             raise ConfigError(
                 f"mean_activity: expected the mean number of training clicks of the users who have "
                 f"any, which is above 0, got {mean_activity}"
             )
-        self.options = options or AQCLOptions()
+        self.options = options_of(AQCLOptions, options)
         self.weight = self.options.weight
+        self.latent_dim = latent_dim
         self.mean_activity = mean_activity
         self.shape = self.options.shape()
         size, dim = self.options.n_codewords, self.options.dim
@@ -240,21 +242,23 @@ class AQCL(nn.Module):
 
         Raises:
             ConfigError: `groups` is missing, or given where it has no use; shapes that do not fit;
-                an activity that is no count, such as a standardised one.
+                during the warm-up, an activity that is no count, such as a standardised one.
         """
-        contrastive.check_views(latent, view)
-        # Values at first only: a device would have to be waited for at each step.
-        early = bool(self.steps <= max(self.options.warmup_steps, 1))
-        check_activity(activity, len(latent), values=early)
+        contrastive.check_views(latent, view, self.latent_dim)
+        steps = int(self.steps)  # read once: on a device each reading waits for what it has to do
+        # Values at first only, for the same reason.
+        check_activity(activity, len(latent), values=steps <= max(self.options.warmup_steps, 1))
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         if self.training:
-            if self.steps == self.options.warmup_steps:
+            if steps == self.options.warmup_steps:
                 self._set_codebook()
+            steps += 1
             self.steps += 1
             self._normalise_codebook()
         codebook = self._codewords()
-        groups = self._false_negatives(z, groups)
-        if self.steps <= self.options.warmup_steps:
+        settled = steps > self.options.warmup_steps
+        groups = self._false_negatives(z, groups, settled=settled)
+        if not settled:
             if self.training:
                 push(self.recent, z)
             return LossTerm.of(self._contrast(z, z_view, codebook, None, groups).mean())
@@ -290,7 +294,9 @@ class AQCL(nn.Module):
         return self.shape.of(activity, self.mean_activity)
 
     @torch.no_grad()
-    def _false_negatives(self, z: Tensor, groups: Tensor | None) -> Int[Tensor, " B"] | None:
+    def _false_negatives(
+        self, z: Tensor, groups: Tensor | None, *, settled: bool
+    ) -> Int[Tensor, " B"] | None:
         """The group of each sample, whose members are no negatives of it; None keeps all."""
         kind = self.options.false_negatives
         if (groups is not None) != (kind in ("user", "item")):
@@ -298,9 +304,11 @@ class AQCL(nn.Module):
                 f"groups: expected ids with false_negatives = 'user' or 'item', else None; it is "
                 f"'{kind}', and groups were {'not ' if groups is None else ''}given"
             )
+        if groups is not None and groups.shape != (len(z),):
+            raise ConfigError(f"groups: expected shape ({len(z)},), got {tuple(groups.shape)}")
         # NOTE[DIFF]: ICLRec masks the same intent among the intents of other samples and finds it
         # by k-means once an epoch; here it is masked among the instances, by nearest codeword.
-        if kind == "intent" and self.steps > self.options.warmup_steps:
+        if kind == "intent" and settled:
             groups = contrastive.similarities(contrastive.unit(z), self._codewords()).argmax(1)
         return groups
 
@@ -360,11 +368,11 @@ class AQCL(nn.Module):
         return codes
 
     def _codewords(self) -> Float[Tensor, "T d"]:
-        """The codewords, of length one; a step of the optimizer may have changed theirs."""
+        """The codewords, of length one, in fp32 or better; a step may have changed theirs."""
         if not self.training:
             return contrastive.unit(self.codebook)
         # A copy: the next call may change the codewords before this one's gradient is taken.
-        return self.codebook.clone()
+        return contrastive.precise(self.codebook).clone()
 
     @torch.no_grad()
     def _normalise_codebook(self) -> None:

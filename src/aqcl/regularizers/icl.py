@@ -9,7 +9,7 @@ from pydantic import Field as Bounds
 from torch import Generator, Tensor, nn
 
 from aqcl.batch import Embedded, LossTerm
-from aqcl.config import settings
+from aqcl.config import options_of, settings
 from aqcl.contracts import Backbone, Facts, Step
 from aqcl.contrastive import check_views, info_nce
 from aqcl.projector import Projector
@@ -44,8 +44,9 @@ class ICL(nn.Module):
 
     def __init__(self, latent_dim: int, options: ICLOptions | None = None) -> None:
         super().__init__()
-        self.options = options or ICLOptions()
+        self.options = options_of(ICLOptions, options)
         self.weight = self.options.weight
+        self.latent_dim = latent_dim
         self.projector = Projector(latent_dim, self.options.hidden_dim, self.options.dim)
 
     @classmethod
@@ -60,9 +61,9 @@ class ICL(nn.Module):
         """The loss of latents and the latents of their views; needs no other part of aqcl.
 
         Raises:
-            ConfigError: the two differ in shape.
+            ConfigError: shapes that do not fit.
         """
-        check_views(latent, view)
+        check_views(latent, view, self.latent_dim)
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         losses = info_nce(
             z, z_view, temperature=self.options.temperature, symmetric=self.options.symmetric

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aqcl.assessment import RunComparison, compare_runs
-from aqcl.comparison import TOO_FEW, ComparisonRow
+from aqcl.activity import GROUPS
+from aqcl.assessment import RunComparison, compare_runs, dataset_of
+from aqcl.comparison import TOO_FEW, Comparison, ComparisonRow
 from aqcl.config import as_values, to_toml
 from aqcl.dataset import Dataset
-from aqcl.evaluate import ALL, Evaluation, auc_by_activity
+from aqcl.evaluate import ALL, Evaluation, auc_by_activity, evaluate
 from aqcl.experiment import method_settings
+from aqcl.group_table import members
 from aqcl.report.alpha_section import alpha_body
 from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
 from aqcl.report.interest_section import codebooks_of, collapsed, interests_body
@@ -29,6 +31,7 @@ from aqcl.report.page import (
     table,
     text,
 )
+from aqcl.row_groups import USER_ACTIVITY, check_by, groups_by
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
 from aqcl.wording import dataset_name, doubts, few_seeds, improvement, legend, resampled
@@ -54,6 +57,7 @@ def report_runs(
     base: str | None = None,
     replicates: int = 1000,
     dataset: Dataset | None = None,
+    by: Sequence[str] = (),
 ) -> Report:
     """The report of runs on one dataset; those that differ only by seed are one method.
 
@@ -63,12 +67,17 @@ def report_runs(
         base: label of the method that the others are held against; the first by default.
         replicates: resamples of the users, 100 or more.
         dataset: of the runs, if it is open already or has moved.
+        by: what rows are grouped by besides the users' activity, a section each: `item-activity` or
+            the name of a field.
 
     Raises:
-        ConfigError: no run, or none is called `base`.
+        ConfigError: no run, none is called `base`, or the dataset has no such field.
         DataError: the runs were trained on different datasets.
         StorageError: a run or its dataset is missing, damaged, or not the one it was trained on.
     """
+    more = [name for name in dict.fromkeys(by) if name != USER_ACTIVITY]
+    for name in more:
+        check_by(name, dataset_of(open_run(paths[0]), dataset))
     result = compare_runs(paths, split, base, replicates, dataset=dataset)
     runs = {name: [open_run(path) for path in found] for name, found in result.runs.items()}
     books = codebooks_of(result.dataset, runs)
@@ -76,6 +85,16 @@ def report_runs(
     sections = [
         Section("What was compared", "compared", _compared(result, runs)),
         Section("Results by activity", "results", _results(result, runs)),
+        *(
+            Section(
+                f"Results by {name}",
+                f"results-{number}",
+                _results_by(
+                    name, compare_runs(paths, split, base, replicates, name, dataset), result
+                ),
+            )
+            for number, name in enumerate(more, start=1)
+        ),
         Section("By number of clicks", "clicks", _by_activity(result, runs, figures)),
         Section("Training", "training", _training(runs, figures)),
         Section("Calibration", "calibration", _calibration(result, figures)),
@@ -173,25 +192,54 @@ def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
         f"Mean over the seeds. Difference and RelaImpr are against {comparison.base}; bars reach "
         f"from {-reach:+.3f} to {reach:+.3f} AUC in all tables; longer ones end in an arrow."
     )
-    meanings = "".join(f"<li>{text(line)}</li>" for line in legend(result))
-    parts = [paragraph(facts), f"<ul>{meanings}</ul>"]
+    return paragraph(facts) + _listed(legend(result)) + _group_tables(comparison, measures, reach)
+
+
+def _results_by(by: str, result: RunComparison, main: RunComparison) -> str:
+    """Tables of other groups of rows; what the main ones tell already is not told again."""
+    compared = result.predictions
+    first = compared[result.comparison.base][0]
+    thresholds, masks = groups_by(by, first, result.dataset, result.split)
+    measures = {
+        name: [evaluate(found, thresholds, 0, masks=masks) for found in compared[name]]
+        for name in result.runs
+    }
+    reach = _reach(result.comparison.rows, result.runs)
+    facts = f"As above; bars reach from {-reach:+.3f} to {reach:+.3f} AUC here."
+    told = {*legend(main), *doubts(main)}
+    new = [line for line in [*doubts(result), *legend(result)] if line not in told]
+    return paragraph(facts) + _listed(new) + _group_tables(result.comparison, measures, reach)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{text(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if lines else ""
+
+
+def _group_tables(
+    comparison: Comparison, measures: Mapping[str, Sequence[Evaluation]], reach: float
+) -> str:
+    """A table for each group."""
+    headings = [
+        "Method",
+        "#AUC",
+        "#± sd",
+        "Difference",
+        "#RelaImpr",
+        "#GAUC",
+        "#Logloss",
+        "Verdict",
+    ]
+    parts = []
     for group in dict.fromkeys(row.group for row in comparison.rows):
         rows = [row for row in comparison.rows if row.group == group]
-        title = "All users" if group == ALL else f"{group} users"
+        title = "All users" if group == ALL else members(group, comparison.thresholds)
+        if group in GROUPS:
+            title = f"{group} users"
         head = rows[0]
         parts.append(f"<h3>{text(title[0].upper() + title[1:])}</h3>")
         caption = f"{head.rows:,} rows, {head.users:,} users, {head.positives:,} clicks"
         cells = [_result_row(row, measures.get(row.configuration), reach) for row in rows]
-        headings = [
-            "Method",
-            "#AUC",
-            "#± sd",
-            "Difference",
-            "#RelaImpr",
-            "#GAUC",
-            "#Logloss",
-            "Verdict",
-        ]
         parts.append(table(headings, cells, caption))
     return "".join(parts)
 
