@@ -198,6 +198,8 @@ def test_what_has_too_few_users_to_tell_makes_no_other_p_larger() -> None:
     assert [row.holm for row in corrected([whole, *small], ())] == [0.02, None, None, None]
     judged = [replace(row, verdict="no difference shown", p_value=0.5) for row in groups]
     assert corrected([whole, *judged], ())[0].holm == pytest.approx(4 * 0.02)
+    assert corrected([whole, *judged], (), 2)[0].holm == pytest.approx(12 * 0.02)
+    assert corrected([whole, *small], (), 2)[0].holm == pytest.approx(3 * 0.02)
 
 
 def test_a_finding_says_what_does_not_survive_the_correction() -> None:

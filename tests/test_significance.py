@@ -29,6 +29,7 @@ def test_holm_on_an_example_worked_by_hand() -> None:
 def test_holm_is_what_its_definition_says(p_values: list[float]) -> None:
     adjusted = holm(p_values)
     assert adjusted == pytest.approx(slow_holm(p_values))
+    assert holm(p_values, 3) == pytest.approx(slow_holm([*p_values, 1, 1, 1])[: len(p_values)])
     assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
     assert np.array_equal(np.argsort(p_values, kind="stable"), np.lexsort((p_values, adjusted)))
 

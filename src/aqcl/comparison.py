@@ -172,8 +172,14 @@ class Measured:
     replicates: int
     seed: int
 
-    def against(self, base: str, untrained: Collection[str] = ()) -> Comparison:
-        """All configurations beside one of them; for the arguments see `compare`."""
+    def against(self, base: str, untrained: Collection[str] = (), to_come: int = 0) -> Comparison:
+        """All configurations beside one of them.
+
+        Args:
+            base: name of the one.
+            untrained: as in `compare`.
+            to_come: configurations that will be compared too and count in Holm's correction.
+        """
         rows = []
         for g, (group, counts) in enumerate(self.counts.items()):
             base_aucs = self.aucs[base][:, g], self.resampled[base][g]
@@ -184,7 +190,7 @@ class Measured:
                 if name == base:
                     row = replace(row, verdict="base", p_value=None, single=False)
                 rows.append(row)
-        rows = corrected(rows, untrained)
+        rows = corrected(rows, untrained, to_come)
         return Comparison(tuple(rows), base, self.thresholds, self.replicates, self.seed)
 
 
@@ -223,10 +229,17 @@ def measure(
     return Measured(of_seeds, of_resamples, counts, thresholds, replicates, _SEED)
 
 
-def corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list[ComparisonRow]:
+def corrected(
+    rows: Sequence[ComparisonRow], untrained: Collection[str], to_come: int = 0
+) -> list[ComparisonRow]:
     """The rows with Holm's correction for all configurations that were trained, and all groups.
 
     What has too few users to tell claims nothing, whatever its p-value.
+
+    Args:
+        rows: of all configurations, the base's among them.
+        untrained: configurations that are no claims.
+        to_come: configurations without rows yet, each with as many claims as one of the others.
     """
     claims = [
         k
@@ -235,7 +248,9 @@ def corrected(rows: Sequence[ComparisonRow], untrained: Collection[str]) -> list
         and row.verdict not in ("base", TOO_FEW)
         and row.configuration not in untrained
     ]
-    adjusted = dict(zip(claims, holm([rows[k].p_value or 0.0 for k in claims]), strict=True))
+    more = to_come * len({rows[k].group for k in claims})
+    p_values = holm([rows[k].p_value or 0.0 for k in claims], more)
+    adjusted = dict(zip(claims, p_values, strict=True))
     return [replace(row, holm=adjusted.get(k)) for k, row in enumerate(rows)]
 
 

@@ -19,14 +19,21 @@ FEWEST_TO_SCATTER: Final = 4
 """Seeds, without which chance too often makes them scatter much less than trainings do."""
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], to_come: int = 0) -> list[float]:
     """P-values corrected for how many there are, so that any error is as rare as one alone.
+
+    Args:
+        p_values: of the differences that are known.
+        to_come: differences of the same family that are not known yet. They count as if they were
+            nothing, so that no verdict depends on what is looked at first.
 
     Reference: Holm, Scandinavian Journal of Statistics 6 (1979): the smallest p of m is multiplied
     by m, the next by m - 1, ..., and none is below the one before it.
     """
     order = np.argsort(p_values, kind="stable")
-    scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(
+        len(order) + to_come, to_come, -1
+    )
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return [float(p) for p in adjusted]

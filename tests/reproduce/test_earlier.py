@@ -374,21 +374,6 @@ def test_cells_whose_winner_was_found_in_another_way_have_not_finished(
     assert not any(finished_in(specs, later, otherwise).values())
 
 
-@pytest.mark.parametrize(
-    "change", [{"settings": {"backbone.dropout": 0.2}}, {"corner": "ids-resampled"}, {"id": "gone"}]
-)
-def test_comparisons_that_are_specified_otherwise_now_are_left_out(
-    first: Scope, later: Scope, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    before = outcome_of(first, "table2")
-    before["comparisons"][0] |= change
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "table2.json").write_text(json.dumps(before))
-    found = read_earlier(one_seed_specs(), replace(later, earlier=tmp_path / "other"))
-    assert found["table2"]["comparisons"] == []
-    assert found["table2"]["studies"] == before["studies"]
-
-
 def test_comparisons_of_different_rows_do_not_stand_in_one_table() -> None:
     here = outcome(comparison("a", "x", p="finished"))
     before = deepcopy(here)

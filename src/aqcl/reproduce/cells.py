@@ -12,7 +12,7 @@ from aqcl.experiment import Experiment, resolve
 from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
 from aqcl.search.files import FINDINGS
 from aqcl.search.plan import with_settings
-from aqcl.storage import MANIFEST, fingerprint
+from aqcl.storage import MANIFEST, fingerprint, read_manifest
 
 BUDGET = ("trials", "confirm", "confirm_seeds", "objective", "pruning")
 """How the winner of each method in a study is found, as its options and its outcome have it."""
@@ -48,6 +48,11 @@ class Place:
     def prepared(self) -> Path:
         """The dataset directory."""
         return self.folder / "dataset"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what is there."""
+        return read_manifest(self.prepared, "aqcl-dataset").fingerprint
 
     @property
     def is_prepared(self) -> bool:
@@ -99,7 +104,8 @@ class Study:
     def record(self) -> tuple[Path, dict[str, Any]] | None:
         """What outcomes say of it and where that is known from; None before its trials have ended.
 
-        Its budget, and under `methods` what was found for the method, with its settings.
+        The fingerprint of its dataset, if that is known, its budget, and under `methods` what was
+        found for the method, with its settings.
         """
         if self.kept.exists():
             return self.kept, json.loads(self.kept.read_text(encoding="utf-8"))
@@ -110,6 +116,7 @@ class Study:
         method = summary["methods"][self.method]
         best = method["best"]
         return folder, {
+            "dataset": _dataset_of(folder),
             **{part: summary[part] for part in (*BUDGET, "seed")},
             "methods": {
                 self.method: {
@@ -133,6 +140,13 @@ class Study:
             return None
         settings = known[1]["methods"][self.method]["experiment"]
         return resolve({**settings, "dataset": str(self.place.prepared)})
+
+
+def _dataset_of(study: Path) -> str | None:
+    """The fingerprint of the dataset of a study; None where the last word of it was not written."""
+    if not (study / MANIFEST).exists():
+        return None
+    return str(read_manifest(study, "aqcl-study", files_at=()).source["dataset"])
 
 
 def _without_place(experiment: Mapping[str, Any]) -> dict[str, Any]:

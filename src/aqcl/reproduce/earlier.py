@@ -11,7 +11,7 @@ from aqcl.reproduce.cells import BUDGET, Needs, Place, Scope, Study, search_opti
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.states import finished_cells
-from aqcl.storage import atomic_write, read_manifest
+from aqcl.storage import atomic_write
 
 ACTIVITY = "activity"
 """What needs no study."""
@@ -23,7 +23,7 @@ Outcome = Mapping[str, Any]
 def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     """The earlier outcomes of a command by table or figure; none if it names no directory.
 
-    Comparisons that had other settings or other rows than are specified now are left out.
+    Comparisons that had other methods, settings or rows than are specified now are left out.
 
     Raises:
         ConfigError: there are none in it, or they are of other seeds, of another budget of trials
@@ -32,7 +32,7 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     if scope.earlier is None:
         return {}
     found: dict[str, Outcome] = {
-        outcome["name"]: _as_specified(specs, outcome) for outcome in read_outcomes(scope.earlier)
+        outcome["name"]: as_specified(specs, outcome) for outcome in read_outcomes(scope.earlier)
     }
     if not found:
         raise ConfigError(
@@ -59,13 +59,14 @@ def read_earlier(specs: Specs, scope: Scope) -> dict[str, Outcome]:
     return found
 
 
-def _as_specified(specs: Specs, outcome: Outcome) -> Outcome:
+def as_specified(specs: Specs, outcome: Outcome) -> Outcome:
+    """An outcome without comparisons that had other methods or settings than are specified now."""
     now = {spec.id: spec for spec in specs.experiments[outcome["name"]].comparisons}
     same = [
         comparison
         for comparison in outcome["comparisons"]
         if (spec := now.get(comparison["id"])) is not None
-        and (comparison["settings"], comparison["corner"]) == (spec.settings, spec.corner)
+        and comparison.get("specification") == spec.fingerprint
     ]
     return {**outcome, "comparisons": same}
 
@@ -144,6 +145,7 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
                 _check_same_settings(study, here, outcome, known)
             elif not study.folder.exists():
                 study.kept.parent.mkdir(parents=True, exist_ok=True)
+                known["dataset"] = study.place.fingerprint
                 text = json.dumps(known, indent=1, ensure_ascii=False)
                 atomic_write(study.kept, text + "\n")
                 break
@@ -152,7 +154,7 @@ def keep_settings(specs: Specs, scope: Scope, needs: Needs, earlier: Mapping[str
 def _check_same_rows(place: Place, outcome: Outcome) -> None:
     facts = outcome["datasets"].get(place.dataset, {})
     known = facts.get("fingerprint")
-    here = read_manifest(place.prepared, "aqcl-dataset").fingerprint
+    here = place.fingerprint
     if known is not None and known != here:
         raise ConfigError(_other_rows(facts["title"], outcome["name"], known, here))
 

@@ -133,6 +133,7 @@ def _comparison(
         "carried_over": any(cell.carried_over for cell in cells),
         "base": spec.base,
         "settings": spec.settings,
+        "specification": spec.fingerprint,
         "cells": {
             cell.label: _state(cell, runs[cell.label], scope.seeds, problems) for cell in cells
         },
@@ -157,7 +158,8 @@ def _comparison(
     }
     measured = measure(predictions, dataset.thresholds)
     bases = {spec.base, *(claim.base for claim in spec.claims)} & complete.keys()
-    compared = {base: measured.against(base).to_json() for base in bases}
+    to_come = len(cells) - len(complete)
+    compared = {base: measured.against(base, to_come=to_come).to_json() for base in bases}
     outcome["comparison"] = compared.get(spec.base)
     outcome["claims"] = []
     for claim in spec.claims:

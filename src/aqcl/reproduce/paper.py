@@ -12,6 +12,7 @@ from aqcl.reproduce.budgets import check_budgets
 from aqcl.reproduce.cells import Problems, Scope, comparisons_of, needs_of
 from aqcl.reproduce.earlier import (
     Outcome,
+    as_specified,
     drawn_in,
     finished_in,
     merged,
@@ -93,7 +94,7 @@ def reproduce(
         order = [(spec.id, key) for spec, key, _ in comparisons_of(specs, scope, name)]
         outcome = merged(found, earlier.get(name), order)
         if datasets:
-            outcome = merged(outcome, _of_others(scope, outcome, datasets), order)
+            outcome = merged(outcome, _of_others(specs, scope, outcome, datasets), order)
         outcomes.append(outcome)
     for outcome in outcomes:
         write(outcome, scope.out / OUTCOME)
@@ -101,12 +102,14 @@ def reproduce(
     return outcomes
 
 
-def _of_others(scope: Scope, outcome: Outcome, datasets: Sequence[str]) -> Outcome | None:
+def _of_others(
+    specs: Specs, scope: Scope, outcome: Outcome, datasets: Sequence[str]
+) -> Outcome | None:
     """What the same command said here before of the data sets that it is not asked of now."""
     file = _file(outcome, scope.out / OUTCOME)
     if not file.exists():
         return None
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = as_specified(specs, json.loads(file.read_text(encoding="utf-8")))
     same = before["command"] == outcome["command"]
     return of_other_datasets(before, datasets) if same else None
 

@@ -5,7 +5,8 @@ from dataclasses import field
 from importlib import resources
 from typing import Any, Final, Literal
 
-from aqcl.config import build, choose, settings
+from aqcl.config import as_values, build, choose, settings
+from aqcl.storage import fingerprint
 
 CORNERS: Final[dict[str, dict[str, Any]]] = {
     "ids-frozen": {"fields": [], "negatives": {"train": "frozen"}},
@@ -138,6 +139,13 @@ class ComparisonSpec:
     """What the paper says of it."""
     paper: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)
     """The paper's AUCs by its names of data sets and by method: of all users, and of the groups."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from a comparison of other methods or settings that had the same id."""
+        values = as_values(self)
+        kept = ("base", "corner", "methods", "of", "variants", "beside", "settings")
+        return fingerprint({key: values[key] for key in kept if key in values})[:16]
 
 
 @settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aqcl.config import build
-from aqcl.errors import AqclError, TrainingError
+from aqcl.errors import AqclError, ConfigError, TrainingError
 from aqcl.prepare.source import prepare_source
 from aqcl.reproduce.cells import (
     Cell,
@@ -89,7 +89,7 @@ def do_work(
 
     Raises:
         ConfigError: a data set that is prepared needs the file that it was made from, or is of
-            other rows than an earlier outcome.
+            other rows than an earlier outcome or a study here.
         StorageError: a prepared one was made with other settings or from another file.
         TrainingError: no trial of a study could be trained, or a worker was killed.
     """
@@ -106,6 +106,9 @@ def do_work(
                 raise  # other settings than those it was prepared with: nothing to pass over
             problems[place] = str(error)
     keep_settings(specs, scope, needs, earlier)
+    for study in needs.studies:
+        if study.place not in problems:
+            _check_rows(study)
     studies = {
         study: study_values(specs, scope, study)
         for study in needs.studies
@@ -116,6 +119,20 @@ def do_work(
     if studies or jobs_of(cells):
         work.do()
     return Problems(problems, work.failures)
+
+
+def _check_rows(study: Study) -> None:
+    """Make sure that what a study has found, if anything, was found on the rows that lie here."""
+    known = study.record()
+    if known is None:
+        return
+    found, here = known[1].get("dataset"), study.place.fingerprint
+    if found not in (None, here):
+        raise ConfigError(
+            f"{known[0]}: was tuned on other rows (fingerprint {found[:12]}) than those of "
+            f"{study.place.prepared} ({here[:12]}): name the file that it was tuned on, or choose "
+            "another --out"
+        )
 
 
 class _Work:
