@@ -66,6 +66,19 @@ def test_one_file_a_test_and_a_line_are_enough(tmp_path: Path) -> None:
         assert sum("/contract/" in line and name in line for line in passed) > 10
 
 
+@pytest.mark.parametrize("kind", ["backbone", "dataset", "regularizer"])
+def test_a_module_of_a_page_passes_the_checks_of_the_package(kind: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / f"add-a-{kind}.md").read_text(encoding="utf-8")
+    module = tmp_path / "src" / "aqcl" / "mine.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(blocks(page, "python")[0], encoding="utf-8")
+    settings = ("--config", ROOT / "pyproject.toml", "--no-cache")
+    for check in (("check",), ("format", "--diff")):
+        words = [sys.executable, "-m", "ruff", *check, *settings, module]
+        found = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_a_request_scores_as_the_same_test_row_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,10 +204,12 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     heads = [f"{group} ({counts[group]:,} users)" for group in GROUPS]
     printed = any(comparison["paper"].get(label) for label in finished_cells(comparison))
     brackets = "; the paper's AUC in brackets" if printed else ""
+    judged = {r["group"] for r in rows.values() if r["holm"] is not None}
+    family = (len(comparison["cells"]) - 1) * len(judged)
     lines = [
         f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
         "paired 95% interval over users and seeds, bold where it excludes zero and survives Holm's "
-        f"correction, † where it excludes zero and does not{brackets}."
+        f"correction for {family} differences, † where it excludes zero and does not{brackets}."
         f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",
