@@ -7,6 +7,7 @@ import pytest
 from aqcl import comparison
 from aqcl.assessment import compare_runs
 from aqcl.errors import ConfigError
+from aqcl.evaluate import ALL
 from aqcl.item_groups import ITEM_GROUPS
 from aqcl.report.run_report import report_runs
 from aqcl.report.write import Choices, write_report
@@ -44,8 +45,10 @@ def section(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> str:
 def test_other_groups_have_the_numbers_of_their_comparison(section: str, runs: list[Path]) -> None:
     text = Outline(section).text
     result = compare_runs(runs, by=BY, replicates=100)
-    assert {row.group for row in result.comparison.rows} > set(ITEM_GROUPS)
-    for row in result.comparison.rows:
+    rows = [row for row in result.comparison.rows if row.group != ALL]
+    assert {row.group for row in rows} == set(ITEM_GROUPS)
+    assert "All users" not in text
+    for row in rows:
         caption = f"{row.rows:,} rows, {row.users:,} users, {row.positives:,} clicks"
         assert caption in text
         if row.auc is not None:

@@ -1,7 +1,7 @@
 """A report of runs: how they compare, for whom, and what they were."""
 
 from collections.abc import Collection, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +204,16 @@ def _results_by(by: str, result: RunComparison, main: RunComparison) -> str:
         name: [evaluate(found, thresholds, 0, masks=masks) for found in compared[name]]
         for name in result.runs
     }
-    reach = _reach(result.comparison.rows, result.runs)
+    rows = tuple(row for row in result.comparison.rows if row.group != ALL)
+    reach = _reach(rows, result.runs)
     facts = f"As above; bars reach from {-reach:+.3f} to {reach:+.3f} AUC here."
     told = {*legend(main), *doubts(main)}
     new = [line for line in [*doubts(result), *legend(result)] if line not in told]
-    return paragraph(facts) + _listed(new) + _group_tables(result.comparison, measures, reach)
+    return (
+        paragraph(facts)
+        + _listed(new)
+        + _group_tables(replace(result.comparison, rows=rows), measures, reach)
+    )
 
 
 def _listed(lines: Sequence[str]) -> str:
