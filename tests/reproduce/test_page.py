@@ -12,6 +12,7 @@ from aqcl.reproduce.markdown import finished_comparisons, markdown, tuning
 from aqcl.reproduce.page import paper_page
 from aqcl.reproduce.pictures import activity_figure
 from aqcl.reproduce.results_page import read_outcomes, results_page
+from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.wording import NOT_AFTER_HOLM
 from tests.report.test_page import Outline
 
@@ -76,8 +77,20 @@ def test_brackets_are_told_of_above_tables_that_have_some(table3: dict[str, Any]
     told = "the paper's AUC in brackets"
     assert markdown(table3).count(told) == len(finished_comparisons(table3))
     assert told not in markdown(bare)
-    marks = "bold where it excludes zero and survives Holm's correction, † where it excludes zero"
+    marks = "bold where it excludes zero and survives Holm's correction for 4 differences, † where"
     assert markdown(bare).count(marks) == len(finished_comparisons(bare))
+
+
+def test_a_base_alone_is_told_of_without_differences(table3: dict[str, Any]) -> None:
+    alone = dict(deepcopy(finished_comparisons(table3)[0]), claims=[])
+    rows = alone["comparison"]["rows"]
+    alone["comparison"]["rows"] = [row for row in rows if row["verdict"] == "base"]
+    alone["cells"] = {
+        name: FINISHED if name == alone["base"] else NOT_RUN for name in alone["cells"]
+    }
+    text = markdown({**table3, "comparisons": [alone]})
+    assert f"over {table3['seeds']} seeds; the paper's AUC in brackets." in text
+    assert "Holm" not in text
 
 
 def test_what_needs_no_training_stands_in_every_table_for_every_group(

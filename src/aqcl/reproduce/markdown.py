@@ -206,10 +206,13 @@ def _table(comparison: Mapping[str, Any], seeds: int) -> str:
     brackets = "; the paper's AUC in brackets" if printed else ""
     judged = {r["group"] for r in rows.values() if r["holm"] is not None}
     family = (len(comparison["cells"]) - 1) * len(judged)
+    differences = (
+        f"; RelaImpr over {comparison['base']} with its paired 95% interval over users and seeds, "
+        f"bold where it excludes zero and survives Holm's correction for {family} differences, † "
+        "where it excludes zero and does not"
+    )
     lines = [
-        f"AUC ± standard deviation over {seeds} seeds; RelaImpr over {comparison['base']} with its "
-        "paired 95% interval over users and seeds, bold where it excludes zero and survives Holm's "
-        f"correction for {family} differences, † where it excludes zero and does not{brackets}."
+        f"AUC ± standard deviation over {seeds} seeds{differences if judged else ''}{brackets}."
         f"{restated(comparison['comparison'])}",
         "",
         f"| method | {' | '.join(heads)} |",
