@@ -7,14 +7,14 @@ after any interruption.
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aqcl.config import build
 from aqcl.errors import AqclError, ConfigError, TrainingError
@@ -41,6 +41,7 @@ from aqcl.search.space import SearchOptions
 from aqcl.search.work import end_with_parent, run_search
 from aqcl.train import train
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -116,7 +117,9 @@ def do_work(
     }
     cells = {c: seeds for c, seeds in needs.cells.items() if c.place not in problems}
     work = _Work(studies, cells, workers, listen)
-    if studies or jobs_of(cells):
+    if scope.quick and studies:
+        work.tune_side_by_side()
+    if work.studies or jobs_of(cells):
         work.do()
     return Problems(problems, work.failures)
 
@@ -156,11 +159,31 @@ class _Work:
         self.failures: dict[Path, str] = {}
         """Why a run came to nothing, by its directory."""
 
-    def do(self) -> None:
-        """Do everything; a cell waits for no more studies than its own and those before."""
         # Read when torch is imported, in each process.
         os.environ["OMP_NUM_THREADS"] = "1"
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+    def tune_side_by_side(self) -> None:
+        """Run or continue all studies, each in one process.
+
+        Where trials take seconds: it would take longer to start processes for each study.
+        """
+        left = self._left()
+        self._tell(f"tuning, {len(self.studies)} studies side by side", left)
+
+        def end(task: tuple[Study, Mapping[str, Any]], future: "Future[None]") -> None:
+            nonlocal left
+            future.result()
+            study, values = task
+            trials = _trainings(values["search"])
+            left, self.done = left - trials, self.done + trials
+            del self.studies[study]
+            self._tell(f"tuned {study.method} on {study.place.dataset}", left)
+
+        self._in_pool(_tune_alone, list(self.studies.items()), end)
+
+    def do(self) -> None:
+        """Do everything; a cell waits for no more studies than its own and those before."""
         while self.cells or self.studies:
             tuned = takewhile(lambda item: item[0].study not in self.studies, self.cells.items())
             self._train(dict(tuned))
@@ -206,20 +229,33 @@ class _Work:
     def _run(self, jobs: list[Job]) -> None:
         left = self._left()
         self._tell(f"training {len(jobs)} runs", left)
-        # Only as long as it trains: an idle process costs memory while a study has its own.
+
+        def end(job: Job, future: "Future[None]") -> None:
+            nonlocal left
+            left -= 1
+            self._end(job, future, left)
+
+        self._in_pool(_train_job, jobs, end)
+
+    def _in_pool(
+        self,
+        work: Callable[[T], None],
+        tasks: Iterable[T],
+        end: Callable[[T, "Future[None]"], None],
+    ) -> None:
+        """Do tasks by as many processes as there are workers; `end` hears of each."""
+        # Only for these: an idle process costs memory while a study has its own.
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
-            waiting, running = iter(jobs), dict[Future[None], Job]()
+            waiting, running = iter(tasks), dict[Future[None], T]()
             try:
                 while True:
                     # No more than begin at once: what a pool has in store, Ctrl-C does not cancel.
-                    for job in islice(waiting, self.workers - len(running)):
-                        running[pool.submit(_train_job, job)] = job
+                    for task in islice(waiting, self.workers - len(running)):
+                        running[pool.submit(work, task)] = task
                     if not running:
                         return
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        job = running.pop(future)
-                        left -= 1
-                        self._end(job, future, left)
+                        end(running.pop(future), future)
             except BrokenProcessPool:
                 raise TrainingError(
                     "a worker was killed, often for want of memory; repeat the command with fewer "
@@ -254,6 +290,12 @@ def jobs_of(cells: Mapping[Cell, int]) -> list[Job]:
     found = [job_of(cell, seed + 1) for cell, seeds in cells.items() for seed in range(seeds)]
     jobs = {job.out: job for job in found if job is not None}
     return [job for job in jobs.values() if not is_finished(job.out)]
+
+
+def _tune_alone(task: tuple[Study, Mapping[str, Any]]) -> None:
+    settle_threads(1, "passive")
+    study, values = task
+    run_search(values, study.folder, resume=True)
 
 
 def _train_job(job: Job) -> None:
