@@ -1,13 +1,19 @@
-"""The processes that train the cells of tables and figures."""
+"""The processes that tune methods and train the cells of tables and figures."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aqcl.reproduce.cells import Job
-from aqcl.reproduce.work import _train_job
+from aqcl.errors import TrainingError
+from aqcl.reproduce import paper, work
+from aqcl.reproduce.cells import Job, Scope
+from aqcl.reproduce.specs import Specs
+from aqcl.reproduce.work import Standing, _train_job
 from aqcl.runs import CHECKPOINT, is_finished
+from tests.reproduce.specifications import small_specs, train_in_process
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
 
@@ -34,3 +40,60 @@ def test_a_worker_whose_command_was_killed_ends_at_its_next_evaluation(
     parent.alive = True
     _train_job(job)
     assert is_finished(job.out)
+
+
+def quick_specs() -> Specs:
+    """The small world, whose log is small enough for a quick look."""
+    specs = small_specs()
+    oncold = replace(specs.datasets["oncold"], quick={})
+    return replace(specs, datasets={"oncold": oncold})
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_in_process(monkeypatch)
+    monkeypatch.setenv("AQCL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(paper, "load_specs", quick_specs)
+
+
+@pytest.mark.usefixtures("in_process", "no_study_figures")
+def test_a_quick_look_tunes_its_studies_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    heard: list[Standing] = []
+    for name in ("run_search", "train"):
+        monkeypatch.setattr(work, name, _told(done, name, getattr(work, name)))
+    scope = Scope(tmp_path / "out", seeds=1, quick=True)
+    (outcome,) = paper.reproduce(
+        ("table2",), scope, datasets=("oncold",), workers=2, listen=heard.append
+    )
+    assert done == ["run_search"] * 3 + ["train"] * 3
+    assert set(outcome["comparisons"][0]["cells"].values()) == {"finished"}
+    assert heard[0].done == 0
+    assert {told.total for told in heard} == {3 * 2 + 3}
+    assert heard[-1].done == heard[-1].total
+    heard.clear()
+    paper.reproduce(("table2",), scope, datasets=("oncold",), workers=2, listen=heard.append)
+    assert not heard
+
+
+def _told(done: list[str], name: str, work: Any) -> Any:
+    def tell(*args: Any, **values: Any) -> Any:
+        assert values.get("workers", 1) == 1
+        done.append(name)
+        return work(*args, **values)
+
+    return tell
+
+
+@pytest.mark.usefixtures("in_process", "no_study_figures")
+def test_a_quick_study_that_finds_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise TrainingError("no trial could be trained")
+
+    monkeypatch.setattr(work, "run_search", fails)
+    with pytest.raises(TrainingError, match="no trial could be trained"):
+        paper.reproduce(("table2",), Scope(tmp_path / "out", quick=True), datasets=("oncold",))
