@@ -1,5 +1,6 @@
 """An opened dataset directory, and the batches that are cut from it."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -129,7 +130,7 @@ class Dataset:
     """A dataset directory; its parts are read when they are first asked for."""
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = dataclasses.field(repr=False)
     closed: tuple[SplitName, ...] = ()
     """Splits that nobody may read: a search promises never to open the test rows."""
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ class Run:
     """A finished run on disk."""
 
     path: Path
-    experiment: Experiment
-    manifest: Manifest
+    experiment: Experiment = field(repr=False)
+    manifest: Manifest = field(repr=False)
 
     def weights(self) -> dict[str, Tensor]:
         """The best weights: `backbone.*`, and `regularizers.*` which serving does not need."""
