@@ -159,10 +159,6 @@ class _Work:
         self.failures: dict[Path, str] = {}
         """Why a run came to nothing, by its directory."""
 
-        # Read when torch is imported, in each process.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-
     def tune_side_by_side(self) -> None:
         """Run or continue all studies, each in one process.
 
@@ -244,6 +240,9 @@ class _Work:
         end: Callable[[T, "Future[None]"], None],
     ) -> None:
         """Do tasks by as many processes as there are workers; `end` hears of each."""
+        # Read when torch is imported, in each process.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         # Only for these: an idle process costs memory while a study has its own.
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
             waiting, running = iter(tasks), dict[Future[None], T]()
