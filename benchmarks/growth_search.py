@@ -63,7 +63,7 @@ def search(path: Path, warm_up: int, n_steps: int, folder: Path) -> dict[str, An
     """
     from aqcl.dataset import steps_per_epoch
     from aqcl.experiment import TrainOptions
-    from aqcl.search.work import open_closed
+    from aqcl.search.workers import open_closed
 
     started = time.perf_counter()
     batch_size = TrainOptions().batch_size
@@ -114,8 +114,8 @@ def run_trials(
     plan: "SearchPlan", dataset: Any, out: Path, listen: "Callable[[Progress], None]"
 ) -> None:
     """What `aqcl search` does with one worker; it hears of every step."""
+    from aqcl.search.conclusion import conclude
     from aqcl.search.study import Journal, Task
-    from aqcl.search.summary import conclude
     from aqcl.search.trials import run_trial
     from aqcl.search.work import start_study
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from aqcl.search import alpha_study, summary
+from aqcl.search import alpha_study, conclusion
 from aqcl.search.plan import plan_search
 from aqcl.search.study import Journal, Task
 from tests.tiny_runs import VALUES
@@ -52,7 +52,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, call: int
 
 def draw_no_study_figures(patch: pytest.MonkeyPatch) -> None:
     """The figures of studies, which take half a second each, are empty or not there."""
-    patch.setattr(summary, "save", lambda _, path: Path(f"{path}.svg").touch())
+    patch.setattr(conclusion, "save", lambda _, path: Path(f"{path}.svg").touch())
     patch.setattr(alpha_study, "draw_alpha_search", lambda *_: None)
 
 

@@ -16,7 +16,7 @@ from aqcl.experiment import resolve
 from aqcl.report.run_report import report_runs
 from aqcl.report.study_report import report_study
 from aqcl.runs import open_run
-from aqcl.search import summary
+from aqcl.search import conclusion
 from aqcl.search.work import run_search
 from aqcl.train import train
 from tests.report.test_page import Outline
@@ -64,7 +64,7 @@ def test_a_study_tells_the_alpha_that_its_winner_has_learned(
     space = {"train.lr": {"choices": [0.02, 0.03]}}
     values = short_search(data, trials=2, widen=0, space=space)
     drawn = dict[str, Figure]()
-    monkeypatch.setattr(summary, "save", lambda figure, path: drawn.update({path.name: figure}))
+    monkeypatch.setattr(conclusion, "save", lambda figure, path: drawn.update({path.name: figure}))
 
     found = run_search(values | {"regularizer": {"aqcl": LEARNING}}, study)
 

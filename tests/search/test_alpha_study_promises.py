@@ -12,7 +12,7 @@ from aqcl.config import read_toml
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, StorageError
 from aqcl.file_locks import lock_file
-from aqcl.search import alpha_search, alpha_study, halving, work
+from aqcl.search import alpha_search, alpha_study, halving, work, workers
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.work import read_study, run_search
@@ -69,7 +69,7 @@ def _watch(patch: pytest.MonkeyPatch, opened: list[Dataset], trained: list[Datas
     def forbidden(self: Dataset) -> Split:
         raise AssertionError("test rows were asked for")
 
-    for module in (work, alpha_search, halving, train_module):
+    for module in (workers, alpha_search, halving, train_module):
         patch.setattr(module, "open_dataset", opening)
     patch.setattr(Trainer, "__init__", training)
     patch.setattr(Dataset, "test", property(forbidden))

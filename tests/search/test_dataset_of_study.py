@@ -11,7 +11,7 @@ import pytest
 from aqcl.config import read_toml, to_toml
 from aqcl.errors import ConfigError
 from aqcl.runs import is_finished
-from aqcl.search import trials, work
+from aqcl.search import trials, work, workers
 from aqcl.search.bar import SearchProgress
 from aqcl.search.work import read_study, run_search
 from tests.alpha_searches import values_of
@@ -99,7 +99,7 @@ def test_a_worker_keeps_the_place_of_its_own_machine(
     (out / "study.toml").write_text(to_toml(joined))
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
-    work._worker(out, str(data), theirs)
+    workers._worker(out, str(data), theirs)
 
     assert not ours.poll()
     assert [is_finished(trial) for trial in (out / "trials").iterdir()] == [True, True]

@@ -12,10 +12,11 @@ import pytest
 from aqcl.config import to_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import AqclError, DataError
-from aqcl.search import trials, work
+from aqcl.search import trials, work, workers
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
-from aqcl.search.work import open_closed, run_search
+from aqcl.search.work import run_search
+from aqcl.search.workers import open_closed
 from tests.alpha_searches import METHODS, values_of
 from tests.searches import Killed, findings
 from tests.searches import short_search as search_values
@@ -35,11 +36,11 @@ def test_a_mistake_that_a_worker_finds_reaches_its_search(data: Path, tmp_path: 
     values["train"]["lr"] = 1e30  # of trial 0
     work.start_study(tmp_path, plan_search(values), resume=False)
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    work._worker(tmp_path, str(data), theirs)
+    workers._worker(tmp_path, str(data), theirs)
     with pytest.raises(AqclError, match="trial 0, which the others are held against, has failed"):
-        work._raise_mistakes([(multiprocessing.Process(), ours)])
+        workers._raise_mistakes([(multiprocessing.Process(), ours)])
     theirs.close()
-    work._raise_mistakes([(multiprocessing.Process(), ours)])  # it has ended
+    workers._raise_mistakes([(multiprocessing.Process(), ours)])  # it has ended
     ours.close()
 
 
@@ -73,11 +74,11 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from pathlib import Path
 from aqcl.config import read_toml
-from aqcl.search import alpha_study, summary
+from aqcl.search import alpha_study, conclusion
 from aqcl.search.work import run_search
 from aqcl.dataset import open_dataset
 
-summary.save = alpha_study.draw_alpha_search = lambda *_: None  # figures are slow
+conclusion.save = alpha_study.draw_alpha_search = lambda *_: None  # figures are slow
 for settings, out in zip(sys.argv[1::2], sys.argv[2::2]):
     values = read_toml(Path(settings))
     folder = values["dataset"]

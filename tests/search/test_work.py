@@ -12,11 +12,12 @@ from aqcl.config import read_toml, to_toml
 from aqcl.describe import describe_directory
 from aqcl.errors import ConfigError, StorageError, TrainingError
 from aqcl.experiment import resolve
-from aqcl.search import sampling, summary, trials, work
+from aqcl.search import conclusion, sampling, trials, work, workers
 from aqcl.search.bar import SearchProgress
 from aqcl.search.plan import plan_search
 from aqcl.search.study import JOURNAL, Journal
-from aqcl.search.work import open_closed, read_study, run_search, start_study
+from aqcl.search.work import read_study, run_search, start_study
+from aqcl.search.workers import open_closed
 from aqcl.train import train
 from tests.searches import (
     DIN_AND_AQCL,
@@ -114,7 +115,7 @@ def test_a_process_that_looks_at_a_finished_study_leaves_it_whole(
     run_search(values, out, listen=join)
     size = (out / JOURNAL).stat().st_size
     work.run_black_box(joined[0].plan, open_closed(joined[0].plan), out, 1, lambda progress: None)
-    work.work(joined[0], open_closed(joined[0].plan), lambda progress: None)
+    workers.run_trials(joined[0], open_closed(joined[0].plan), lambda progress: None)
     assert (out / JOURNAL).stat().st_size == size
     assert read_study(out)["finished"]
 
@@ -171,9 +172,9 @@ def test_a_study_that_another_machine_has_sealed_is_left_whole(
         if len(ended) == 2:  # another machine ends the study between this one's two looks
             plan = plan_search(values)
             work.run_black_box(plan, open_closed(plan), out, 1, lambda progress: None)
-            monkeypatch.setattr(work, "write_summary", refuse)
+            monkeypatch.setattr(workers, "write_summary", refuse)
 
-    monkeypatch.setattr(work, "run_trial", be_late)
+    monkeypatch.setattr(workers, "run_trial", be_late)
     assert run_search(values, out)["finished"]
 
 
@@ -184,8 +185,8 @@ def test_a_search_killed_anywhere_ends_as_if_it_had_not_been(
     values, out = search_values(data, **SETTINGS), tmp_path / "study"
     ends: list[tuple[Any, str, int]] = [
         (trials, "_tell", 1),
-        (work, "write_summary", 0),
-        (summary, "write_manifest", 0),
+        (workers, "write_summary", 0),
+        (conclusion, "write_manifest", 0),
     ]
     for module, name, call in ends:
         with killed_at(monkeypatch, module, name, call):

@@ -8,7 +8,8 @@ from aqcl.dataset import Dataset
 from aqcl.experiment import Experiment
 from aqcl.report.page import Cell, figure, number, table
 from aqcl.runs import Run
-from aqcl.search.summary import alpha_pictures, shapes_of, with_learned_alpha
+from aqcl.search.conclusion import alpha_pictures
+from aqcl.search.summary import shapes_of, with_learned_alpha
 
 CODEBOOK = (
     "nearest_perplexity",

@@ -38,7 +38,8 @@ from aqcl.runs import is_finished
 from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
-from aqcl.search.work import end_with_parent, run_search
+from aqcl.search.work import run_search
+from aqcl.search.workers import end_with_parent
 from aqcl.train import train
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from aqcl.dataset import Dataset
 from aqcl.experiment import Experiment
 from aqcl.figures import best_so_far_figure, rungs_figure, save, trajectory_figure
 from aqcl.search.alpha_search import alpha_owner
+from aqcl.search.conclusion import draw_alpha
 from aqcl.search.plan import ONLY, SearchPlan
-from aqcl.search.summary import draw_alpha
 
 
 def draw_alpha_search(

@@ -23,10 +23,11 @@ from aqcl.search.alpha_search import (
     with_options,
 )
 from aqcl.search.bar import Listener, SearchProgress
+from aqcl.search.conclusion import FIGURES, seal
 from aqcl.search.halving import WARM, halve_alpha, plan_halving
 from aqcl.search.plan import ONLY, SearchPlan
 from aqcl.search.space import Range, regularizer_key, shown, touched_ends
-from aqcl.search.summary import FIGURES, alpha_values, dataset_facts, seal, write_findings
+from aqcl.search.summary import alpha_values, dataset_facts, write_findings
 from aqcl.search.trials import clean_up, kept_values, measures_of
 from aqcl.storage import atomic_write
 from aqcl.train import Progress

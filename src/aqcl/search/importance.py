@@ -4,7 +4,6 @@ import warnings
 from typing import Final
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 
 TARGET: Final = 0.5
@@ -26,9 +25,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     if len(complete) < FEWEST or len({t.value for t in complete}) < 2:
         return {}
+    # Here, for it imports scikit-learn and all of SciPy's statistics: as much as torch, in each
+    # process of a search.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=TARGET)
     with warnings.catch_warnings():
         # It warns of groups of trials that are too small, which the number above rules out.
         warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        found = get_param_importances(study, evaluator=evaluator)
     return {key: float(value) for key, value in found.items()}
