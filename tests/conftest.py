@@ -1,12 +1,17 @@
 """Set-up that tests share: types and shapes checked, one thread, no time limits."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+# Threads that wait do so without a core, which the tests of another worker need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from hypothesis import settings
@@ -17,6 +22,15 @@ jaxtyping.install_import_hook("aqcl", "tests.checking.check")  # before anything
 torch.set_num_threads(1)
 settings.register_profile("aqcl", deadline=None)  # a busy machine is not a failure
 settings.load_profile("aqcl")
+MEMORY = Path("/dev/shm")
+"""Files in memory, where it is mounted."""
+
+
+def pytest_configure() -> None:
+    """Let tests write and remove their thousands of small files in memory where there is plenty."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
+        os.environ.setdefault("TMPDIR", str(MEMORY))
+        tempfile.tempdir = None  # where it has been asked for before
 
 
 WHOLE_PROGRAMS = ("benchmarks", "e2e", "report", "reproduce", "search")

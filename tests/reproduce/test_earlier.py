@@ -14,6 +14,7 @@ from aqcl.errors import ConfigError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, study_of
 from aqcl.reproduce.earlier import finished_in, merged, read_earlier
+from aqcl.reproduce.jobs import jobs_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
 from tests.reproduce.specifications import SMALL_LOG, small_specs, train_in_process
@@ -96,7 +97,7 @@ def test_what_has_finished_is_not_trained_again(
     trained = []
 
     def only_note(self: Any, cells: Any) -> None:
-        trained.extend(work.jobs_of(cells))
+        trained.extend(jobs_of(cells))
         self.cells.clear()
 
     monkeypatch.setattr(work._Work, "_train", only_note)

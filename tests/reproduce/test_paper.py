@@ -14,7 +14,7 @@ import pytest
 from aqcl.config import as_values, build
 from aqcl.datasets import SOURCES
 from aqcl.errors import ConfigError, StorageError, TrainingError
-from aqcl.reproduce import gather, paper, work
+from aqcl.reproduce import gather, jobs, paper, work
 from aqcl.reproduce.cells import (
     Problems,
     Scope,
@@ -215,7 +215,7 @@ def test_a_run_that_diverges_leaves_the_others_and_is_told(
             raise TrainingError("the loss is no longer finite")
         return train(experiment, *args, **options)
 
-    monkeypatch.setattr(work, "train", diverge)
+    monkeypatch.setattr(jobs, "train", diverge)
     (outcome,) = paper.reproduce(("table2",), copy, datasets=("oncold",))
     reason = "not run: 1 of 2 seeds; seed2: the loss is no longer finite"
     assert outcome["comparisons"][0]["cells"] == {

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from aqcl.errors import TrainingError
-from aqcl.reproduce import paper, work
-from aqcl.reproduce.cells import Job, Scope
+from aqcl.reproduce import jobs, paper, work
+from aqcl.reproduce.cells import Scope
+from aqcl.reproduce.jobs import Job, train_job
 from aqcl.reproduce.specs import Specs
-from aqcl.reproduce.work import Standing, _train_job
+from aqcl.reproduce.work import Standing
 from aqcl.runs import CHECKPOINT, is_finished
 from tests.reproduce.specifications import small_specs, train_in_process
 from tests.tiny_runs import tiny_dataset, tiny_experiment
@@ -33,12 +34,12 @@ def test_a_worker_whose_command_was_killed_ends_at_its_next_evaluation(
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
 
     with pytest.raises(SystemExit):
-        _train_job(job)
+        train_job(job)
     assert (job.out / CHECKPOINT).exists()
     assert not is_finished(job.out)
 
     parent.alive = True
-    _train_job(job)
+    train_job(job)
     assert is_finished(job.out)
 
 
@@ -62,8 +63,8 @@ def test_a_quick_look_tunes_its_studies_side_by_side(
 ) -> None:
     done: list[str] = []
     heard: list[Standing] = []
-    for name in ("run_search", "train"):
-        monkeypatch.setattr(work, name, _told(done, name, getattr(work, name)))
+    for module, name in ((work, "run_search"), (jobs, "train")):
+        monkeypatch.setattr(module, name, _told(done, name, getattr(module, name)))
     scope = Scope(tmp_path / "out", seeds=1, quick=True)
     (outcome,) = paper.reproduce(
         ("table2",), scope, datasets=("oncold",), workers=2, listen=heard.append

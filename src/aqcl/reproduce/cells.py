@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from aqcl.config import as_values, read_toml
+from aqcl.config import read_toml
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, resolve
 from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
 from aqcl.search.files import FINDINGS
-from aqcl.search.plan import with_settings
-from aqcl.storage import MANIFEST, fingerprint, read_manifest
+from aqcl.storage import MANIFEST, read_manifest
 
 BUDGET = ("trials", "confirm", "confirm_seeds", "objective", "pruning")
 """How the winner of each method in a study is found, as its options and its outcome have it."""
@@ -361,35 +360,3 @@ def studies_of(
 def tuned_cell(specs: Specs, place: Place, method: str) -> Cell:
     """A method at its best settings, on the rows that it was tuned on."""
     return Cell(place, study_of(specs, place, method), method, ())
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run, finished or not."""
-
-    out: Path
-    experiment: Experiment
-
-
-def job_of(cell: Cell, seed: int) -> Job | None:
-    """The run of a cell with one seed; None before its method has been tuned.
-
-    It lies by method, changes and all settings, so that tables share runs and the settings of
-    another tuning have a directory of their own.
-    """
-    winner = cell.study.winner()
-    if winner is None:
-        return None
-    # A setting that is the winner's is no change.
-    changes = ",".join(
-        f"{key.rpartition('.')[2]}={value}"
-        for key, value in cell.settings
-        if with_settings(winner, [(key, value)]) != winner
-    )
-    made = with_settings(winner, [("seed", seed), *cell.settings])
-    name = ", ".join(filter(None, [cell.study.method, changes]))
-    experiment = replace(made, dataset=str(cell.place.prepared), name=name)
-    settings = {**as_values(experiment), "seed": 0, "dataset": "", "name": ""}
-    folder = f"{changes or 'tuned'}-{fingerprint(settings)[:8]}"
-    out = cell.place.folder / "runs" / cell.study.method / folder / f"seed{seed}"
-    return Job(out, experiment)

@@ -17,7 +17,8 @@ from aqcl.latents import (
     separation,
     tsne,
 )
-from aqcl.reproduce.cells import Scope, job_of, place_of, study_of, tuned_cell
+from aqcl.reproduce.cells import Scope, place_of, study_of, tuned_cell
+from aqcl.reproduce.jobs import job_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
 

@@ -17,11 +17,11 @@ from aqcl.reproduce.cells import (
     Scope,
     Study,
     comparisons_of,
-    job_of,
     place_of,
     studies_of,
 )
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
+from aqcl.reproduce.jobs import job_of
 from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.runs import Run, is_finished

@@ -21,26 +21,22 @@ from aqcl.errors import AqclError, ConfigError, TrainingError
 from aqcl.prepare.source import prepare_source
 from aqcl.reproduce.cells import (
     Cell,
-    Job,
     Needs,
     Place,
     Problems,
     Scope,
     Study,
-    job_of,
     place_of,
     prepare_values,
     study_values,
 )
 from aqcl.reproduce.earlier import Outcome, keep_settings
+from aqcl.reproduce.jobs import Job, jobs_of, train_job
 from aqcl.reproduce.specs import TUNED, Specs
-from aqcl.runs import is_finished
 from aqcl.runtime import settle_threads
 from aqcl.search.bar import SearchProgress
 from aqcl.search.space import SearchOptions
 from aqcl.search.work import run_search
-from aqcl.search.workers import end_with_parent
-from aqcl.train import train
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -232,7 +228,7 @@ class _Work:
             left -= 1
             self._end(job, future, left)
 
-        self._in_pool(_train_job, jobs, end)
+        self._in_pool(train_job, jobs, end)
 
     def _in_pool(
         self,
@@ -281,23 +277,7 @@ def _trainings(search: Mapping[str, Any]) -> int:
     return options.trials + min(options.confirm, options.trials) * options.confirm_seeds
 
 
-def jobs_of(cells: Mapping[Cell, int]) -> list[Job]:
-    """The runs of cells that have not finished, each once, all seeds of a cell before the next.
-
-    Args:
-        cells: with their numbers of seeds.
-    """
-    found = [job_of(cell, seed + 1) for cell, seeds in cells.items() for seed in range(seeds)]
-    jobs = {job.out: job for job in found if job is not None}
-    return [job for job in jobs.values() if not is_finished(job.out)]
-
-
 def _tune_alone(task: tuple[Study, Mapping[str, Any]]) -> None:
     settle_threads(1, "passive")
     study, values = task
     run_search(values, study.folder, resume=True)
-
-
-def _train_job(job: Job) -> None:
-    settle_threads(job.experiment.runtime.threads or 1, "passive")
-    train(job.experiment, job.out, resume=True, listen=end_with_parent)
