@@ -98,6 +98,11 @@ def test_a_resolved_experiment_survives_the_disk(
     [
         ({"trian": {}}, r"trian: unknown key; did you mean 'train'\?"),
         ({"train": {"learning_rate": 1}}, r"train\.learning_rate: unknown key; .*known: .*lr"),
+        (
+            {"train": {"device": "cuda"}},
+            r"train\.device: unknown key; did you mean 'runtime\.device'",
+        ),
+        ({"lr": 0.1}, r"lr: unknown key; did you mean 'train\.lr'\?$"),
         ({"train": {"epoch": 1}}, r"train\.epoch: unknown key; did you mean 'epochs'\?"),
         ({"train": {"lr": 0}}, r"train\.lr: .*greater than 0, got 0"),
         ({"train": {"monitor": "f1"}}, r"train\.monitor: .*'auc' or 'logloss', got 'f1'"),

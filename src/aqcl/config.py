@@ -116,8 +116,12 @@ def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
     path = ".".join(str(part) for part in (*filter(None, [where]), *detail["loc"]))
     key = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _fields_at(cls, detail["loc"][:-1])
-        return f"{path}: unknown key; {did_you_mean(key, known)}"
+        known = did_you_mean(key, _fields_at(cls, detail["loc"][:-1]))
+        # A key of that very name in another table, before one that is alike in this.
+        others = [name for name in _paths(cls) if name.rpartition(".")[2] == key]
+        if others:
+            known = f"did you mean '{'.'.join(filter(None, [where, others[0]]))}'?"
+        return f"{path}: unknown key; {known}"
     if detail["type"] in ("missing", "missing_argument"):
         return f"{path}: this key is required; set it in the file or with --set {path}=..."
     if detail["type"] in ("dict_type", "dataclass_type"):
@@ -138,6 +142,14 @@ def _fields_at(cls: Any, loc: Iterable[Any]) -> list[str]:
         field = getattr(cls, "__dataclass_fields__", {}).get(part)
         cls = getattr(field, "type", None)
     return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _paths(cls: Any) -> Iterator[str]:
+    """Dotted names of the fields of a configuration class, tables before what is in them."""
+    for field in dataclasses.fields(cls):
+        yield field.name
+        if dataclasses.is_dataclass(field.type):
+            yield from (f"{field.name}.{name}" for name in _paths(field.type))
 
 
 def as_values(config: Any) -> dict[str, Any]:

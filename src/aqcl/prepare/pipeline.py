@@ -208,8 +208,8 @@ def _is_ready(out: Path, identity: str | None, overwrite: bool) -> bool:
         logger.info("%s is already prepared", out)
         return True
     raise StorageError(
-        f"{out}: holds a dataset made from other data or settings; choose another --out or "
-        "replace it with --overwrite"
+        f"{out}: holds a dataset made from other data or settings; choose another --out, remove "
+        "it, or replace it with `aqcl prepare --overwrite`"
     )
 
 
