@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aqcl.runtime import keep_freed_memory
 from benchmarks.part import Better
 from benchmarks.stages import KIB, run_stage, status
 from benchmarks.threads import SETTINGS, variables
@@ -142,6 +143,7 @@ def made_batches(n_users: int) -> Iterator["Batch"]:
 
 def main(name: str, n_users: str, n_steps: str, work: str) -> None:
     """One optimizer and size, in this process; what it found is printed as JSON."""
+    keep_freed_memory()
     sys.stdout.write(json.dumps(timed(name, int(n_users), int(n_steps), Path(work))) + "\n")
 
 

@@ -209,7 +209,7 @@ def _step_seconds(trainer: "Trainer", batches: Sequence["Batch"], rounds: int) -
 
 
 def _batch_seconds(trainer: "Trainer") -> float:
-    """Median time of cutting a batch, which a thread does ahead of the steps."""
+    """Median time of cutting a batch, which a thread does ahead of the steps where it is long."""
     times, batches = [], trainer.batches_of(0)
     next(batches)
     for _ in range(min(30, trainer.progress.steps_per_epoch - 1)):

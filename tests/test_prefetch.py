@@ -116,18 +116,20 @@ PAUSE = 0.02
 """Seconds; long beside what a busy machine may add to them."""
 
 
-@pytest.mark.parametrize(("slow_from", "ahead_from"), [(0, 4), (4, 8), (99, 99)])
+@pytest.mark.parametrize(
+    ("slow", "ahead_from"), [(range(12), 4), (range(4, 12), 8), (range(0), 99), (range(1), 99)]
+)
 def test_a_thread_takes_over_where_items_are_slow(
-    monkeypatch: pytest.MonkeyPatch, slow_from: int, ahead_from: int
+    monkeypatch: pytest.MonkeyPatch, slow: range, ahead_from: int
 ) -> None:
-    """Four at a time are timed, and a slow stretch may come later."""
+    """Four at a time are timed; a slow stretch may come later, and one slow item is no stretch."""
     monkeypatch.setattr(prefetch, "TRIAL", 4)
     monkeypatch.setattr(prefetch, "SHARE", 0.25)
 
     def items() -> Iterator[tuple[int, int]]:
         for number in range(12):
-            if number >= slow_from:
-                time.sleep(PAUSE)
+            if number in slow:
+                time.sleep(PAUSE * (5 if number == 0 else 1))
             yield number, threading.get_ident()
 
     taken = []

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.stages import KIB, status
 
 from aqcl.config import as_values, read_toml
 from aqcl.errors import ConfigError, StorageError
@@ -311,6 +313,34 @@ def test_parameters_are_saved_without_their_gradient(tmp_path: Path) -> None:
     save_tensors(tmp_path / "file", {"w": torch.nn.Parameter(torch.ones(2))}, {})
 
     assert not load_tensors(tmp_path / "file")[0]["w"].requires_grad
+
+
+def test_tensors_are_not_copied_on_their_way_to_the_disk(tmp_path: Path) -> None:
+    """Tables may fill half of the memory."""
+    tensors, mebibytes = {"a": torch.ones(2**24), "b": torch.ones(2**24)}, 128
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except OSError:
+        pytest.skip("this system does not tell peaks")
+    before = status(os.getpid())["VmHWM"]
+
+    save_tensors(tmp_path / "file", tensors, {})
+
+    assert (status(os.getpid())["VmHWM"] - before) / KIB < mebibytes / 4
+
+
+def test_a_disk_that_has_no_room_for_tensors_is_told_as_the_system_does(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "file", {"w": torch.ones(2)}, {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            save_tensors(tmp_path / "file", {"w": torch.ones(2**16)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert len(load_tensors(tmp_path / "file")[0]["w"]) == 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff" * 100])

@@ -1,11 +1,13 @@
+import ctypes
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from aqcl.runtime import BRIEF_SPIN, settle_threads
+from aqcl.runtime import BRIEF_SPIN, keep_freed_memory, settle_threads
 
 BUSY, FREE = 1000.0, 0.0
 
@@ -132,3 +134,22 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     pages_of_a_step = 2_000_000 * 4 / os.sysconf("SC_PAGE_SIZE")
     assert int(done.stdout) < pages_of_a_step
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone can be told")
+@pytest.mark.parametrize("most", [2**30, 2**25, 0])
+def test_memory_that_is_freed_is_kept_only_if_large_blocks_are_taken_from_it(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older glibc has a limit; to trim less without larger blocks would slow each step."""
+    trim, mapped, taken = -1, -3, dict[int, int]()
+
+    def mallopt(key: int, value: int) -> int:
+        if key == mapped and value > most:
+            return 0
+        taken[key] = value
+        return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    assert keep_freed_memory() == bool(most)
+    assert taken == ({mapped: most, trim: 2**30} if most else {})

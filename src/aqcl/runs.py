@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from aqcl.predictions import Predictions, read_predictions
 from aqcl.storage import (
     Manifest,
     atomic_create,
+    atomic_file,
     atomic_write,
     fingerprint,
     is_free,
@@ -268,8 +270,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, 
         place = value.untyped_storage().data_ptr()
         contiguous[key] = value.clone() if place in known else value
         known.add(place)
-    data = safetensors.torch.save(contiguous, metadata={"state": json.dumps(dict(state))})
-    atomic_write(path, data)
+    metadata = {"state": json.dumps(dict(state))}
+    try:
+        with atomic_file(path) as partial:
+            # Not `save`, which holds the file twice: tables may fill half of the memory.
+            safetensors.torch.save_file(contiguous, partial, metadata)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

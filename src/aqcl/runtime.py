@@ -23,8 +23,9 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    settings = {_TRIM_THRESHOLD: _KEPT_BYTES, _MMAP_THRESHOLD: _KEPT_BYTES}
-    return all(mallopt(key, value) == 1 for key, value in settings.items())
+    # An older glibc takes 32 MiB at most; without either, less trimming has it map large blocks.
+    mapped = any(mallopt(_MMAP_THRESHOLD, size) == 1 for size in (_KEPT_BYTES, 2**25))
+    return mapped and mallopt(_TRIM_THRESHOLD, _KEPT_BYTES) == 1
 
 
 def count_cores() -> int:

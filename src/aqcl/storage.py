@@ -241,12 +241,18 @@ def naming_a_full_disk(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_stream(path: Path) -> Iterator[BinaryIO]:
     """A stream whose bytes are the file's new content once the block ends without an error."""
+    with atomic_file(path) as partial, partial.open("xb") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place once the block ends without an error."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
-        with partial.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield partial
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

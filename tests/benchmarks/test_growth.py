@@ -91,7 +91,7 @@ def test_memory_of_an_optimizer_is_that_of_its_process(
 
     few, many = outcome["optimizers"]["rowwise_adagrad"].values()
     assert few["peak_file_mib"] > 10
-    # A table of 61 MiB, which a checkpoint holds once more at least.
+    # A table of 61 MiB, of which a checkpoint makes no copy.
     assert many["held_anon_mib"] > few["held_anon_mib"] + 50
-    assert many["peak_anon_mib"] > many["held_anon_mib"] + 50
+    assert many["peak_anon_mib"] < many["held_anon_mib"] + 50
     assert len(optimizers.lines(outcome)) == 2
