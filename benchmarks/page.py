@@ -1,6 +1,6 @@
 """Writes the tables and plots of docs/performance.md from results/: `python benchmarks/page.py`.
 
-What has not been measured says so. No number of the page is typed by hand.
+What has not been measured says so. No table of the page is typed by hand.
 """
 
 import json
@@ -126,7 +126,12 @@ def peers(outcome: dict[str, Any]) -> str:
     ]
     idle = [f"{name} {state}" for name, state in outcome["state"].items() if state != "runs"]
     versions = ", ".join(f"{name} {version}" for name, version in outcome["versions"].items())
-    about = f"Rows a second, medians of {outcome['rounds']} rounds; {versions}."
+    rounds = [found["rows_per_second_all"].values() for found in outcome["settings"].values()]
+    spread = max(max(cell) / min(cell) - 1 for cells in rounds for cell in cells)
+    about = (
+        f"Rows a second, medians of {outcome['rounds']} rounds, of which the quickest of a cell is "
+        f"up to {spread:.0%} above its slowest; {versions}."
+    )
     return "\n\n".join([table(["threads", *names, "aqcl to the fastest"], rows), about, *idle])
 
 
@@ -180,7 +185,13 @@ def optimizers(outcome: dict[str, Any]) -> str:
         ]
         for name, found in by_name.items()
     ]
-    return table(["optimizer", *(f"{int(u):,} users" for u in users), "last / first"], rows)
+    about = (
+        f"Milliseconds a step, and memory held, of DIN alone, ids only: batches of "
+        f"{outcome['batch_size']} rows, mean history {outcome['mean_history']}, "
+        f"{outcome['items']:,} items, {outcome['threads']}."
+    )
+    made = table(["optimizer", *(f"{int(u):,} users" for u in users), "last / first"], rows)
+    return f"{made}\n\n{about}"
 
 
 def own_memory(found: Mapping[str, float], key: str = "peak_anon_mib") -> str:

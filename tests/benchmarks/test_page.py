@@ -29,6 +29,10 @@ OPTIMIZERS: dict[str, Any] = {
         }
     },
     "growth": {"lazy_adam": 1.013},
+    "threads": "1 thread",
+    "items": 5_000,
+    "batch_size": 64,
+    "mean_history": 10,
 }
 ITEM = {"flops": 2e6, "bytes": 3e6, "operations": 4, "predicted_ms": 1.0, "measured_ms": 1.5}
 RATES = {"copy_gb_per_second": 60.0, "memory_gb_per_second": 12.0}
@@ -74,7 +78,9 @@ def test_what_was_not_run_says_so() -> None:
 
 def test_tables_hold_the_figures_of_the_records() -> None:
     assert "| 1,000 | train | 2.0 | 2.50 | 1.25 | 100 | 20 |" in page.BLOCKS["growth"](RECORDS)
-    assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 | 1.01 |" in page.BLOCKS["optimizers"](RECORDS)
+    optimizers = page.BLOCKS["optimizers"](RECORDS)
+    assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 | 1.01 |" in optimizers
+    assert "batches of 64 rows, mean history 10, 5,000 items, 1 thread." in optimizers
     assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.50 |" in page.BLOCKS["roofline"](
         RECORDS
     )
