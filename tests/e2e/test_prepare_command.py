@@ -107,9 +107,8 @@ def test_prepare_does_the_same_work_once(log: Path, tmp_path: Path) -> None:
     assert "is already prepared" in again.err
     other = (*arguments, "--set", "vocabulary.min_count=3")
     message = fails(*other)
-    assert (
-        "made from other data or settings; choose another --out or replace it with --ov" in message
-    )
+    assert "made from other data or settings; choose another --out, remove it, or" in message
+    assert "with `aqcl prepare --overwrite`" in message
     assert (out / "manifest.json").stat().st_ino == inode
     replaced = succeeds(*other, "--overwrite", "--json")
     assert replaced.json["fingerprint"] != first.json["fingerprint"]
