@@ -38,8 +38,9 @@ def prefetched_if_slow(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
                 making.append(time.perf_counter() - asked)
                 yield item
             # The first item of an epoch has all rows put in order, once.
-            first = max(making)
-            others, elapsed = sum(making) - first, time.perf_counter() - started - first
+            dearest = max(making)
+            others = sum(making) - dearest
+            elapsed = time.perf_counter() - started - dearest
             if others > SHARE * elapsed:
                 share = 100 * others / elapsed
                 logger.info("waiting for data takes %.0f%%: batches are now cut ahead", share)
