@@ -10,6 +10,7 @@ from pydantic import Field
 from aqcl.config import (
     as_values,
     build,
+    check_keys,
     choose,
     did_you_mean,
     options_of,
@@ -19,6 +20,7 @@ from aqcl.config import (
     to_toml,
 )
 from aqcl.errors import ConfigError
+from aqcl.prepare.pipeline import PrepareSettings
 
 
 @settings
@@ -67,6 +69,19 @@ def test_all_problems_are_reported_at_once_with_path_value_and_fix() -> None:
     assert "train.count: Input should be greater than or equal to 1, got 0" in text
     assert "train.inner.rat: unknown key; did you mean 'rate'? known: rate, sizes" in text
     assert "train.inner.sizes.0" in text
+
+
+def test_a_wrong_choice_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"split.kind: .*, got 'last-dayz'; did you mean 'last-"):
+        build(PrepareSettings, {"split": {"kind": "last-dayz"}})
+    with pytest.raises(ConfigError, match=r"split.kind: .*, got 'x'$"):
+        build(PrepareSettings, {"split": {"kind": "x"}})
+
+
+def test_keys_are_checked_one_by_one_before_the_rules_between_them() -> None:
+    check_keys(PrepareSettings, {"split": {"kind": "last-days"}})  # its days may come later
+    with pytest.raises(ConfigError, match=r"split.kind: .*\nsplit.dayz: unknown key; did you mean"):
+        check_keys(PrepareSettings, {"split": {"kind": "x", "dayz": 3}})
 
 
 def test_a_value_in_place_of_a_table_is_told_plainly() -> None:

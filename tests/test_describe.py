@@ -104,6 +104,13 @@ def test_directories_are_described(tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_the_manifest_says_what_a_directory_is(tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "run", small_dataset(tmp_path / "data"))
+    (run.path / "config.toml").unlink()
+    with pytest.raises(StorageError, match=r"run/config\.toml: this file is missing"):
+        describe_directory(run.path)
+
+
 def test_a_word_that_is_nothing_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a directory nor one of: backbone, regularizer"):
         describe_directory(tmp_path / "backbon")

@@ -66,7 +66,7 @@ def comparison(
         "name": "log",
         "simulated": False,
         "notes": ["12 rows left out"],
-        "protocol": {"split": "last-days", "ties": "exclude"},
+        "protocol": {"split": "last-days", "labels": "impressions"},
     }
     manifest = Manifest("aqcl-dataset", "f", {}, content=facts | content)
     return RunComparison(
@@ -265,7 +265,7 @@ def test_runs_that_only_a_number_tells_apart_are_told_with_what_differs(tmp_path
 def test_protocol_notes_and_simulation_stand_with_a_comparison() -> None:
     text = shown(comparison_table(comparison(row("DIN", ALL), simulated=True)))
     assert text.startswith("log (simulated), test rows: against DIN\n")
-    assert "Protocol: split last-days, ties exclude." in text
+    assert "Protocol: split last-days, labels impressions." in text
     assert "Note: 12 rows left out." in text
     named = comparison(row("DIN", ALL), simulated=True, name="oncold (simulated)")
     assert shown(comparison_table(named)).count("simulated") == 1
@@ -388,7 +388,7 @@ def test_a_dataset_is_told_in_facts() -> None:
         "train 4,846 rows, 1,135 clicks, 296 users, 2021-05-01 to 2021-06-20",
         "test 4,846 rows, 1,135 clicks, 296 users, 2021-06-21 to 2021-06-30",
         "groups non-active 0 to 3 clicks, slightly-active 4 to 12 clicks, highly-active 13+ clicks",
-        "item field brand (categorical, 1,200 ids)",
+        "item field brand (categorical, 1,198 values)",
         "user field age (numeric)",
         "protocol split last-days",
         "note a note",

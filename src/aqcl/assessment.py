@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 from aqcl.comparison import TOO_FEW, Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
-from aqcl.evaluate import Evaluation, evaluate
+from aqcl.evaluate import ALL, Evaluation, evaluate
 from aqcl.experiment import method_settings
+from aqcl.metrics import constant_logloss
 from aqcl.predictions import Predictions
 from aqcl.row_groups import USER_ACTIVITY, check_by, groups_by
 from aqcl.runs import Run, open_run
@@ -46,7 +48,9 @@ def assess(path: Path | str, split: SplitName = "test", dataset: Dataset | None 
     backbone = load_backbone(experiment, facts_of(dataset, experiment), run.weights()).to(device)
     rows: Split = getattr(dataset, split)
     predictions = score(backbone, rows, experiment.train.max_history, device)
-    return run.record(split, predictions, evaluate(predictions, dataset.thresholds).to_json())
+    thresholds, masks = groups_by(USER_ACTIVITY, predictions, dataset, split)
+    found = evaluate(predictions, thresholds, masks=masks)
+    return run.record(split, predictions, found.to_json())
 
 
 def assess_by(
@@ -135,6 +139,16 @@ class BelowYardstick:
 
 
 @dataclass(frozen=True)
+class AboveConstant:
+    """A trained configuration whose probabilities are worse than the rows' own click rate."""
+
+    configuration: str
+    logloss: float
+    constant: float
+    """The logloss of that rate for each row."""
+
+
+@dataclass(frozen=True)
 class RunComparison:
     """A comparison with what one must know to read it."""
 
@@ -151,6 +165,8 @@ class RunComparison:
         default_factory=dict, repr=False, compare=False
     )
     """Of each configuration, those that were not trained too, what was compared: one a seed."""
+    loglosses: Mapping[str, float] = field(default_factory=dict)
+    """Of each trained configuration over all users, the mean of its seeds."""
 
     def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
         """The configurations that know less than the best yardstick of a group.
@@ -165,6 +181,21 @@ class RunComparison:
                 if name in aucs and aucs[name] < aucs[best]:
                     found.append(BelowYardstick(name, group, aucs[name], best, aucs[best]))
         return tuple(found)
+
+    def above_constant(self) -> tuple[AboveConstant, ...]:
+        """The configurations that one probability for all rows beats in logloss, over all users.
+
+        None where negatives were drawn: there the labels' rate is made up, and probabilities too.
+        """
+        if self.dataset.protocol["labels"] != "impressions":
+            return ()
+        everyone = next(row for row in self.comparison.rows if row.group == ALL)
+        constant = constant_logloss(everyone.positives, everyone.rows)
+        return tuple(
+            AboveConstant(name, found, constant)
+            for name, found in self.loglosses.items()
+            if found >= constant
+        )
 
     def _aucs_by_group(self) -> dict[str, dict[str, float]]:
         rows = self.comparison.rows
@@ -252,7 +283,13 @@ def compare_runs(
             )
         ),
         predictions,
+        {label: _mean_logloss(runs, split) for label, runs in scored.items()},
     )
+
+
+def _mean_logloss(runs: Sequence[Run], split: SplitName) -> float:
+    found = [Evaluation.from_json(run.metrics()[split])[ALL].logloss for run in runs]
+    return fmean(value for value in found if value is not None)
 
 
 def predictions_of(

@@ -145,13 +145,17 @@ def train(
         settle_threads(runtime.get("threads", 0), runtime.get("wait_policy", "auto"))
     from aqcl.experiment import resolve
     from aqcl.progress import training_bar
-    from aqcl.runs import CONFIG
+    from aqcl.runs import CONFIG, not_a_repeat
     from aqcl.train import train
     from aqcl.warm_up import training_notes
 
     resolved = resolve(values)
     label = resolved.label.replace("/", "-").replace(" ", "-")
     place = out or Path("runs") / f"{label}-seed{resolved.seed}"
+    if resume and not (place / CONFIG).exists():
+        logger.info("%s: no run to continue there, a new one begins", place)
+    if difference := not_a_repeat(experiment, resolved):
+        logger.warning(difference)
     again = command("aqcl", "train", place / CONFIG, "--out", place, "--resume")
     bar = training_bar(resolved.label, quiet=as_json)
     with continued_by(again, place / CONFIG), bar as listen:

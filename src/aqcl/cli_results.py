@@ -100,6 +100,7 @@ def compare(
         facts["runs"] = runs_of
         facts |= {"protocol": result.dataset.protocol, "yardsticks": result.yardsticks}
         facts["below_yardsticks"] = [asdict(below) for below in result.below_yardsticks()]
+        facts["above_constant"] = [asdict(above) for above in result.above_constant()]
         facts["trainings"] = list(result.trainings)
         facts["few_seeds"] = few_seeds({name: len(paths) for name, paths in result.runs.items()})
         facts["simulated"] = result.dataset.simulated

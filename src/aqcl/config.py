@@ -7,6 +7,7 @@ else. Unknown keys and values out of range are errors, and all problems are repo
 import dataclasses
 import difflib
 import functools
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -95,6 +96,25 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return made
 
 
+def check_keys(cls: type[Any], values: Mapping[str, Any], where: str = "") -> None:
+    """Check each key on its own, where rules between keys wait for keys that are added later.
+
+    Args:
+        cls: a class decorated with `settings`.
+        values: keys and values as read from TOML.
+        where: dotted prefix named in errors.
+
+    Raises:
+        ConfigError: every unknown key and bad value, one line each.
+    """
+    try:
+        TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        found = [dict(one) for one in error.errors() if one["type"] != "value_error"]
+        if found:
+            raise ConfigError("\n".join(_problem(cls, one, where) for one in found)) from None
+
+
 def _bools_as_numbers(given: Any, made: Any, path: str) -> Iterator[str]:
     """Where pydantic took true for 1 or false for 0, one line each."""
     if isinstance(given, Mapping) and dataclasses.is_dataclass(made):
@@ -133,7 +153,14 @@ def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
     if detail["type"] in ("list_type", "tuple_type"):
         quoted = f'--set \'{path}=["a", "b"]\''
         return f"{path}: expected a list, got {detail['input']!r}; quote it for a shell: {quoted}"
-    return f"{path}: {detail['msg']}, got {detail['input']!r}"
+    near = ""
+    if detail["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        near = "".join(
+            f"; did you mean '{word}'?"
+            for word in difflib.get_close_matches(str(detail["input"]), allowed, n=1)
+        )
+    return f"{path}: {detail['msg']}, got {detail['input']!r}{near}"
 
 
 def _fields_at(cls: Any, loc: Iterable[Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a part of aqcl does and which options it takes, from the code itself."""
 
 import inspect
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter
 from aqcl.config import choose
 from aqcl.errors import ConfigError
 from aqcl.search.files import STUDY, read_findings
+from aqcl.storage import MANIFEST
 
 Kind = Literal["backbone", "regularizer", "dataset", "train", "runtime", "search", "prepare"]
 KINDS: tuple[Kind, ...] = (
@@ -129,6 +131,7 @@ def describe_directory(path: Path) -> dict[str, Any]:
         ConfigError: there is no such directory.
     """
     from aqcl.dataset import open_dataset
+    from aqcl.runs import CONFIG, open_run
 
     if not path.is_dir():
         raise ConfigError(
@@ -136,14 +139,14 @@ def describe_directory(path: Path) -> dict[str, Any]:
             "`aqcl describe backbone din`"
         )
     found: dict[str, Any]
-    if (path / "config.toml").exists():
+    kind = _format_at(path)
+    if kind == "aqcl-run" or (kind is None and (path / CONFIG).exists()):
         from aqcl.experiment import own_settings
-        from aqcl.runs import open_run
 
         run = open_run(path)
         manifest = run.manifest
         found = {"experiment": own_settings(run.experiment), "metrics": run.metrics()}
-    elif (path / STUDY).exists():
+    elif kind == "aqcl-study" or (kind is None and (path / STUDY).exists()):
         return _describe_study(path)
     else:
         dataset = open_dataset(path)
@@ -159,6 +162,14 @@ def describe_directory(path: Path) -> dict[str, Any]:
         **found,
         **manifest.content,
     }
+
+
+def _format_at(path: Path) -> str | None:
+    """What the manifest of a directory says that it is; None where there is none to read."""
+    try:
+        return str(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["format"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _describe_study(path: Path) -> dict[str, Any]:

@@ -45,6 +45,13 @@ class GroupEvaluation:
     calibration_error: float | None
     predicted_observed_ratio: float | None
 
+    @property
+    def constant_logloss(self) -> float | None:
+        """Logloss of the rows' own click rate for each of them, beside that of a probability."""
+        if self.logloss is None:
+            return None
+        return defined(metrics.constant_logloss(self.positives, self.rows))
+
 
 @dataclass(frozen=True)
 class Evaluation:

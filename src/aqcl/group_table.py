@@ -14,6 +14,8 @@ from aqcl.evaluate import Evaluation, GroupEvaluation
 from aqcl.item_groups import ITEM_GROUPS
 
 _ENDLESS: Final = 10_000  # characters, to measure what a table would take
+CONSTANT: Final = "constant's logloss"
+"""What the measure is called that a group's own click rate has, for each of its rows."""
 _LESS_WIDE: Final = {"predicted/observed": "pred./\nobs.", "AUC": "AUC\n95% interval"}
 
 
@@ -44,6 +46,8 @@ class GroupTable:
 
     def _lines(self) -> Table:
         measures = [_measures(group) for group in self.evaluation.groups]
+        for found in measures:
+            del found[CONSTANT]  # too wide beside the others
         for key in ("GAUC", "logloss", "ECE", "predicted/observed"):
             if all(found[key] == "-" for found in measures[1:]):  # of all rows at most
                 for found in measures:
@@ -70,6 +74,7 @@ def _measures(group: GroupEvaluation) -> dict[str, str]:
         "95% interval": _span(group.auc_low, group.auc_high),
         "GAUC": number(group.gauc),
         "logloss": number(group.logloss),
+        CONSTANT: number(group.constant_logloss),
         "ECE": number(group.calibration_error),
         "predicted/observed": number(group.predicted_observed_ratio, digits=3),
     }

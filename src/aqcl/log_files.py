@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from aqcl.config import did_you_mean
-from aqcl.errors import DataError
+from aqcl.errors import DataError, command
 
 PARQUET = (".parquet", ".pq")
 _LINES = 250_000
@@ -105,7 +105,8 @@ def reading(path: Path) -> Iterator[None]:
             found = "utf-16" if wide else "latin1"
             raise DataError(
                 f"{path}: expected UTF-8 text, got bytes of another encoding; write it anew, such "
-                f"as with iconv -f {found} -t utf-8 {path.name} > utf8-{path.name}"
+                f"as with `{command('iconv', '-f', found, '-t', 'utf-8', path)} > "
+                f"{command(path.with_name(f'utf8-{path.name}'))}`"
             ) from error
         raise DataError(f"{path}: cannot be read, is it whole? {found}") from error
 

@@ -2,10 +2,12 @@
 
 from typing import Final
 
+import numpy as np
+
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
-from aqcl.evaluate import Mask, group_masks
+from aqcl.evaluate import ALL, Mask, group_masks
 from aqcl.field_groups import field_masks
 from aqcl.item_groups import item_masks, item_thresholds
 from aqcl.predictions import Predictions
@@ -44,6 +46,9 @@ def groups_by(
         The most clicks of the first two groups of users, or of known items, None for a field; and
         the groups.
     """
+    if by == USER_ACTIVITY and split == "train":
+        # All users have their first row there, before which they had no click.
+        return dataset.thresholds, {ALL: np.ones(len(predictions), dtype=np.bool_)}
     if by == USER_ACTIVITY:
         return dataset.thresholds, group_masks(predictions, dataset.thresholds)
     if by == ITEM_ACTIVITY:

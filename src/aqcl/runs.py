@@ -35,7 +35,9 @@ WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 METRICS = "metrics.json"
-RUN_FILES = (CONFIG, WEIGHTS, CHECKPOINT, LOG, METRICS, "predictions-*.parquet")
+SPARE_FILES = (CHECKPOINT, LOG, "predictions-*.parquet")
+"""What a finished run can do without: predictions are made again, and the rest tells its past."""
+RUN_FILES = (CONFIG, WEIGHTS, METRICS, *SPARE_FILES)
 """What a run is made of; whatever else lies in its directory is the user's."""
 
 
@@ -57,7 +59,9 @@ class Run:
         return safetensors.torch.load_file(self.path / WEIGHTS)
 
     def log(self) -> list[dict[str, Any]]:
-        """One entry for each evaluation."""
+        """One entry for each evaluation; none where the file was taken away."""
+        if not (self.path / LOG).exists():
+            return []
         return [json.loads(line) for line in (self.path / LOG).read_text().splitlines()]
 
     def metrics(self) -> dict[str, Any]:
@@ -110,8 +114,30 @@ def open_run(path: Path | str) -> Run:
     if not is_finished(path) and (path / CONFIG).exists():
         again = command("aqcl", "train", path / CONFIG, "--out", path, "--resume")
         raise StorageError(f"{path}: this run has not finished; continue it with `{again}`")
-    manifest = read_manifest(path, "aqcl-run", growing=(METRICS,), files_at=RUN_FILES)
+    manifest = read_manifest(
+        path, "aqcl-run", growing=(METRICS,), files_at=RUN_FILES, spare=SPARE_FILES
+    )
     return Run(path, resolve(read_toml(path / CONFIG)), manifest)
+
+
+def not_a_repeat(config: Path, experiment: Experiment) -> str | None:
+    """Why training by the configuration of a finished run does not repeat it, if so.
+
+    Args:
+        config: the file that the experiment is from.
+        experiment: as it will be trained.
+    """
+    try:
+        before = open_run(config.parent).manifest.source["dataset"]
+        now = read_manifest(Path(experiment.dataset), "aqcl-dataset").fingerprint
+    except StorageError:
+        return None  # of no run; or training will tell what is wrong with the dataset
+    if config.name != CONFIG or before == now:
+        return None
+    return (
+        f"{config}: {experiment.dataset} is not the dataset that this run was trained on (its "
+        "fingerprint differs): the new run does not repeat it, and cannot be compared with it"
+    )
 
 
 def start_run(path: Path, experiment: Experiment) -> None:

@@ -226,8 +226,8 @@ def _reason(timestamps: Iterable[Int64s], split: SplitSettings, unit: TimeUnit) 
     keys = "split.days" if split.kind == "last-days" else "split.valid_from and split.test_from"
     return (
         f"timestamps range from {shown(values[0], unit)} to {shown(values[-1], unit)}, the "
-        f"largest are {largest}, and {asked}; move the cuts with {keys}, or leave far-off rows "
-        "out with split.until and choose the cuts anew"
+        f"largest are {largest}, and {asked}; move the cuts with {keys}, or leave rows that are "
+        "far too late out with split.until and choose the cuts anew"
     )
 
 

@@ -90,7 +90,8 @@ def read_manifest(
     kind: Format,
     verify: bool = False,
     growing: tuple[str, ...] = (),
-    files_at: tuple[str, ...] | None = None,
+    files_at: tuple[str, ...] = ("*",),
+    spare: tuple[str, ...] = (),
 ) -> Manifest:
     """Read the manifest of a directory and check that its files are there.
 
@@ -98,27 +99,27 @@ def read_manifest(
         path: the directory.
         kind: the format it must have.
         verify: also compare the checksum of every file, not only its size.
-        growing: files that are written anew before their manifest is: these must be there, of
-            any size.
+        growing: files that are written anew before their manifest is: there, of any size.
         files_at: patterns of the files that belong to it, if the manifest may list others.
+        spare: patterns of files that may have been taken away: the manifest comes without them.
 
     Raises:
         StorageError: missing, of another format or version, incomplete or damaged.
     """
     manifest = _parse_manifest(path, kind)
-    if files_at is not None:
-        files = {
-            name: entry
-            for name, entry in manifest.files.items()
-            if any(fnmatchcase(name, pattern) for pattern in files_at)
-        }
-        manifest = dataclasses.replace(manifest, files=files)
+    names = [name for name in manifest.files if _is_at(name, files_at)]
+    there = [name for name in names if (path / name).is_file() or not _is_at(name, spare)]
+    manifest = dataclasses.replace(manifest, files={name: manifest.files[name] for name in there})
     for name, expected in manifest.files.items():
         if not (path / name).is_file():
             raise StorageError(f"{path / name}: this file is missing; make the directory again")
         if name not in growing:
             _check_content(path / name, expected, verify)
     return manifest
+
+
+def _is_at(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _parse_manifest(path: Path, kind: Format) -> Manifest:

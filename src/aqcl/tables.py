@@ -23,9 +23,11 @@ from aqcl.evaluate import ALL, Evaluation
 from aqcl.experiment import method_settings, own_settings
 from aqcl.group_table import GroupTable, click_range, members, number, simple_table
 from aqcl.runs import Run, open_run
+from aqcl.schema import FIRST_ID
 from aqcl.search.space import flatten, number_text
 from aqcl.search.trials import objective_name
 from aqcl.wording import (
+    FLATTERED,
     INFEASIBLE,
     OF_CHANCE,
     dataset_name,
@@ -125,7 +127,8 @@ def evaluation_table(
         for group in groups
         if (lacks := lacking(rows=group.rows, users=group.users, positives=group.positives))
     ]
-    note = [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
+    note = [Text(FLATTERED[split])] if split in FLATTERED else []
+    note += [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
     note += map(Text, of_unknown(group.group for group in groups))
     return Group(Text(title, style="bold"), place, GroupTable(evaluation), *note)
 
@@ -187,9 +190,9 @@ def dataset_table(
         facts.append((split, text + days))
     facts.append(("groups", groups))
     for field in content["schema"]["fields"]:
-        size = (
-            "numeric" if field["kind"] == "numeric" else f"{field['kind']}, {field['size']:,} ids"
-        )
+        is_number = field["kind"] == "numeric"
+        n_values = field["size"] - FIRST_ID
+        size = "numeric" if is_number else f"{field['kind']}, {n_values:,} values"
         facts.append((f"{field['side']} field", f"{field['name']} ({size})"))
     facts.append(("protocol", _listed(content["protocol"])))
     if content["simulated"]:
@@ -259,8 +262,11 @@ def study_table(path: Path, summary: Mapping[str, Any]) -> Group:
             parts.append(Text(winner, no_wrap=True, overflow="ignore"))
         parts.append(Text())
     parts += [Text(f"Note: {note}.", style="yellow") for note in summary["notes"]]
+    trained = summary.get("method", "black-box") == "black-box"
+    weights = ", of the weights that train.monitor kept" if trained else ""
     last = (
-        f"Study directory: {path}; objective: {objective} on validation rows. Test rows are unread."
+        f"Study directory: {path}; objective: {objective} on validation rows{weights}. Test rows "
+        "are unread."
     )
     return Group(*parts, Text(last, no_wrap=True, overflow="ignore"))
 

@@ -121,9 +121,9 @@ def of_unknown(groups: Iterable[str]) -> list[str]:
 
 
 def doubts(result: RunComparison) -> list[str]:
-    """What makes the AUCs of a comparison worth less than they look, whatever their intervals."""
+    """What makes a comparison worth less than it looks, whatever its intervals."""
     flattered = [FLATTERED[result.split]] if result.split in FLATTERED else []
-    return [*flattered, *chance_lines(result), *below_lines(result)]
+    return [*flattered, *chance_lines(result), *below_lines(result), *constant_lines(result)]
 
 
 def chance_lines(result: RunComparison) -> list[str]:
@@ -152,4 +152,17 @@ def below_lines(result: RunComparison) -> list[str]:
     return [
         f"{name} has no higher AUC than what was not trained: {'; '.join(told)}."
         for name, told in groups.items()
+    ]
+
+
+def constant_lines(result: RunComparison) -> list[str]:
+    """The methods whose scores are poor probabilities, in one line."""
+    above = result.above_constant()
+    if not above:
+        return []
+    told = ", ".join(f"{found.configuration} {found.logloss:.4f}" for found in above)
+    return [
+        f"The rows' own click rate, the same for every row, has a logloss of "
+        f"{above[0].constant:.4f}, no higher than {told}: rank by such scores, which AUC judges, "
+        "but calibrate them before they are used as probabilities."
     ]

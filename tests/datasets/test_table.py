@@ -186,5 +186,17 @@ def test_columns_that_are_not_read_are_told(
     path = csv_file(tmp_path, f"{header},clicked\n{row},1\n" if label else f"{header}\n{row}\n")
     with caplog.at_level("INFO", "aqcl"):
         open_log(path, label=label)
+        open_log(path, label=label, item_columns={"rating": "numeric"})
     told = f"{path}: columns not read: rating" + ("" if label else "; every row counts as a click")
-    assert told in caplog.messages
+    how = "; one that describes items becomes a field by --set source.item_columns.NAME="
+    (message,) = [text for text in caplog.messages if "not read" in text]
+    assert message.startswith(told + how)
+
+
+def test_who_has_made_a_field_is_not_told_how(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = csv_file(tmp_path, "user,item,timestamp,rating,price\n1,2,3,5.0,2\n")
+    with caplog.at_level("INFO", "aqcl"):
+        open_log(path, item_columns={"price": "numeric"})
+    assert f"{path}: columns not read: rating; every row counts as a click" in caplog.messages

@@ -44,6 +44,16 @@ def test_bad_values_are_named_by_file_row_and_column(tmp_path: Path, case: str) 
         open_log([good, bad], label="y")
 
 
+def test_bad_values_are_counted(tmp_path: Path) -> None:
+    body = "".join(f"{user},a,1,1\n" for user in ["", 1, "", ""])
+    path = csv_file(tmp_path, f"user,item,timestamp,y\n{body}")
+    with pytest.raises(DataError, match=r"row 1, .* or remove this and 2 more such rows \("):
+        open_log(path, label="y")
+    one = csv_file(tmp_path, "user,item,timestamp,y\n,a,1,1\n", "one.csv")
+    with pytest.raises(DataError, match=r"row 1, .* or remove the row \("):
+        open_log(one, label="y")
+
+
 @pytest.mark.parametrize("value", ["much", "inf", "1e39", "-1e39"])
 def test_bad_numbers_are_named(tmp_path: Path, value: str) -> None:
     path = csv_file(tmp_path, f"user,item,timestamp,price\n1,a,1,2\n1,a,1,{value}\n")
@@ -97,7 +107,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
 def test_a_label_column_is_never_ignored_in_silence(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "user,item,timestamp,label\n1,2,3,0\n")
 
-    with pytest.raises(DataError, match=r"there is a column 'label'; set source.label = 'label'"):
+    with pytest.raises(DataError, match=r"there is a column 'label'; learn .*`--label label`"):
         open_log(path)
     assert "label" not in open_log(path, label="").rows.collect_schema()
     assert open_log(path, label="label").rows.collect()["label"].to_list() == [0]
@@ -106,7 +116,7 @@ def test_a_label_column_is_never_ignored_in_silence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["clicked", "Is_Click", "target"])
 def test_nor_is_one_by_another_usual_name(tmp_path: Path, name: str) -> None:
     path = csv_file(tmp_path, f"user,item,timestamp,{name}\n1,2,3,0\n")
-    with pytest.raises(DataError, match=f"there is a column '{name}'; set source.label = '{name}'"):
+    with pytest.raises(DataError, match=f"there is a column '{name}'; learn .*`--label {name}`"):
         open_log(path)
     # Used as something else it is what its user says.
     assert open_log(path, context_columns={name: "categorical"}).fields[0].name == name

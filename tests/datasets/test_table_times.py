@@ -95,6 +95,26 @@ def test_integer_times_of_another_unit_are_told(
         open_log(paths, time_unit=unit)
 
 
+@pytest.mark.parametrize(("latest", "year"), [(17_897, "2019"), (3_000, ""), (50_000, "")])
+def test_days_that_may_have_been_taken_for_seconds_are_told(
+    tmp_path: Path, latest: int, year: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_log(parquet_file(tmp_path, timestamp=[1, latest]))
+    told = f"the latest time, {latest}, is a day of {year} if it counts days: then use --set "
+    assert (told in caplog.text) == bool(year)
+    assert ("source.time_unit=day" in caplog.text) == bool(year)
+    caplog.clear()
+    open_log(parquet_file(tmp_path, timestamp=[1, latest]), time_unit="day")
+    assert not caplog.records
+
+
+def test_the_latest_of_a_second_is_named(tmp_path: Path) -> None:
+    late, ids = 1_709_253_268_000_000, [1, 2, 3]
+    path = parquet_file(tmp_path, user=ids, item=ids, timestamp=[late + 1, late + 999, late + 2])
+    with pytest.raises(DataError, match=f"the latest time, {late + 999}, lies"):
+        open_log(path, time_unit="millisecond")
+
+
 def test_a_date_type_says_its_own_unit(tmp_path: Path) -> None:
     far = parquet_file(tmp_path, timestamp=[dt.date(2024, 3, 1), dt.date(9999, 12, 31)])
     assert len(open_log(far).rows.collect()) == 2

@@ -83,7 +83,7 @@ def test_another_delimiter_is_told_and_taken(
 
 def test_a_label_that_nobody_mapped_is_an_error(log: pl.DataFrame, tmp_path: Path) -> None:
     message = prepare_fails(log, tmp_path)
-    assert "there is a column 'label'; set source.label = 'label' to learn from it" in message
+    assert "there is a column 'label'; learn from it with `--label label`" in message
 
 
 # values
@@ -167,7 +167,7 @@ def test_one_far_timestamp_leaves_no_validation_and_is_named(
     message = prepare_fails(frame, tmp_path, *LABELS)
     assert "split valid would be empty" in message
     assert "the largest are 2096-10-02 07:06:40 (1 rows)" in message
-    assert "leave far-off rows out with split.until and choose the cuts anew" in message
+    assert "far too late out with split.until and choose the cuts anew" in message
     advice = ("--set", "split.until=2024-01-01", "--set", "split.days=4")
     made = prepare_succeeds(frame, tmp_path, *LABELS, *advice)
     assert made["rows_left_out_by_until"] == 1
@@ -248,7 +248,7 @@ def test_text_in_another_encoding_is_an_error_that_says_how_to_write_it_anew(
     path.write_bytes(b"".join(lines))
     message = fails("prepare", path, "--out", tmp_path / "data", *LABELS)
     assert message.startswith(f"{path}: expected UTF-8 text, got bytes of another encoding")
-    assert "iconv -f latin1 -t utf-8 log.csv > utf8-log.csv" in message
+    assert f"`iconv -f latin1 -t utf-8 {path} > {tmp_path}/utf8-log.csv`" in message
     assert not (tmp_path / "data").exists()
 
 
@@ -256,7 +256,7 @@ def test_utf_16_is_told_from_other_encodings(log: pl.DataFrame, tmp_path: Path) 
     path = tmp_path / "log.csv"
     path.write_bytes(log.write_csv().encode("utf-16"))
     message = fails("prepare", path, "--out", tmp_path / "data", *LABELS)
-    assert "iconv -f utf-16 -t utf-8 log.csv > utf8-log.csv" in message
+    assert f"`iconv -f utf-16 -t utf-8 {path} > {tmp_path}/utf8-log.csv`" in message
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ def test_a_run_repeats_from_its_own_configuration(
         assert digest(tmp_path / "again" / name) == digest(run / name), name
 
 
+def test_resuming_what_is_not_there_is_told(experiment: Path, tmp_path: Path) -> None:
+    place = tmp_path / "mistyped"
+    command = ("train", experiment, "--out", place, "--set", "train.epochs=1", "--resume")
+    told = f"{place}: no run to continue there, a new one begins"
+    assert told in succeeds(*command).err
+    assert told not in succeeds(*command).err
+
+
 def test_another_seed_is_another_model(runs: dict[str, list[Path]]) -> None:
     one, two = runs["DIN"]
     assert digest(one / "weights.safetensors") != digest(two / "weights.safetensors")
@@ -244,6 +252,19 @@ def test_evaluate_takes_another_split(runs: dict[str, list[Path]], dataset: Path
         "by": "user-activity",
     }
     assert found == measured
+
+
+def test_training_rows_are_of_all_users_and_flatter(runs: dict[str, list[Path]]) -> None:
+    run = runs["DIN"][1]
+    found = succeeds("evaluate", run, "--split", "train", "--json").json[str(run)]
+    assert [group["group"] for group in found["groups"]] == ["all"]
+    assert (
+        "Training rows: the weights were fitted"
+        in succeeds("evaluate", run, "--split", "train").out
+    )
+    compared = succeeds("compare", *run_paths(runs), "--split", "train", "--json").json
+    assert {row["group"] for row in compared["rows"]} == {"all"}
+    succeeds("report", run, "--split", "train", "--out", run.parent / "train.html")
 
 
 def test_compare_pairs_runs_and_puts_seeds_in_one_row(runs: dict[str, list[Path]]) -> None:

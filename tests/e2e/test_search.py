@@ -75,7 +75,7 @@ def test_a_search_prints_trials_winners_and_alpha(study: Path) -> None:
     assert "trial logloss embedding_l2 w1 w2" in lines  # the method sets its weight
     assert "Alpha of aqcl: 1.000 at 0 clicks, " in text
     assert " at 10x mean clicks." in text
-    assert "objective: logloss on validation rows. Test rows are unread." in text
+    assert "objective: logloss on validation rows, of the weights that train.monitor kept." in text
     assert max(map(len, lines)) <= 200
 
 

@@ -98,6 +98,8 @@ def test_dates_at_which_nobody_clicks_are_a_warning(
     assert bool(caplog.records) == bool(told)
     assert told in caplog.text
     assert "source.time_unit" in caplog.text or not told
+    assert ("too early from the log" in caplog.text) == (time < 19_000)
+    assert ("split.until" in caplog.text) == (time > 19_000)
     caplog.clear()
     take_census(make_log(rows, time_unit="position"), [], SplitSettings())
     take_census(make_log(rows), [], SplitSettings(until=19_001 if time > 19_000 else None))

@@ -173,6 +173,9 @@ def test_ranges_are_widened_before_finalists_are_trained_again(
         end(opened, task, -float(task.parameters[L2] == best))
     following = claimed(opened)
     expected = (3, 0) if touches else (penalties.index(best), 1)
+    with opened.locked():
+        # Three trials and a repeat, and two trials more of a wider range.
+        assert opened.standing().total == (6 if touches else 4)
     assert (following.slot, following.repeat) == expected
 
 

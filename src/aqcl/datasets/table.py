@@ -14,9 +14,10 @@ from aqcl import columns
 from aqcl.click_log import BELOW_SECOND, ClickLog, TimeUnit
 from aqcl.columns import SECONDS_PER_DAY, YEAR_5000, Column
 from aqcl.config import settings
-from aqcl.errors import ConfigError, DataError
+from aqcl.errors import ConfigError, DataError, command
 from aqcl.log_files import LogFile, check_same_types, find_files, open_file, reading
 from aqcl.schema import Field, Kind, Side
+from aqcl.splits import utc_date
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _LABELS = ("label", "click", "clicked", "is_click", "is_clicked", "target", "y")
 _RESERVED = ("user", "item", "timestamp", "label", _ROW, BELOW_SECOND)
 _YEAR_1980 = 315_532_800
 """In seconds since 1970. No click log ends before it."""
+_YEAR_2100 = 4_102_444_800
 _IF_TOO_LATE = {
     "second": "if it is in milliseconds, use --set source.time_unit=millisecond",
     "millisecond": "if it is in a finer unit, divide the column where the file is made",
@@ -187,14 +189,27 @@ def _open_file(path: Path, settings: TableSettings, wanted: Mapping[str, str]) -
     found = next((name for name in unused if name.lower() in _LABELS), None)
     if settings.label is None and found is not None:
         raise DataError(
-            f"{path}: there is a column '{found}'; set source.label = '{found}' to learn from it, "
-            "or source.label = '' if every row is a click"
+            f"{path}: there is a column '{found}'; learn from it with "
+            f"`{command('--label', found)}`, or give `--label ''` if every row is a click"
         )
     if unused:
         meaning = "" if settings.label else "; every row counts as a click"
         named = ", ".join(name or "one without a name" for name in unused)
-        logger.info("%s: columns not read: %s%s", path, named, meaning)
+        logger.info(
+            "%s: columns not read: %s%s%s", path, named, meaning, _how_to_describe(settings)
+        )
     return file.select(wanted)
+
+
+def _how_to_describe(settings: TableSettings) -> str:
+    """How a column becomes a field, for who has made none."""
+    if settings.user_columns or settings.item_columns or settings.context_columns:
+        return ""
+    return (
+        "; one that describes items becomes a field by --set source.item_columns.NAME=categorical "
+        "(numeric, categories), of users by source.user_columns, of impressions by "
+        "source.context_columns"
+    )
 
 
 def _times_are_integers(files: list[LogFile], column: str) -> bool:
@@ -238,6 +253,7 @@ def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
     moment = next(c for c in cols if c.name == "timestamp")
     time = moment.typed
     bad = [pl.col(_ROW).filter(c.bad).min().alias(f"bad {c.name}") for c in cols]
+    bad += [c.bad.sum().alias(f"count {c.name}") for c in cols]
     ends = [time.min().alias("first"), time.max().alias("last"), pl.len().alias("n_rows")]
     ends.append((_below_second(moment) != 0).any().alias("fractions"))
     with reading(file.path):
@@ -246,7 +262,8 @@ def _check_rows(file: LogFile, cols: list[Column]) -> _Facts:
             row = found[f"bad {column.name}"]
             if row is not None:
                 at_row = frame.filter(pl.col(_ROW) == row).select(column.raw).collect()
-                raise DataError(_bad_value(file.path, row, column, at_row.item()))
+                n_more = found[f"count {column.name}"] - 1
+                raise DataError(_bad_value(file.path, row, column, at_row.item(), n_more))
     integer_ids = frozenset(c.name for c in ids if found[c.name])
     return _Facts(found["n_rows"], found["first"], found["last"], integer_ids, found["fractions"])
 
@@ -267,19 +284,27 @@ def _check_unit(file: LogFile, cols: list[Column], last: int | None, unit: str) 
     elif unit == "millisecond" and last < _YEAR_1980:
         where, advice = "before 1980", "if it is in seconds, use --set source.time_unit=second"
     else:
+        if unit == "second" and _YEAR_1980 <= last * SECONDS_PER_DAY < _YEAR_2100:
+            # Seconds since the log's own beginning are as small.
+            logger.warning(
+                "%s: the latest time, %d, is a day of %s if it counts days: then use --set "
+                "source.time_unit=day",
+                *(file.path, last, utc_date(last, "day")[:4]),
+            )
         return
     time = next(c for c in cols if c.name == "timestamp")
     with reading(file.path):
-        latest = file.frame.filter(time.typed == last).select(time.raw).head(1).collect().item()
+        latest = file.frame.filter(time.typed == last).select(time.raw).max().collect().item()
     raise DataError(
         f"{file.path}: column '{time.raw}': the latest time, {latest}, lies {where} in {unit}s; "
         f"{advice}, else correct or remove such rows"
     )
 
 
-def _bad_value(path: Path, row: int, column: Column, value: Any) -> str:
+def _bad_value(path: Path, row: int, column: Column, value: Any, n_more: int) -> str:
     came = "nothing" if value is None else repr(value)
-    advice = "correct or remove the row (rows are counted from 1, after the header)"
+    which = f"this and {n_more:,} more such rows" if n_more else "the row"
+    advice = f"correct or remove {which} (rows are counted from 1, after the header)"
     if column.name == "label" and value is not None:
         advice += "; of ratings or counts, make 0 and 1 by a threshold where the file is made"
     return (

@@ -154,10 +154,14 @@ def _check_dates(log: ClickLog, earliest: int, latest: int) -> None:
     first, last = (utc_date(end, log.time_unit) for end in (earliest, latest))
     low, high = (moment(end, log.time_unit, "") for end in _LIKELY)
     if earliest < low or latest >= high:
+        far_off = [
+            "remove rows that are too early from the log" if earliest < low else "",
+            "leave rows that are too late out with split.until" if latest >= high else "",
+        ]
         logger.warning(
             "log %s: times from %s to %s (UTC), expected %s to %s; check the unit of the times "
-            "(source.time_unit), and leave far-off rows out with split.until",
-            *(log.name, first, last, *_LIKELY),
+            "(source.time_unit), or %s",
+            *(log.name, first, last, *_LIKELY, " and ".join(filter(None, far_off))),
         )
 
 

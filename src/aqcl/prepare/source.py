@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aqcl.click_log import ClickLog
-from aqcl.config import as_values, build, choose, read_toml
+from aqcl.config import as_values, build, check_keys, choose, read_toml
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.datasets import SOURCES, source_files
 from aqcl.errors import ConfigError
@@ -78,16 +78,13 @@ def prepare_source(
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Tell mistakes before a long log is read; those of the split alone, which it completes, later.
+    """Tell mistakes before a long log is read; what a split lacks, which it completes, later.
 
     Raises:
         ConfigError: an unknown key or a bad value.
     """
-    try:
-        build(PrepareSettings, {key: value for key, value in settings.items() if key != "split"})
-    except ConfigError:
-        build(PrepareSettings, settings)  # all of them at once
-        raise
+    check_keys(PrepareSettings, settings)
+    build(PrepareSettings, {key: value for key, value in settings.items() if key != "split"})
 
 
 def _placeless(resolved: Mapping[str, Any], log: ClickLog) -> dict[str, Any]:

@@ -73,13 +73,13 @@ def _codebooks(runs: Mapping[str, Sequence[Run]]) -> str:
     rows: list[list[Cell]] = []
     for name, found in runs.items():
         for run in found:
-            line = run.log()[-1]
-            owners = {k.rpartition("/")[0] for k in line if k.endswith("/perplexity")}
-            rows += [
-                [Cell(name), Cell(str(run.experiment.seed), run.experiment.seed)]
-                + [number(line.get(f"{owner}/{key}"), 2) for key in CODEBOOK]
-                for owner in sorted(owners)
-            ]
+            for line in run.log()[-1:]:
+                owners = {k.rpartition("/")[0] for k in line if k.endswith("/perplexity")}
+                rows += [
+                    [Cell(name), Cell(str(run.experiment.seed), run.experiment.seed)]
+                    + [number(line.get(f"{owner}/{key}"), 2) for key in CODEBOOK]
+                    for owner in sorted(owners)
+                ]
     if not rows:
         return ""
     headings = [

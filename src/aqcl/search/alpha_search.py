@@ -6,9 +6,10 @@ from typing import Any
 
 from aqcl.config import as_values, build
 from aqcl.dataset import Dataset, open_dataset
-from aqcl.errors import ConfigError
+from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment, find_regularizer, resolve
 from aqcl.regularizers.aqcl import AQCL, AQCLOptions
+from aqcl.runs import LOG
 from aqcl.train import Listener, train
 
 
@@ -50,13 +51,18 @@ def learn_alpha(
 
     Raises:
         ConfigError: the experiment has no alpha, a constant one, or differs from the run in `out`.
-        StorageError: `out` holds something else.
+        StorageError: `out` holds something else, or a finished run without its log.
         TrainingError: the loss is no longer finite.
     """
     name, learner = alpha_owner(experiment), with_learning(experiment)
     dataset = dataset or open_dataset(Path(learner.dataset), closed=("test",))
     run = train(learner, out, resume=True, listen=listen, dataset=dataset)
     content, log = run.manifest.content, run.log()
+    if not log:
+        raise StorageError(
+            f"{out / LOG}: expected the log of the run, which tells how alpha moved, it is "
+            "missing; bring it back or choose another --out"
+        )
     value = next(line["valid_logloss"] for line in log if line["step"] == content["best_step"])
     history = [
         {

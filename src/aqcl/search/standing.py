@@ -121,7 +121,9 @@ class Standing:
         """Trials and repeats of all methods, as far as is known."""
         options = self.plan.options
         finalists = sum(
-            len(self.finalists(name)) if self.has_tried(name) else options.confirm
+            len(self.finalists(name))
+            if self.is_settled and self.has_tried(name)
+            else options.confirm
             for name in self.records
         )
         return self.target * len(self.records) + finalists * options.confirm_seeds

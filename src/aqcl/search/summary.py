@@ -13,6 +13,7 @@ from aqcl.config import as_values, build, to_toml
 from aqcl.dataset import Dataset
 from aqcl.errors import StorageError
 from aqcl.experiment import Experiment
+from aqcl.metrics import constant_logloss
 from aqcl.regularizers.aqcl import AQCLOptions
 from aqcl.search.alpha_search import with_options
 from aqcl.search.files import FINDINGS
@@ -52,7 +53,12 @@ def summarize(journal: Journal, standing: Standing, dataset: Dataset) -> dict[st
         "confirm_seeds": plan.options.confirm_seeds,
         "rows": sum(method["rows"] for method in methods.values()),
         "seconds": round(sum(method["seconds"] for method in methods.values()), 3),
-        "notes": [*standing.notes, *_remarks(methods), *_warm_up_remarks(standing)],
+        "notes": [
+            *standing.notes,
+            *_remarks(methods),
+            *_constant_remarks(methods, plan.options.objective, dataset),
+            *_warm_up_remarks(standing),
+        ],
         "methods": methods,
     }
 
@@ -183,6 +189,21 @@ def _remarks(methods: dict[str, Any]) -> list[str]:
         if method["ended"]:
             notes += [f"{name}: {end}" for end in best["ends"]]
     return notes
+
+
+def _constant_remarks(methods: dict[str, Any], objective: str, dataset: Dataset) -> list[str]:
+    """Which methods were searched by a logloss that no trial brought below that of a constant."""
+    if objective != "logloss" or dataset.protocol["labels"] != "impressions":
+        return []
+    sizes = dataset.manifest.content["counts"]["splits"]["valid"]
+    constant = constant_logloss(sizes["positives"], sizes["rows"])
+    return [
+        f"{name}: no trial has a logloss below {constant:.4f}, that of the validation rows' own "
+        f"click rate for each of them; the best has {method['best']['value']:.4f}: what won says "
+        'little, search.objective = "auc" judges how it ranks'
+        for name, method in methods.items()
+        if method["best"] is not None and method["best"]["value"] >= constant
+    ]
 
 
 def _warm_up_remarks(standing: Standing) -> list[str]:

@@ -20,7 +20,6 @@ from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
 from aqcl.scoring import pick_device
 from aqcl.search.plan import CONSTRAINED, SearchPlan, with_settings, without_auxiliary_losses
 from aqcl.search.study import Journal, Task
-from aqcl.storage import MANIFEST, atomic_write, read_manifest
 from aqcl.train import Listener, Progress, train
 
 logger = logging.getLogger(__name__)
@@ -206,12 +205,6 @@ def _cost(folder: Path, latest: list[Progress]) -> dict[str, Any]:
 
 def clean_up(folder: Path) -> None:
     """Remove what only a running trial needs: it would fill the disk with every trial."""
-    if is_finished(folder):
-        file = folder / MANIFEST
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        if manifest["files"].pop(CHECKPOINT, None) is not None:
-            atomic_write(file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-            read_manifest(folder, "aqcl-run")
-    else:
+    if not is_finished(folder):
         (folder / WEIGHTS).unlink(missing_ok=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
