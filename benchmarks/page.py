@@ -160,8 +160,8 @@ def roofline(outcome: dict[str, Any]) -> str:
             plural = "thread" if threads == "1" else "threads"
             parts.append(
                 f"{model}, {threads} {plural}: a step takes {found['step_ms']:.1f} ms, predicted "
-                f"{found['predicted_ms']:.1f}, uncached {sum(uncached.values()):.1f}; the "
-                f"profiler's own cost in the last column is {found['profiler_ms']:.1f} ms.\n\n"
+                f"{found['predicted_ms']:.1f}, uncached {sum(uncached.values()):.1f}; the last "
+                f"column sums to {found['profiler_ms']:.1f} ms more.\n\n"
                 f"{table([*head, 'measured ms'], rows)}"
             )
     return "\n\n".join(parts)

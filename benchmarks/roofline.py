@@ -147,7 +147,7 @@ def _table(works: Any, rates: Any, measured: Any, step: float) -> dict[str, Any]
         "items": items,
         "step_ms": round(step * 1e3, 4),
         "predicted_ms": round(predicted_ms, 4),
-        # What the items sum to beyond an undisturbed step is the profiler's own cost.
+        # What the items sum to beyond an undisturbed step: the profiler, and what else then ran.
         "profiler_ms": round(profiled_ms - step * 1e3, 4),
         "measured_over_predicted": round(step * 1e3 / predicted_ms, 4),
     }

@@ -1,4 +1,4 @@
-"""Training steps of DIN and of DIN + AQCL, in turn, in each thread setting.
+"""Training steps of DIN and of DIN + AQCL, in turn, in each thread setting, these in turn too.
 
 `literal` computes the attention of the view anew, as the paper's equations do; by default the view
 shares that of the first pass. The yardstick is the arithmetic of DIN's dense layers in plain torch:
@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ WARM_UP_STEPS = 120
 """More than AQCL's own warm-up, so that the codebook takes part in every timed step."""
 MANY = 10**6
 """Epochs: a small dataset has few steps in each."""
-QUICK, FULL = (5, 20), (11, 40)
-"""Rounds, and steps of each method in a round."""
+QUICK, FULL = (1, 5, 20), (3, 4, 40)
+"""Turns of the thread settings, each in a fresh process; rounds of a turn; steps of a round."""
 
 RATIOS: dict[str, Better] = {"settings.*.ratio.*": "lower", "settings.*.over_yardstick": "lower"}
 
@@ -43,16 +43,18 @@ RATIOS: dict[str, Better] = {"settings.*.ratio.*": "lower", "settings.*.over_yar
 def measure(full: bool, work: Path) -> dict[str, Any]:
     """Every setting in a process of its own."""
     path = dataset(work)
-    rounds, steps = FULL if full else QUICK
+    turns, rounds, steps = FULL if full else QUICK
     numbers = ["--rounds", str(rounds), "--steps", str(steps), "--warm-up", str(WARM_UP_STEPS)]
+    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in settings()}
+    for _ in range(turns):
+        for name, threads in settings().items():
+            reports[name].append(fresh(["-m", "benchmarks.steps", path, *numbers], threads))
     return {
         "dataset": described(path),
-        "rounds": rounds,
+        "turns": turns,
+        "rounds": turns * rounds,
         "steps": steps,
-        "settings": {
-            name: fresh(["-m", "benchmarks.steps", path, *numbers], threads)
-            for name, threads in settings().items()
-        },
+        "settings": {name: summary(found) for name, found in reports.items()},
     }
 
 
@@ -82,7 +84,7 @@ def main() -> None:
 
 
 def measured(path: Path, rounds: int, steps: int, warm_up: int) -> dict[str, Any]:
-    """Milliseconds of a step of each method: medians over the rounds, ratios within a round."""
+    """Milliseconds of a step of each method in each round of one process."""
     load_before = load()
     trainers = {name: make_trainer(path, parts) for name, parts in METHODS.items()}
     runs = {name: stepper(trainer) for name, trainer in trainers.items()}
@@ -100,6 +102,22 @@ def measured(path: Path, rounds: int, steps: int, warm_up: int) -> dict[str, Any
             started = time.perf_counter()
             run(steps)
             times[name].append((time.perf_counter() - started) / steps * 1e3)
+    return {
+        "load_before": load_before,
+        "batch_size": din.options.batch_size,
+        "rows": n_rows,
+        "steps_per_epoch": n_steps,
+        "times": times,
+    }
+
+
+def summary(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds of all processes of a setting, ratios within a round."""
+    first = reports[0]
+    n_rows, n_steps = first["rows"], first["steps_per_epoch"]
+    times = {
+        name: [t for found in reports for t in found["times"][name]] for name in first["times"]
+    }
     step = {name: statistics.median(values) for name, values in times.items()}
     paired = {
         name: [value / base for value, base in zip(values, times[BASE], strict=True)]
@@ -107,8 +125,8 @@ def measured(path: Path, rounds: int, steps: int, warm_up: int) -> dict[str, Any
     }
     others = [name for name in METHODS if name != BASE]
     return {
-        "load_before": load_before,
-        "batch_size": din.options.batch_size,
+        "load_before": max(found["load_before"] for found in reports),
+        "batch_size": first["batch_size"],
         "step_ms": {name: round(step[name], 3) for name in METHODS},
         "added_ms": {name: round(step[name] - step[BASE], 3) for name in others},
         "ratio": {name: round(statistics.median(paired[name]), 3) for name in others},
