@@ -185,7 +185,7 @@ class RunComparison:
     def above_constant(self) -> tuple[AboveConstant, ...]:
         """The configurations that one probability for all rows beats in logloss, over all users.
 
-        None where negatives were drawn: there the labels' rate is made up, and probabilities too.
+        Empty where negatives were drawn: there the labels' rate is made up, and probabilities too.
         """
         if self.dataset.protocol["labels"] != "impressions":
             return ()

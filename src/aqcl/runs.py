@@ -127,12 +127,14 @@ def not_a_repeat(config: Path, experiment: Experiment) -> str | None:
         config: the file that the experiment is from.
         experiment: as it will be trained.
     """
+    if config.name != CONFIG:
+        return None
     try:
         before = open_run(config.parent).manifest.source["dataset"]
         now = read_manifest(Path(experiment.dataset), "aqcl-dataset").fingerprint
     except StorageError:
         return None  # of no run; or training will tell what is wrong with the dataset
-    if config.name != CONFIG or before == now:
+    if before == now:
         return None
     return (
         f"{config}: {experiment.dataset} is not the dataset that this run was trained on (its "
