@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 import pytest
 
 from aqcl.backbones import BACKBONES
+from aqcl.backbones.din import DINOptions
 from aqcl.config import as_values, override, read_toml, settings, to_toml
 from aqcl.errors import ConfigError
 from aqcl.experiment import (
     Experiment,
+    TrainOptions,
     find_backbone,
     find_regularizer,
     method_settings,
@@ -17,6 +19,8 @@ from aqcl.experiment import (
     resolve,
 )
 from aqcl.regularizers import REGULARIZERS
+from aqcl.scoring import build_backbone, build_regularizer
+from tests.model_inputs import make_facts
 from tests.test_objective import Spy
 
 SPY = "tests.test_objective:Spy"
@@ -46,13 +50,56 @@ def test_defaults_are_filled_in() -> None:
     experiment = resolve({"dataset": "d", "regularizer": {"aqcl": {}}})
 
     assert experiment.backbone["name"] == "din"
-    assert experiment.backbone["dropout"] == 0.2
-    assert experiment.train.lr == 1e-3
+    assert experiment.backbone["dropout"] == DINOptions().dropout
+    assert experiment.train == TrainOptions()
     aqcl = experiment.regularizer["aqcl"]
     assert (aqcl["n_codewords"], aqcl["top_k"]) == (128, 5)
     assert [aqcl[f"{t}_temperature"] for t in ("instance", "cluster", "codebook")] == [0.1] * 3
     assert aqcl["view"] == {"mask_rate": 0.3, "bit_rate": 0.1, "share_attention": True}
     assert "constant_alpha" not in aqcl
+
+
+OUTSIDE = """
+from typing import ClassVar
+from aqcl.backbones.din import DIN, DINOptions
+from aqcl.regularizers.icl import ICL
+
+class Plain(DINOptions):
+    extra: bool = True
+
+class WithPlainOptions(DIN):
+    Options: ClassVar[type] = Plain
+
+class Narrow(DIN):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        del self.latent_dim
+
+class Weightless(ICL):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        del self.weight
+"""
+
+
+def test_parts_from_outside_that_lack_something_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts_that_lack.py").write_text(OUTSIDE)
+    (tmp_path / "parts_that_break.py").write_text("class Broken(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"parts_that_break:X' cannot be imported: SyntaxError"):
+        find_backbone("parts_that_break:X")
+    with pytest.raises(ConfigError, match=r"decorated with aqcl.config.settings, got .* Plain"):
+        find_backbone("parts_that_lack:WithPlainOptions")
+    narrow, weightless = "parts_that_lack:Narrow", "parts_that_lack:Weightless"
+    values = {"dataset": "d", "backbone": {"name": narrow}, "regularizer": {weightless: {}}}
+    with pytest.raises(ConfigError, match=f"'{narrow}' makes a Backbone without an .*latent_dim"):
+        build_backbone(resolve(values), make_facts())
+    experiment = resolve({**values, "backbone": {}})
+    backbone = build_backbone(experiment, make_facts())
+    with pytest.raises(ConfigError, match=f"'{weightless}' makes a Regularizer without .*weight"):
+        build_regularizer(experiment, weightless, make_facts(), backbone)
 
 
 def test_options_of_a_backbone_without_a_name_are_those_of_the_default() -> None:
@@ -197,7 +244,7 @@ def test_parts_are_found_by_import_path() -> None:
     [
         (
             "no_such_module:DIN",
-            "cannot be imported: No module named 'no_such_module'; .*PYTHONPATH=. for this one",
+            "cannot be imported: .*: No module named 'no_such_module'; .*PYTHONPATH=. for this one",
         ),
         ("aqcl.backbones.din:DINN", "cannot be imported: .*has no attribute 'DINN'"),
         (":DIN", "cannot be imported"),

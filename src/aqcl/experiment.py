@@ -196,10 +196,11 @@ def _imported(path: str, contract: type[P]) -> type[P]:
     module_name, _, class_name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the module does when it is imported
         lost = isinstance(error, ModuleNotFoundError)
         where = "; name its directory in PYTHONPATH, such as PYTHONPATH=. for this one"
-        raise ConfigError(f"'{path}' cannot be imported: {error}{where * lost}") from error
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"'{path}' cannot be imported: {told}{where * lost}") from error
     methods = [
         name
         for part in reversed(contract.__mro__)
@@ -212,6 +213,13 @@ def _imported(path: str, contract: type[P]) -> type[P]:
         raise ConfigError(
             f"'{path}' is not a {contract.__name__}: expected a class with "
             f"{', '.join(missing or methods)}; see aqcl.contracts"
+        )
+    options: type = getattr(found, "Options", object)
+    # One with keys of its own that inherits what reads them would not know these.
+    if "__annotations__" in vars(options) and "__pydantic_fields__" not in vars(options):
+        raise ConfigError(
+            f"'{path}': expected options decorated with aqcl.config.settings, got the plain class "
+            f"{options.__name__}"
         )
     return found
 

@@ -110,7 +110,7 @@ def constant_logloss(positives: int, rows: int) -> float:
     if rows == 0:
         return UNDEFINED
     rate = positives / rows
-    return -sum(share * math.log(share) for share in (rate, 1 - rate) if share > 0)
+    return sum((-share * math.log(share) for share in (rate, 1 - rate) if 0 < share < 1), 0.0)
 
 
 def gauc(

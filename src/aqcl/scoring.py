@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aqcl.config import build
-from aqcl.contracts import Backbone, Facts, Predictor, Reader
+from aqcl.contracts import Backbone, Facts, Predictor, Reader, Regularizer
 from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_backbone, find_regularizer
@@ -46,9 +46,8 @@ def build_backbone(experiment: Experiment, facts: Facts) -> nn.Module:
     torch.manual_seed(derive_seed(experiment.seed, "backbone init"))
     cls = find_backbone(experiment.backbone["name"])
     options = {key: value for key, value in experiment.backbone.items() if key != "name"}
-    backbone = cls.create(facts, build(cls.Options, options, "backbone"))
-    assert isinstance(backbone, nn.Module)
-    return backbone
+    made = cls.create(facts, build(cls.Options, options, "backbone"))
+    return _promised(made, Backbone, experiment.backbone["name"])
 
 
 def build_regularizer(
@@ -60,8 +59,22 @@ def build_regularizer(
     torch.manual_seed(derive_seed(experiment.seed, "regularizer init"))
     cls = find_regularizer(name)
     options: object = build(cls.Options, experiment.regularizer[name], f"regularizer.{name}")
-    made = cls.create(facts, backbone, options)
-    assert isinstance(made, nn.Module)
+    return _promised(cls.create(facts, backbone, options), Regularizer, name)
+
+
+def _promised(made: object, contract: type, name: str) -> nn.Module:
+    """A part that was made, with all that its contract has: one from outside may lack something.
+
+    Raises:
+        ConfigError: it is no module, or an attribute is missing.
+    """
+    lacks = [key for key in contract.__annotations__ if not hasattr(made, key)]
+    if not isinstance(made, nn.Module) or lacks:
+        what = f"an attribute {', '.join(lacks)}" if lacks else "torch.nn.Module as its base"
+        raise ConfigError(
+            f"'{name}' makes a {contract.__name__} without {what}; set it in __init__, see "
+            "aqcl.contracts"
+        )
     return made
 
 
