@@ -122,14 +122,6 @@ def test_a_run_repeats_from_its_own_configuration(
         assert digest(tmp_path / "again" / name) == digest(run / name), name
 
 
-def test_resuming_what_is_not_there_is_told(experiment: Path, tmp_path: Path) -> None:
-    place = tmp_path / "mistyped"
-    command = ("train", experiment, "--out", place, "--set", "train.epochs=1", "--resume")
-    told = f"{place}: no run to continue there, a new one begins"
-    assert told in succeeds(*command).err
-    assert told not in succeeds(*command).err
-
-
 def test_another_seed_is_another_model(runs: dict[str, list[Path]]) -> None:
     one, two = runs["DIN"]
     assert digest(one / "weights.safetensors") != digest(two / "weights.safetensors")

@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.commands import (
     aqcl,
     fails,
+    succeeds,
     write_experiment,
 )
 from tests.tiny_runs import tiny_dataset
@@ -93,3 +94,11 @@ def test_what_the_system_refuses_is_a_message_too(dataset: Path, tmp_path: Path)
     (tmp_path / "file").write_text("")
     message = fails("train", experiment, "--out", tmp_path / "file" / "run")
     assert str(tmp_path / "file" / "run") in message
+
+
+def test_resuming_what_is_not_there_is_told(experiment: Path, tmp_path: Path) -> None:
+    place = tmp_path / "mistyped"
+    command = ("train", experiment, "--out", place, "--set", "train.epochs=1", "--resume")
+    told = f"{place}: no run to continue there, a new one begins"
+    assert told in succeeds(*command).err
+    assert told not in succeeds(*command).err
