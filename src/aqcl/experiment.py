@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -216,7 +217,7 @@ def _imported(path: str, contract: type[P]) -> type[P]:
         )
     options: type = getattr(found, "Options", object)
     # One with keys of its own that inherits what reads them would not know these.
-    if "__annotations__" in vars(options) and "__pydantic_fields__" not in vars(options):
+    if inspect.get_annotations(options) and "__pydantic_fields__" not in vars(options):
         raise ConfigError(
             f"'{path}': expected options decorated with aqcl.config.settings, got the plain class "
             f"{options.__name__}"
