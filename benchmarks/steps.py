@@ -41,7 +41,7 @@ RATIOS: dict[str, Better] = {"settings.*.ratio.*": "lower", "settings.*.over_yar
 
 
 def measure(full: bool, work: Path) -> dict[str, Any]:
-    """Every setting in a process of its own."""
+    """Every setting in processes of its own, the settings in turn."""
     path = dataset(work)
     turns, rounds, steps = FULL if full else QUICK
     numbers = ["--rounds", str(rounds), "--steps", str(steps), "--warm-up", str(WARM_UP_STEPS)]

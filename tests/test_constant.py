@@ -1,13 +1,11 @@
 """Probabilities that are worse than the rows' own click rate for each of them: told as such."""
 
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console, RenderableType
 
 from aqcl.assessment import RunComparison, compare_runs
 from aqcl.dataset import Dataset
@@ -20,16 +18,9 @@ from aqcl.tables import comparison_table, evaluation_table
 from aqcl.wording import constant_lines
 from tests.run_directories import scored_run, small_dataset
 from tests.searches import search_values
-from tests.test_tables import comparison, row
+from tests.test_tables import comparison, row, shown
 
 RATE = "The rows' own click rate, the same for every row, has a logloss of"
-
-
-def shown(what: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(what)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(("positives", "rows"), [(0, 3), (3, 3), (1, 2), (13, 400)])

@@ -60,9 +60,14 @@ def options_of(cls: type[T], options: T | None) -> T:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The known words, the nearest first if one is near: the last sentence of an error."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}known: {', '.join(names)}"
+    hint = _nearest(word, names)
+    return f"{f'{hint} ' if hint else ''}known: {', '.join(names)}"
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """A question for the nearest of them; empty if none is near."""
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"did you mean '{near[0]}'?" if near else ""
 
 
 def choose(table: Mapping[str, T], name: str, where: str) -> T:
@@ -153,14 +158,10 @@ def _problem(cls: type[Any], detail: dict[str, Any], where: str) -> str:
     if detail["type"] in ("list_type", "tuple_type"):
         quoted = f'--set \'{path}=["a", "b"]\''
         return f"{path}: expected a list, got {detail['input']!r}; quote it for a shell: {quoted}"
-    near = ""
+    hint = ""
     if detail["type"] == "literal_error":
-        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        near = "".join(
-            f"; did you mean '{word}'?"
-            for word in difflib.get_close_matches(str(detail["input"]), allowed, n=1)
-        )
-    return f"{path}: {detail['msg']}, got {detail['input']!r}{near}"
+        hint = _nearest(str(detail["input"]), re.findall("'([^']*)'", detail["ctx"]["expected"]))
+    return "; ".join(filter(None, [f"{path}: {detail['msg']}, got {detail['input']!r}", hint]))
 
 
 def _fields_at(cls: Any, loc: Iterable[Any]) -> list[str]:

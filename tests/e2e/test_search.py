@@ -76,6 +76,7 @@ def test_a_search_prints_trials_winners_and_alpha(study: Path) -> None:
     assert "Alpha of aqcl: 1.000 at 0 clicks, " in text
     assert " at 10x mean clicks." in text
     assert "objective: logloss on validation rows, of the weights that train.monitor kept." in text
+    assert "Test rows are unread." in text
     assert max(map(len, lines)) <= 200
 
 

@@ -9,8 +9,9 @@ import pytest
 from aqcl.alpha_shapes import W1_RANGE, W2_RANGE, HalvingOptions
 from aqcl.config import build
 from aqcl.dataset import Dataset, Split, open_dataset
-from aqcl.errors import ConfigError
+from aqcl.errors import ConfigError, StorageError
 from aqcl.experiment import Experiment
+from aqcl.runs import LOG
 from aqcl.search.alpha_search import AlphaOutcome, alpha_owner, learn_alpha, with_options
 from aqcl.search.halving import Plan, candidates, halve_alpha, make_plan
 from aqcl.train import Progress, Trainer
@@ -220,4 +221,7 @@ def test_learning_is_one_training_and_can_be_continued(
     assert outcome.rows > 2 * len(open_dataset(data).train)
     afresh = with_options(given, "aqcl", **outcome.options)
     assert not afresh.regularizer["aqcl"]["learn_alpha"]["enabled"]
+    (tmp_path / "run" / LOG).unlink()  # what a finished run can do without elsewhere
+    with pytest.raises(StorageError, match=r"log\.jsonl: expected the log of the run, which tells"):
+        learn_alpha(given, tmp_path / "run")
     assert alpha_owner(afresh) == "aqcl"
