@@ -17,7 +17,7 @@ from aqcl.search.work import run_search
 from aqcl.tables import comparison_table, evaluation_table
 from aqcl.wording import constant_lines
 from tests.run_directories import scored_run, small_dataset
-from tests.searches import search_values
+from tests.searches import draw_no_study_figures, search_values
 from tests.test_tables import comparison, row, shown
 
 RATE = "The rows' own click rate, the same for every row, has a logloss of"
@@ -97,7 +97,10 @@ def test_an_evaluation_has_both_below_each_other(dataset: Dataset, tmp_path: Pat
     assert lines[at + 1][:3] == ["constant's", "logloss", f"{constant:.4f}"]
 
 
-def test_a_study_tells_that_no_trial_is_below(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_study_tells_that_no_trial_is_below(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_no_study_figures(monkeypatch)
     values = search_values(dataset.path, trials=2, widen=0)
     # An epoch at this rate gets nowhere near the rate of clicks, which is a third.
     values["train"] = {**values["train"], "epochs": 1, "lr": 1e-6}

@@ -12,7 +12,7 @@ from aqcl.config import as_values
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, TrainOptions, resolve
 from aqcl.report.run_report import report_runs
-from aqcl.runs import CHECKPOINT, CONFIG, LOG, not_a_repeat, open_run
+from aqcl.runs import CHECKPOINT, CONFIG, LOG, Run, not_a_repeat, open_run
 from aqcl.train import train
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
@@ -29,10 +29,15 @@ def test_a_finished_run_is_not_one_of_what_took_the_place_of_its_data(tmp_path: 
     assert train(experiment, run.path, resume=True).manifest == run.manifest
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("finished")
+    return train(tiny_experiment(tiny_dataset(folder), "train.epochs=1"), folder / "run")
+
+
 @pytest.mark.parametrize("what", [CHECKPOINT, LOG, "predictions-valid.parquet", "all"])
-def test_a_finished_run_can_do_without_its_past(what: str, tmp_path: Path) -> None:
-    data = tiny_dataset(tmp_path)
-    run = train(tiny_experiment(data, "train.epochs=1"), tmp_path / "run")
+def test_a_finished_run_can_do_without_its_past(what: str, trained: Run, tmp_path: Path) -> None:
+    run = open_run(shutil.copytree(trained.path, tmp_path / "run"))
     valid = run.predictions("valid")
     gone = [what] if what != "all" else [CHECKPOINT, LOG, "predictions-valid.parquet"]
     for name in gone:
