@@ -83,12 +83,21 @@ def test_the_module_map_is_complete() -> None:
     assert mapped == MODULES - {"__init__", "__pycache__", "py"}
 
 
-@pytest.mark.parametrize("package", ["prepare", "reproduce", "report", "search"])
+@pytest.mark.parametrize("package", ["datasets", "prepare", "reproduce", "report", "search"])
 def test_the_module_map_names_the_modules_of_a_package(package: str) -> None:
     table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Modules")[2]
-    (row,) = (line for line in table.splitlines() if line.startswith(f"| `{package}` |"))
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    (row,) = (row for row in rows if package in named(row.split("|")[1]))
     modules = {path.stem for path in (ROOT / "src" / "aqcl" / package).glob("*.py")}
     assert modules - {"__init__"} <= named(row)
+
+
+def test_the_readme_names_every_part() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## What is there")[2].partition("\n## ")[0]
+    written = re.sub(r"[^a-z0-9]", "", section.lower())
+    keys = [*BACKBONES, *REGULARIZERS, *SOURCES]
+    assert [key for key in keys if key.replace("-", "") not in written] == []
 
 
 def test_the_index_of_experiments_is_complete() -> None:

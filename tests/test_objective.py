@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from aqcl.backbones.din import DIN
 from aqcl.batch import Batch, Embedded, LossTerm
 from aqcl.contracts import Backbone, Facts, Step
+from aqcl.errors import ConfigError
 from aqcl.objective import Losses, Moment, Objective
 from tests.model_inputs import make_backbone, make_batch, make_facts, predict
 
@@ -55,6 +56,36 @@ def make_objective(**regularizers: nn.Module) -> Objective:
 
 def total(losses: Losses) -> float:
     return float(losses.total.detach())
+
+
+class Column(DIN):
+    """Forgets to squeeze."""
+
+    def predict(self, latent, embedded):  # type: ignore[no-untyped-def]
+        return super().predict(latent, embedded)[:, None]
+
+
+class Wide(DIN):
+    """Has latents wider than it says."""
+
+    def encode(self, embedded):  # type: ignore[no-untyped-def]
+        latent = super().encode(embedded)
+        return torch.cat([latent, latent[:, :1]], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (Column, r"Column\.predict: .* \({n},\), got \({n}, 1\)"),
+        (Wide, r"Wide\.encode: .* got \({n}, "),
+    ],
+)
+def test_a_backbone_of_other_shapes_than_promised_is_told(broken: type[DIN], told: str) -> None:
+    batch = make_batch()
+    module, _ = make_backbone(broken, make_facts(), embedding_dim=4)
+
+    with pytest.raises(ConfigError, match=told.replace("{n}", str(len(batch.label)))):
+        Objective(module, {})(batch, NOW)
 
 
 def test_a_term_of_a_value_trains_the_model_alone_and_logs_its_parts() -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from aqcl.batch import Batch
 from aqcl.contracts import Attentive, Backbone, Predictor, Regularizer, Step
+from aqcl.errors import ConfigError
 from aqcl.layers import seed_dropout
 from aqcl.readers import with_readers
 from aqcl.streams import Purpose, derive_seed
@@ -69,6 +70,10 @@ class Objective(nn.Module):
         """Losses of one step.
 
         The global generator is seeded before each pass, because `nn.Dropout` reads it.
+
+        Raises:
+            ConfigError: a backbone from outside returns latents or logits of another shape than
+                its contract has.
         """
         backbone, attentive = self.parts.backbone, self.parts.attentive
         seed_dropout(moment.derive("primary pass"))
@@ -82,7 +87,9 @@ class Objective(nn.Module):
         if active and attentive is not None:
             embedded = attentive.attend(embedded)
         latent = backbone.encode(embedded)
+        self._check_shape("encode", latent, (*batch.label.shape, backbone.latent_dim))
         logit = self.parts.predictor.predict(latent, embedded).to(batch.label.dtype)
+        self._check_shape("predict", logit, batch.label.shape)
         logloss = F.binary_cross_entropy_with_logits(logit, batch.label)
         total, logs = logloss, {"logloss": logloss.detach()}
         view_seed = moment.derive("view")
@@ -111,6 +118,13 @@ class Objective(nn.Module):
     def model(self) -> nn.Module:
         """What is scored and served: the backbone, with those regularizers that it reads."""
         return with_readers(self.backbone, self.regularizers)
+
+    def _check_shape(self, phase: str, made: Tensor, expected: tuple[int, ...]) -> None:
+        if made.shape != expected:
+            raise ConfigError(
+                f"{type(self.backbone).__name__}.{phase}: expected a tensor of shape "
+                f"{tuple(expected)}, got {tuple(made.shape)}; see aqcl.contracts"
+            )
 
     def _parts(self) -> Parts:
         backbone, predictor = self.backbone, self.model()

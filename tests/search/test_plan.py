@@ -80,6 +80,15 @@ def test_fixed_values_that_belong_together_are_set_together(*, turned: bool) -> 
         planned(space={L2: {"choices": [0.1, 1]}, **fixed, "backbone.dropout": 5})
 
 
+def test_a_list_that_should_be_choices_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"dropout: .*write \{ choices = \[0\.1, 0\.2\] \}"):
+        planned(space={L2: {"choices": [0.1, 1]}, "backbone.dropout": [0.1, 0.2]})
+    for value in ([0.1, "high"], []):  # nothing that choices could mend
+        with pytest.raises(ConfigError, match=r"search\.space\.backbone\.dropout: .*") as caught:
+            planned(space={L2: {"choices": [0.1, 1]}, "backbone.dropout": value})
+        assert "choices" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [datetime.date(1979, 5, 27), np.int64(3)])
 def test_a_value_that_no_setting_has_is_named(value: object) -> None:
     for space in ({"train.lr": value}, {"train.lr": {"choices": [0.1, value]}}):

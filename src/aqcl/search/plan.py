@@ -306,10 +306,19 @@ def _with_fixed(
         wrong = {key: found for key in fixed if (found := _refusal(experiment, key, fixed[key]))}
         if len(wrong) == 1:
             ((key, found),) = wrong.items()
-            problems.append(_indented(f"{where}.space.{key}", found))
+            advice = _choices_meant(experiment, key, fixed[key])
+            problems.append(_indented(f"{where}.space.{key}", found) + advice)
         else:
             problems.append(_indented(f"{where}.space", error))
         return experiment
+
+
+def _choices_meant(experiment: Experiment, key: str, value: object) -> str:
+    """What to write where a list was refused and the setting can have each of its members."""
+    members = value if isinstance(value, list) else []
+    if not members or any(_refusal(experiment, key, member) for member in members):
+        return ""
+    return f"; a list is one fixed value: to search its members, write {{ choices = {value} }}"
 
 
 def _checked(method: Method, where: str, problems: list[str]) -> Method:
