@@ -139,6 +139,8 @@ def roofline(outcome: dict[str, Any]) -> str:
     """Predicted and measured time of each item of a step."""
     parts = []
     for threads, models in outcome["threads"].items():
+        plural = "thread" if threads == "1" else "threads"
+        totals: list[tuple[float, float, float]] = []
         for model, found in models.items():
             uncached = {
                 name: item["predicted_ms"] + ms_beyond_caches(item["bytes"], found["rates"])
@@ -157,13 +159,18 @@ def roofline(outcome: dict[str, Any]) -> str:
                 for name, item in found["items"].items()
             ]
             head = ["item", "MFLOP", "MB", "operations", "predicted ms", "uncached ms"]
-            plural = "thread" if threads == "1" else "threads"
+            totals.append((found["step_ms"], found["predicted_ms"], sum(uncached.values())))
+            step, predicted, beyond = totals[-1]
             parts.append(
-                f"{model}, {threads} {plural}: a step takes {found['step_ms']:.1f} ms, predicted "
-                f"{found['predicted_ms']:.1f}, uncached {sum(uncached.values()):.1f}; the last "
-                f"column sums to {found['profiler_ms']:.1f} ms more.\n\n"
-                f"{table([*head, 'measured ms'], rows)}"
+                f"{model}, {threads} {plural}: a step takes {step:.1f} ms, predicted "
+                f"{predicted:.1f}, uncached {beyond:.1f}; the last column sums to "
+                f"{found['profiler_ms']:.1f} ms more.\n\n{table([*head, 'measured ms'], rows)}"
             )
+        step, predicted, beyond = (large / small for small, large in zip(*totals, strict=True))
+        parts.append(
+            f"{' over '.join(reversed(models))}, {threads} {plural}: a step takes {step:.2f} times "
+            f"as long, predicted {predicted:.2f}, uncached {beyond:.2f}."
+        )
     return "\n\n".join(parts)
 
 

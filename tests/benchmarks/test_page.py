@@ -43,7 +43,8 @@ MODEL = {
     "predicted_ms": 8.0,
     "profiler_ms": 0.5,
 }
-ROOFLINE: dict[str, Any] = {"threads": {"2": {"DIN": MODEL, "DIN+AQCL": MODEL}}}
+TWICE = {**MODEL, "step_ms": 19.0, "predicted_ms": 24.0}
+ROOFLINE: dict[str, Any] = {"threads": {"2": {"DIN": MODEL, "DIN+AQCL": TWICE}}}
 
 
 def record(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -81,10 +82,13 @@ def test_tables_hold_the_figures_of_the_records() -> None:
     optimizers = page.BLOCKS["optimizers"](RECORDS)
     assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 | 1.01 |" in optimizers
     assert "batches of 64 rows, mean history 10, 5,000 items, 1 thread." in optimizers
-    assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.50 |" in page.BLOCKS["roofline"](
-        RECORDS
+    roofline = page.BLOCKS["roofline"](RECORDS)
+    assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.50 |" in roofline
+    assert (
+        "DIN+AQCL over DIN, 2 threads: a step takes 2.00 times as long, predicted 3.00, "
+        "uncached 1.00." in roofline
     )
-    assert "load before 0.1" in page.BLOCKS["roofline"](RECORDS)
+    assert "load before 0.1" in roofline
 
 
 def test_the_paper_sized_log_names_its_sittings() -> None:
