@@ -180,13 +180,15 @@ def test_a_comparison_needs_its_base_and_runs() -> None:
         compare({"a": [made_run(1.0, 0)], "b": []}, "a", THRESHOLDS, 20)
 
 
-def test_many_comparisons_are_corrected_and_yardsticks_do_not_count() -> None:
-    base, other = made_run(1.0, 0), made_run(1.1, 1)
-    runs = {"a": [base], "b": [other], "popularity": [made_run(0.1, 2)]}
-    rows = compare(runs, "a", THRESHOLDS, 200, untrained=("popularity",)).rows
-    claims = [row for row in rows if row.configuration == "b" and row.p_value is not None]
-    assert [row.holm for row in claims] == pytest.approx(holm([row.p_value or 0 for row in claims]))
-    assert all(row.holm is None for row in rows if row.configuration != "b")
+def test_many_comparisons_are_corrected_and_yardsticks_among_themselves() -> None:
+    runs = {"a": [made_run(1.0, 0)], "b": [made_run(1.1, 1)]}
+    counted = {"popularity": [made_run(0.1, 2)], "item-CF": [made_run(0.9, 3)]}
+    rows = compare({**runs, **counted}, "a", THRESHOLDS, 200, untrained=tuple(counted)).rows
+    for family in ({"b"}, set(counted)):
+        claims = [row for row in rows if row.configuration in family and row.p_value is not None]
+        assert len(claims) > len(family)
+        corrected_alone = holm([row.p_value or 0 for row in claims])
+        assert [row.holm for row in claims] == pytest.approx(corrected_alone)
     assert all(row.p_value is None for row in rows if row.configuration == "a")
 
 

@@ -21,6 +21,7 @@ from aqcl.experiment import Experiment
 from aqcl.metrics import auc, logloss
 from aqcl.runs import CHECKPOINT, LOG, Run, is_finished, load_tensors
 from aqcl.scoring import build_backbone, facts_of, load_backbone, pick_device, score
+from aqcl.source_code import code_fingerprint
 from aqcl.train import Progress, Trainer, build_objective, train
 from tests.tiny_runs import (
     AQCL,
@@ -59,6 +60,7 @@ def test_training_learns(data: Path, tmp_path: Path) -> None:
     assert log[0]["logloss"] == pytest.approx(math.log(2), abs=0.02)
     assert log[-1]["logloss"] < 0.8 * log[0]["logloss"]
     assert run.manifest.content["best"] > 0.75
+    assert run.manifest.content["code"] == code_fingerprint()
     everybody = Evaluation.from_json(run.metrics()["valid"])["all"]
     assert everybody.auc == run.manifest.content["best"]
 

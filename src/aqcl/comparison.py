@@ -69,7 +69,7 @@ class ComparisonRow:
     """Two-sided, that the difference is zero."""
     holm: float | None = None
     """The same after Holm's correction for all trained configurations and groups compared that
-    have enough users to tell."""
+    have enough users to tell; that of an untrained configuration for all untrained ones."""
     single: bool = False
     """Whether one training stands against one, so that nothing is known of how they scatter."""
 
@@ -148,7 +148,7 @@ def compare(
         thresholds: the most clicks of a non-active and of a slightly active user.
         replicates: resamples; at most 200 are taken above a million rows.
         masks: rows of each group, in place of those by the users' activity.
-        untrained: configurations that are no claims, and do not count in Holm's correction.
+        untrained: configurations that were not trained: a family of their own in Holm's correction.
 
     Raises:
         ConfigError: there is no configuration called `base`.
@@ -232,25 +232,29 @@ def measure(
 def corrected(
     rows: Sequence[ComparisonRow], untrained: Collection[str], to_come: int = 0
 ) -> list[ComparisonRow]:
-    """The rows with Holm's correction for all configurations that were trained, and all groups.
+    """The rows with Holm's correction for all configurations of their kind, and all groups.
 
-    What has too few users to tell claims nothing, whatever its p-value.
+    Trained configurations are one family, untrained ones another: so none of these makes a claim
+    about training harder to show. What has too few users to tell claims nothing, whatever its
+    p-value.
 
     Args:
         rows: of all configurations, the base's among them.
-        untrained: configurations that are no claims.
-        to_come: configurations without rows yet, each with as many claims as one of the others.
+        untrained: configurations that were not trained.
+        to_come: trained configurations without rows yet, each with as many claims as one of the
+            others.
     """
-    claims = [
+    judged = [
         k
         for k, row in enumerate(rows)
-        if row.p_value is not None
-        and row.verdict not in ("base", TOO_FEW)
-        and row.configuration not in untrained
+        if row.p_value is not None and row.verdict not in ("base", TOO_FEW)
     ]
-    more = to_come * len({rows[k].group for k in claims})
-    p_values = holm([rows[k].p_value or 0.0 for k in claims], more)
-    adjusted = dict(zip(claims, p_values, strict=True))
+    adjusted: dict[int, float] = {}
+    for trained in (True, False):
+        family = [k for k in judged if (rows[k].configuration not in untrained) == trained]
+        more = to_come * len({rows[k].group for k in family}) if trained else 0
+        p_values = holm([rows[k].p_value or 0.0 for k in family], more)
+        adjusted |= dict(zip(family, p_values, strict=True))
     return [replace(row, holm=adjusted.get(k)) for k, row in enumerate(rows)]
 
 

@@ -49,6 +49,7 @@ from aqcl.scoring import (
     pick_device,
     score,
 )
+from aqcl.source_code import code_fingerprint
 from aqcl.storage import Manifest, naming_a_full_disk
 
 BATCHES_AHEAD = 4
@@ -379,6 +380,7 @@ def finish(experiment: Experiment, dataset: Dataset, out: Path, trainer: Trainer
             "seconds": round(progress.seconds, 3),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "code": code_fingerprint(),
             "simulated": dataset.simulated,
             **learned,
         },
