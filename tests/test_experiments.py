@@ -280,18 +280,24 @@ def test_the_reading_quotes_numbers_that_stand_in_tables() -> None:
         if row["group"] == "all" and row["configuration"] in ("DIN", "AQCL")
     )
     earlier = f"{din['auc']:.4f} ± {din['auc_sd']:.4f}"
+    low, high = (f"{aqcl[f'rela_impr_{end}']:+.2f}" for end in ("low", "high"))
     for text in (reading, readme):
         assert f"{aqcl['rela_impr']:.2f}%" in " ".join(text.split())
+    assert f"{aqcl['rela_impr']:.2f}% [{low}, {high}]" in readme
     assert f"{din['auc']:.4f}" in guide
     tables = page + readme + earlier
     quoted = re.findall(r"0\.\d{4}(?: ± 0\.\d{4})?", reading)
     assert quoted
     assert [number for number in quoted if number not in tables] == []
     relative = re.findall(r"[-+]\d+\.\d\d(?=%)", reading)
-    with_intervals = re.findall(r"[-+]\d+\.\d\d% \[[^\]]+\]", readme)
     assert relative
-    assert with_intervals
-    assert [number for number in relative + with_intervals if number not in page] == []
+    with_intervals = []
+    for text in (reading, readme):
+        found = re.findall(r"[-+]\d+\.\d\d% \[[^\]]+\]", text)
+        assert found
+        with_intervals += found
+    known = f"{page} {low}% {high}%"
+    assert [number for number in relative + with_intervals if number not in known] == []
 
 
 def test_the_pages_tell_what_five_seeds_can_show() -> None:
