@@ -161,7 +161,8 @@ def test_clicks_alone_show_nothing_else() -> None:
     alone = history_alone(embedded)
     assert alone.history is embedded.history
     assert alone.scores is None
-    for hidden in (alone.user, alone.item, alone.context):
+    assert embedded.activity.any()
+    for hidden in (alone.user, alone.item, alone.context, alone.activity):
         assert not hidden.any()
 
 

@@ -52,6 +52,9 @@ def hypergradient(
 
     Reference: arXiv 1806.09055, section 2.3, equations 7 and 8.
     """
+    # NOTE[DIFF]: DARTS looks ahead by the step of plain descent, with which it trains; here that
+    # stands in for a step of Adam, in which each weight moves by a length of its own. Of the
+    # gradient through the step the sign is mostly right, its size is not, and noise weighs more.
     ahead, at = _moved(parameters, gradients, -lr), free.detach().clone().requires_grad_()
     found: list[Tensor | None] = [
         *torch.autograd.grad(held_out_loss(ahead, at), [*ahead.values(), at], allow_unused=True)

@@ -160,7 +160,10 @@ def augment_history(
 
 
 def history_alone(embedded: Embedded) -> Embedded:
-    """The same clicks without the user, the candidate and the context, and unweighted by them."""
+    """The same clicks without the user, the candidate and the context, and unweighted by them.
+
+    The user's activity is 0, too: gates that read it would tell which views are of one sample.
+    """
     output = embedded.item_output
     return dataclasses.replace(
         embedded,
@@ -168,5 +171,6 @@ def history_alone(embedded: Embedded) -> Embedded:
         item=torch.zeros_like(embedded.item),
         context=torch.zeros_like(embedded.context),
         item_output=None if output is None else torch.zeros_like(output),
+        activity=torch.zeros_like(embedded.activity),
         scores=None,
     )

@@ -94,8 +94,8 @@ def test_both_views_are_changed_and_have_their_own_dropout() -> None:
 
 @pytest.mark.parametrize("backbone", ["din", "deepfm", "sasrec", "dmr"])
 def test_clicks_find_each_other_by_nothing_else(backbone: str) -> None:
-    """Another candidate, user or context tells nothing, other clicks do."""
-    objective = make_objective({"icl": {}}, backbone_class=BACKBONES[backbone])
+    """Another candidate, user, activity or context tells nothing, other clicks do."""
+    objective = make_objective({"icl": {}}, backbone_class=BACKBONES[backbone], activity_gates=True)
     step = make_step(objective, mixed_batch())
     regularizer = CL4SRec.create(make_facts(WITH_FIELDS), step.backbone, CL4SRecOptions())
     own = step.embedded
@@ -107,7 +107,8 @@ def test_clicks_find_each_other_by_nothing_else(backbone: str) -> None:
             return float(regularizer.loss(dataclasses.replace(step, embedded=changed)).value)
 
     output = None if own.item_output is None else own.item_output.flip(0)
-    others = {"user": own.user.flip(0), "item": own.item.flip(0), "context": own.context.flip(0)}
+    hidden = ("user", "item", "context", "activity")
+    others = {name: getattr(own, name).flip(0) for name in hidden}
     assert loss_of(**others, item_output=output) == loss_of()
     assert loss_of(history=own.history.flip(0)) != loss_of()
 

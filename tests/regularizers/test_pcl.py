@@ -191,6 +191,19 @@ def test_clusters_are_made_anew_every_few_steps_of_the_latest_latents() -> None:
     torch.testing.assert_close(module.recent, unit(module.projector(latest)).detach())
 
 
+def test_evaluation_changes_nothing() -> None:
+    module = make_pcl(warmup_steps=0)
+    module(*latents(0))
+    module.eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    for seed in range(1, 6):  # a clustering would be due among them
+        module(*latents(seed))
+
+    for name, now in module.state_dict().items():
+        torch.testing.assert_close(now, before[name], rtol=0, atol=0)
+
+
 def test_a_clustering_follows_from_the_generator() -> None:
     first, again, other = make_pcl(), make_pcl(), make_pcl()
     latent, view, _ = latents()

@@ -153,6 +153,20 @@ def test_prototypes_have_length_one_in_every_step() -> None:
     torch.testing.assert_close(module.prototypes.detach().norm(dim=1), torch.ones(6))
 
 
+def test_evaluation_changes_nothing_and_sees_prototypes_of_length_one() -> None:
+    module = make_swav(warmup_steps=0)
+    with torch.no_grad():
+        module.prototypes.mul_(3.0)
+    module.eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    value = module(*latents()).value
+
+    for name, now in module.state_dict().items():
+        torch.testing.assert_close(now, before[name], rtol=0, atol=0)
+    torch.testing.assert_close(module.train()(*latents()).value, value)
+
+
 def test_training_predicts_codes_and_uses_every_prototype() -> None:
     module = make_swav()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)

@@ -23,7 +23,8 @@ class CLCRecOptions:
     """Scales the loss."""
     mix: Annotated[float, Bounds(ge=0, le=1)] = 0.5
     """lambda, the share of the contrast of ids with contents; the rest is that of users with
-    items. The official code has 1."""
+    items. The official code has 1, which suits models that see no user id, too: with
+    `backbone.user_id = false` that contrast trains nothing."""
     replace_rate: Annotated[float, Bounds(ge=0, le=1)] = 0.5
     """Probability that a user is contrasted with the content of an item in place of its id."""
     temperature: Annotated[float, Bounds(gt=0)] = 1.0

@@ -108,6 +108,8 @@ class PCL(nn.Module):
     ) -> LossTerm:
         """The loss of latents and the latents of their views; needs no other part of aqcl.
 
+        In evaluation mode nothing is counted, stored or clustered.
+
         Args:
             latent: h of the samples.
             view: h of their augmented views.
@@ -115,10 +117,11 @@ class PCL(nn.Module):
         """
         z, z_view = self.projector(torch.cat([latent, view])).chunk(2)
         options, since_warm_up = self.options, int(self.steps) - self.options.warmup_steps
-        self.steps += 1
-        push(self.recent, unit(z.detach()))
-        if since_warm_up >= 0 and since_warm_up % options.refresh_steps == 0:
-            self._cluster(generator)
+        if self.training:
+            self.steps += 1
+            push(self.recent, unit(z.detach()))
+            if since_warm_up >= 0 and since_warm_up % options.refresh_steps == 0:
+                self._cluster(generator)
         if len(z) == 0:
             return LossTerm.of(z.sum())
         # NOTE[DIFF]: negatives are the other views of the batch, not a queue.

@@ -80,12 +80,16 @@ class SwAV(nn.Module):
         return term
 
     def forward(self, latent: Float[Tensor, "B D"], view: Float[Tensor, "B D"]) -> LossTerm:
-        """The loss of latents and the latents of their views; needs no other part of aqcl."""
-        self._normalise_prototypes()
+        """The loss of latents and the latents of their views; needs no other part of aqcl.
+
+        In evaluation mode nothing is counted, stored or set.
+        """
         frozen = bool(self.steps < self.options.warmup_steps)
-        self.steps += 1
+        if self.training:
+            self._normalise_prototypes()
+            self.steps += 1
         # A copy: the next call may change them before this one's gradient is taken.
-        prototypes = self.prototypes.clone()
+        prototypes = self.prototypes.clone() if self.training else unit(self.prototypes)
         if frozen:
             prototypes = prototypes.detach()
         both = unit(self.projector(torch.cat([latent, view]))).chunk(2)
@@ -94,8 +98,9 @@ class SwAV(nn.Module):
             self._assign(own.detach(), queue)
             for own, queue in zip(scores, self.recent, strict=True)
         ]
-        for z, queue in zip(both, self.recent, strict=True):
-            push(queue, z)
+        if self.training:
+            for z, queue in zip(both, self.recent, strict=True):
+                push(queue, z)
         losses = swapped_prediction(
             scores[0], scores[1], codes[0], codes[1], temperature=self.options.temperature
         )
