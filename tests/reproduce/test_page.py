@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from aqcl.figures import save
 from aqcl.reproduce.markdown import finished_comparisons, markdown, tuning
-from aqcl.reproduce.page import paper_page
-from aqcl.reproduce.pictures import activity_figure
+from aqcl.reproduce.page import _claims_reach, paper_page
 from aqcl.reproduce.results_page import read_outcomes, results_page
 from aqcl.reproduce.states import FINISHED, NOT_RUN
+from aqcl.reproduce.verdicts import OTHER_BASES, in_short, is_of_the_paper
 from aqcl.wording import NOT_AFTER_HOLM
 from tests.report.test_page import Outline
 
@@ -49,7 +48,7 @@ def test_a_difference_that_fails_holm_looks_like_none_and_is_explained(page: str
 
 
 def test_every_verdict_of_the_table_of_claims_is_explained(table3: dict[str, Any]) -> None:
-    introduction, _, claims = results_page([table3], "figures/").partition("## Claims")
+    introduction, _, claims = results_page([table3], "figures/").partition("## Claims of the")
     assert "| no, the opposite, not after Holm |" in claims
     assert NOT_AFTER_HOLM in introduction
 
@@ -103,8 +102,11 @@ def test_what_needs_no_training_stands_in_every_table_for_every_group(
         for name, evaluation in comparison["yardsticks"].items():
             aucs = [f"{group['auc']:.4f}" for group in evaluation["groups"]]
             assert f"| {name}, not trained | {' | '.join(aucs)} |" in text
-    cells = page.count('<th scope="row">popularity, not trained</th>')
-    assert cells == 4 * len(shown)
+    rows = re.findall(r'<tr><th scope="row">popularity</th>(.*?)</tr>', page)
+    assert len(rows) == len(shown)
+    for row, comparison in zip(rows, shown, strict=True):
+        groups = comparison["yardsticks"]["popularity"]["groups"]
+        assert Outline(row).text == "".join(f"{group['auc']:.4f}" for group in groups)
 
 
 def test_a_page_tells_what_was_tuned_and_warns_of_edges(table3: dict[str, Any], page: str) -> None:
@@ -143,15 +145,6 @@ def test_a_page_tells_how_own_clusters_separate_and_why_latents_are_missing() ->
     assert f"by its own clusters{''.join(f'{cell:.3f}' for cell in cells)}" in text
 
 
-def test_the_clicks_of_users_are_told_in_full_numbers(tmp_path: Path) -> None:
-    activity = {"clicks": [1, 10, 1000], "users": [5, 3, 1], "thresholds": [1, 10]}
-    (file,) = save(activity_figure(activity, "cost $5 vs $6"), tmp_path / "figure", ("svg",))
-    text = Outline(file.read_text()).text
-    assert "1,000" in text
-    assert "math" not in text
-    assert "cost $5 vs $6" in text
-
-
 def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(
     table3: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,4 +153,95 @@ def test_a_group_without_both_labels_has_no_auc_of_a_yardstick(
         comparison["yardsticks"]["popularity"]["groups"][-1]["auc"] = None
     page, text = without_figures(monkeypatch, small), markdown(small)
     assert re.search(r"\| popularity, not trained \|( 0\.\d{4} \|){3} not defined \|", text)
-    assert '<td>highly-active</td><td class="number" data-value=""></td>' in page
+    rows = re.findall(r'<th scope="row">popularity</th>.*?</tr>', page)
+    assert rows
+    assert all(row.endswith('<td class="number" data-value=""></td></tr>') for row in rows)
+
+
+def test_the_paper_claims_what_is_compared_as_it_was_tuned() -> None:
+    compared = [c for outcome in read_outcomes(STORED) for c in outcome["comparisons"]]
+    of_the_paper = {comparison["id"] for comparison in compared if is_of_the_paper(comparison)}
+    assert of_the_paper == {
+        "tuned", "wide-deep", "deepfm", "din", "constant", "dim", "weight", "interests",
+    }  # fmt: skip
+    assert {comparison["id"] for comparison in compared if comparison["paper"]} < of_the_paper
+
+
+def test_our_controls_stand_in_a_table_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    table2 = stored("table2")
+    page = without_figures(monkeypatch, table2)
+    papers, controls = (
+        re.findall(rf'<section id="{key}".*?</section>', page, re.DOTALL)[0]
+        for key in ("claims", "controls")
+    )
+    assert "each method at its best settings" in papers
+    assert "at the fixed penalty" not in papers
+    assert "The paper&#x27;s" in papers
+    assert "at the fixed penalty" in controls
+    assert "each method at its best settings" not in controls
+    assert "The paper&#x27;s" not in controls
+    text = results_page([table2], "figures/")
+    papers, _, controls = text.partition("## Claims of our controls")
+    assert "| claim | data, setting | ours | the paper | holds |\n|---|---|---|---|---|\n" in papers
+    assert "at the fixed penalty" not in papers
+    assert controls.startswith("\n\n| claim | data, setting | ours | holds |\n|---|---|---|---|\n")
+    assert controls.partition("## Table 2")[0].count("of our controls") == 1  # how many are open
+
+
+def test_claims_against_other_bases_are_told_of_where_there_are_some(
+    table3: dict[str, Any], page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure5 = stored("figure5")
+    assert OTHER_BASES in Outline(without_figures(monkeypatch, figure5)).text
+    assert OTHER_BASES in markdown(figure5)
+    claims, _, _ = results_page([figure5], "figures/").partition("## Figure 5")
+    assert OTHER_BASES in claims
+    assert OTHER_BASES not in Outline(page).text
+    assert OTHER_BASES not in results_page([table3], "figures/")
+
+
+def test_an_outlier_does_not_set_the_scale_of_the_bars_of_claims() -> None:
+    def claim(end: float, verdict: str = "not shown") -> dict[str, Any]:
+        return {"difference_low": -end, "difference_high": end / 2, "verdict": verdict}
+
+    usual = [claim(0.01)] * 18
+    assert _claims_reach([*usual, claim(0.5)]) == pytest.approx(0.01)
+    assert _claims_reach([*usual, *[claim(0.5, "too few users to tell")] * 9]) == 0.01
+    assert _claims_reach([{"difference_low": None, "verdict": "not shown"}]) == 0.0
+
+
+def test_a_column_for_the_papers_auc_stands_where_the_paper_prints_some(
+    table3: dict[str, Any], page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = deepcopy(table3)
+    for comparison in bare["comparisons"]:
+        comparison["paper"] = {}
+    heading = "Paper's AUC"
+    assert Outline(page).text.count(heading) == len(finished_comparisons(table3))
+    assert heading not in Outline(without_figures(monkeypatch, bare)).text
+
+
+def test_long_tables_are_folded_below_a_line_that_tells_what_is_found(
+    table3: dict[str, Any], page: str
+) -> None:
+    folded = re.findall(r"<details><summary>(.*?)</summary>(.*?)</details>", page, re.DOTALL)
+    shown = finished_comparisons(table3)
+    assert len(folded) == len(shown) == page.count("<details")
+    for (summary, inside), comparison in zip(folded, shown, strict=True):
+        title = table3["datasets"][comparison["dataset"]]["title"]
+        found = in_short(comparison)
+        assert Outline(summary).text == f"{title}: {comparison['title']}: {found}"
+        assert inside.count("<table") == 2
+    assert re.sub("<details>.*?</details>", "", page, flags=re.DOTALL).count("<table") == 1
+
+
+def test_contents_and_claims_link_to_the_comparisons(table3: dict[str, Any], page: str) -> None:
+    outline = Outline(page)
+    ids = outline.ids()
+    assert len(ids) == len(set(ids))
+    links = [str(a["href"]).removeprefix("#") for tag, a in outline.tags if tag == "a"]
+    assert set(links) <= set(ids)
+    for comparison in finished_comparisons(table3):
+        key = f"table3-{comparison['dataset']}-{comparison['id']}"
+        assert links.count(key) == 1 + len(comparison["claims"])
+        assert f'<h3 id="{key}">' in page

@@ -3,8 +3,9 @@
 import pytest
 
 from aqcl.comparison import restated
-from aqcl.reproduce.markdown import _cell, claims, finding, latents_parts, relative, tuning_lines
+from aqcl.reproduce.markdown import SEPARATION, _cell, latents_parts, tuning_lines
 from aqcl.reproduce.pictures import figure_title
+from aqcl.reproduce.verdicts import claim_lines, finding, in_short, relative, shown_interval
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,9 @@ def test_a_claim_names_the_measure_in_which_it_is_told() -> None:
         "paper_rela_impr": 3.54,
     }
     told = "- A improves B: **not shown**, "
-    near = claims({"claims": [claim]})
+    (near,) = claim_lines({"claims": [claim]})
     assert near == f"{told}AUC +0.0043 [-0.0010, +0.0096]; paper +3.54%"
-    far = claims({"claims": [claim | {"rela_impr_low": -5.0, "rela_impr_high": 48.0}]})
+    (far,) = claim_lines({"claims": [claim | {"rela_impr_low": -5.0, "rela_impr_high": 48.0}]})
     assert far == f"{told}+21.30% [-5.00, +48.00] RelaImpr; paper +3.54%"
 
 
@@ -118,6 +119,53 @@ def test_a_data_set_without_interests_leaves_the_numbers_of_the_others() -> None
         "datasets": {"a": {"title": "A"}, "b": {"title": "B"}},
         "latents": {"a": {"missing": "too short"}, "b": {"separation": {"DIN": {"by x": one}}}},
     }
-    table, missing = latents_parts(outcome)
+    table, explained, missing = latents_parts(outcome)
+    assert explained == SEPARATION
     assert "| B | DIN | by x | +0.100 | 0.250 | 0.062 |" in table
     assert missing == "A: too short"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits", "shown"),
+    [
+        (-0.0854, -0.00003, 4, "[-0.08540, -0.00003]"),
+        (0.000004, 0.02, 4, "[+0.000004, +0.020000]"),
+        (0.004, 12.5, 2, "[+0.004, +12.500]"),
+        (-0.0854, 0.00003, 4, "[-0.0854, +0.0000]"),
+        (-0.00003, 0.02, 4, "[-0.0000, +0.0200]"),
+        (0.0, 0.02, 4, "[+0.0000, +0.0200]"),
+        (-0.0854, -0.0001, 4, "[-0.0854, -0.0001]"),
+    ],
+)
+def test_an_interval_that_excludes_zero_does_not_seem_to_end_there(
+    low: float, high: float, digits: int, shown: str
+) -> None:
+    assert shown_interval(low, high, digits) == shown
+
+
+def test_an_end_near_zero_is_told_in_either_measure() -> None:
+    row = {"difference": -0.04, "difference_low": -0.0854, "difference_high": -0.00003}
+    near = row | {"rela_impr": None, "rela_impr_low": None}
+    assert relative(near) == "AUC -0.0400 [-0.08540, -0.00003]"
+    far = row | {"rela_impr": -9.0, "rela_impr_low": -18.0, "rela_impr_high": -0.002}
+    assert relative(far) == "-9.00% [-18.000, -0.002]"
+
+
+def test_a_comparison_is_told_in_short_by_who_differs_over_all_users() -> None:
+    def row(name: str, verdict: str, holm: float, group: str = "all") -> dict[str, object]:
+        return {"configuration": name, "group": group, "verdict": verdict, "holm": holm}
+
+    base = row("DIN", "base", 1.0)
+    same = [row(name, "no difference shown", 0.9) for name in "AB"]
+    for rows, told in (
+        ([], "DIN alone has finished"),
+        (same, "over all users no difference shown"),
+        ([row("C", "better", 0.01)], "over all users C better"),
+        (
+            [*same, row("C", "worse", 0.01), row("D", "worse", 0.01), row("E", "better", 0.2)],
+            "over all users C, D worse; E better, not after Holm; "
+            "no difference shown for the others",
+        ),
+        ([*same, row("A", "worse", 0.01, "non-active")], "over all users no difference shown"),
+    ):
+        assert in_short({"base": "DIN", "comparison": {"rows": [base, *rows]}}) == told

@@ -19,6 +19,7 @@ from aqcl.latents import (
 )
 from aqcl.reproduce.cells import Scope, place_of, study_of, tuned_cell
 from aqcl.reproduce.jobs import job_of
+from aqcl.reproduce.pictures import FIRST_SEED
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.runs import is_finished, open_run
 
@@ -76,7 +77,9 @@ def latents_of(specs: Specs, scope: Scope, key: str) -> dict[str, Any] | None:
     Validation rows; the first seed of each. None before both have been trained.
     """
     place = place_of(scope, key, TUNED)
-    jobs = {name: job_of(tuned_cell(specs, place, name), seed=1) for name in ("DIN", "AQCL")}
+    jobs = {
+        name: job_of(tuned_cell(specs, place, name), seed=FIRST_SEED) for name in ("DIN", "AQCL")
+    }
     folders = {name: job.out for name, job in jobs.items() if job and is_finished(job.out)}
     if len(folders) < len(jobs):
         return None

@@ -1,17 +1,36 @@
 """Outcomes as Markdown: the paper's numbers beside ours, and whether its claims hold."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from aqcl.comparison import ONE_SEED_EACH, restated
+from aqcl.comparison import restated
 from aqcl.evaluate import ALL
-from aqcl.reproduce.pictures import comparison_key, figure_title
+from aqcl.latents import NEIGHBOURS
+from aqcl.reproduce.pictures import comparison_key, figure_caption, figure_title
 from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
+from aqcl.reproduce.verdicts import (
+    OTHER_BASES,
+    claim_lines,
+    finding,
+    has_other_bases,
+    holds,
+    judged_claims,
+    open_claims,
+    relative,
+)
 from aqcl.search.files import value_of_winner
 from aqcl.search.space import PENALTY
-from aqcl.significance import SIGNIFICANCE
 
 GROUPS = (ALL, "non-active", "slightly-active", "highly-active")
+SEPARATION: Final = (
+    "By interests of AQCL: rows are alike whose latents of AQCL lie nearest to the same codeword, "
+    "for the latents of DIN too. By its own clusters: k-means makes as many groups of the latents "
+    "themselves, which shows what a division made for them alone would reach. Neighbours alike: "
+    f"the share that is alike of the {NEIGHBOURS} nearest other rows, by cosine; by chance: that "
+    "share if groups were dealt out at random. Silhouette: 1 for tight groups far apart, 0 for "
+    "none, negative where rows lie nearer to other groups than to their own."
+)
+"""How to read the table of how well interests separate latents."""
 
 
 def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: str = "") -> str:
@@ -33,8 +52,11 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         parts.append(f"The paper: {outcome['paper_says']}")
     if outcome["kind"] == "counts":
         parts.append(counts_table(outcome["datasets"]))
+    if has_other_bases(finished_comparisons(outcome)):
+        parts.append(OTHER_BASES)
     compared = {comparison_key(comparison, outcome) for comparison in outcome["comparisons"]}
-    parts += [_image(name, outcome, folder) for name in names if name not in compared]
+    for name in (name for name in names if name not in compared):
+        parts += [_image(name, outcome, folder), figure_caption(name, outcome)]
     parts += latents_parts(outcome)
     for comparison in finished_comparisons(outcome):
         parts += comparison_parts(comparison, outcome)
@@ -146,7 +168,7 @@ def latents_parts(outcome: Mapping[str, Any]) -> list[str]:
         return missing_latents(outcome)
     head = "| data | latents of | divided | silhouette | neighbours alike | by chance |"
     table = "\n".join([head, "|---|---|---|---|---|---|", *lines])
-    return [table, *missing_latents(outcome)]
+    return [table, SEPARATION, *missing_latents(outcome)]
 
 
 def separations(outcome: Mapping[str, Any]) -> list[tuple[str, str, str, Mapping[str, float]]]:
@@ -194,7 +216,7 @@ def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) 
     return [
         f"### {facts['title']}{kind}: {comparison['title']}",
         _table(comparison, outcome["seeds"]),
-        claims(comparison),
+        "\n".join(claim_lines(comparison)),
     ]
 
 
@@ -252,68 +274,28 @@ def _cell(row: Mapping[str, Any], paper: list[float]) -> str:
     return text + (f" [paper {paper[0]:.4f}]" if paper else "")
 
 
-def holds(row: Mapping[str, Any]) -> bool:
-    """Whether a difference stays significant after Holm's correction for all that are compared."""
-    return row["holm"] is None or row["holm"] <= SIGNIFICANCE
+def claims_parts(outcomes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every claim that has a verdict: the paper's, and those of our own controls."""
+    outcomes = list(outcomes)
+    found = []
+    for papers, heading in ((True, "Claims of the paper"), (False, "Claims of our controls")):
+        table, left = _claims_table(outcomes, papers), open_claims(outcomes, papers=papers)
+        found += [f"## {heading}", table, left] if table or left else []
+    if has_other_bases(comparison for o in outcomes for comparison in o["comparisons"]):
+        found.append(OTHER_BASES)
+    return [part for part in found if part]
 
 
-def relative(row: Mapping[str, Any]) -> str:
-    """RelaImpr with its interval, or the difference of AUC where the base is too near chance."""
-    if row["rela_impr_low"] is not None:
-        interval = f"[{row['rela_impr_low']:+.2f}, {row['rela_impr_high']:+.2f}]"
-        return f"{row['rela_impr']:+.2f}% {interval}"
-    interval = ""
-    if row["difference_low"] is not None:
-        interval = f" [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
-    return f"AUC {row['difference']:+.4f}{interval}"
-
-
-def claims(comparison: Mapping[str, Any]) -> str:
-    """One line for each claim of the paper."""
-    lines = []
-    for claim in comparison["claims"]:
-        if claim["verdict"] == NOT_RUN:
-            lines.append(f"- {claim['text']}: {NOT_RUN}")
-            continue
+def _claims_table(outcomes: Iterable[Mapping[str, Any]], papers: bool) -> str:
+    """The claims of a kind; those of controls without a column for numbers of the paper."""
+    rows = []
+    for judged in judged_claims(outcomes, papers=papers):
+        claim, where = judged.claim, f"{judged.data}, {judged.comparison['title']}"
         printed = claim["paper_rela_impr"]
-        paper = f"; paper {printed:+.2f}%" if printed is not None else ""
-        what = " RelaImpr" if claim["rela_impr_low"] is not None else ""
-        lines.append(f"- {claim['text']}: **{finding(claim)}**, {relative(claim)}{what}{paper}")
-    return "\n".join(lines)
-
-
-def finding(claim: Mapping[str, Any]) -> str:
-    """The verdict on a claim, and whether it is one of single trainings or fails the correction."""
-    verdict: str = claim["verdict"]
-    if verdict not in ("yes", "no, the opposite"):
-        return verdict
-    if claim.get("single"):
-        return f"{verdict}, {ONE_SEED_EACH}"
-    return verdict if holds(claim) else f"{verdict}, not after Holm"
-
-
-def verdict_table(outcomes: Iterable[Mapping[str, Any]]) -> str:
-    """Every claim of the paper that has a verdict."""
-    lines = ["| claim | data, setting | ours | the paper | holds |", "|---|---|---|---|---|"]
-    for outcome in outcomes:
-        for comparison in outcome["comparisons"]:
-            where = f"{outcome['datasets'][comparison['dataset']]['title']}, {comparison['title']}"
-            for claim in comparison["claims"]:
-                if claim["verdict"] == NOT_RUN:
-                    continue
-                printed = claim["paper_rela_impr"]
-                paper = f"{printed:+.2f}%" if printed is not None else "-"
-                lines.append(
-                    f"| {claim['text']} | {where} | {relative(claim)} | {paper} "
-                    f"| {finding(claim)} |"
-                )
-    return "\n".join(lines)
-
-
-def open_claims(outcomes: Iterable[Mapping[str, Any]]) -> str:
-    """How many claims have no verdict yet; nothing if all have."""
-    verdicts = [
-        claim["verdict"] for o in outcomes for c in o["comparisons"] for claim in c["claims"]
-    ]
-    count = verdicts.count(NOT_RUN)
-    return f"Of {len(verdicts)} claims {count} have not been run; see below." if count else ""
+        paper = [f"{printed:+.2f}%" if printed is not None else "-"] if papers else []
+        rows.append([claim["text"], where, relative(claim), *paper, finding(claim)])
+    if not rows:
+        return ""
+    heads = ["claim", "data, setting", "ours", *(["the paper"] if papers else []), "holds"]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from aqcl.comparison import finding as comparison_finding
-from aqcl.comparison import restated
+from aqcl.comparison import TOO_FEW, restated
 from aqcl.evaluate import ALL
 from aqcl.report.page import (
     Cell,
@@ -24,24 +24,35 @@ from aqcl.report.page import (
 from aqcl.report.write import write_figures, write_page
 from aqcl.reproduce.markdown import (
     GROUPS,
+    SEPARATION,
     counts_beside,
     edges,
-    finding,
     finished_comparisons,
     missing_latents,
     not_run_lines,
-    open_claims,
-    relative,
     separations,
     tuning,
     yardstick_aucs,
 )
-from aqcl.reproduce.pictures import comparison_key, figure_title, figures_of
+from aqcl.reproduce.pictures import comparison_key, figure_caption, figure_title, figures_of
 from aqcl.reproduce.results_page import read_outcomes
-from aqcl.reproduce.states import FINISHED, NOT_RUN, missing_cells
+from aqcl.reproduce.states import NOT_RUN, finished_cells, missing_cells
+from aqcl.reproduce.verdicts import (
+    OTHER_BASES,
+    Judged,
+    finding,
+    has_other_bases,
+    in_short,
+    judged_claims,
+    open_claims,
+    relative,
+    row_finding,
+)
 from aqcl.wording import NOT_AFTER_HOLM
 
 STYLES = {"yes": "better", "no, the opposite": "worse"}
+CLAIMS_REACH: Final = 0.9
+"""Quantile of the intervals' far ends that bars of claims reach, lest an outlier hides the rest."""
 
 
 def write_paper_page(folder: Path, out: Path, figures: Path | None = None) -> list[Path]:
@@ -61,7 +72,10 @@ def holds_outcomes(folder: Path) -> bool:
 
 def paper_page(outcomes: Sequence[Mapping[str, Any]]) -> str:
     """The page, from outcomes as `gather` made them."""
-    sections = [Section("Claims of the paper", "claims", _explained(_claims(outcomes)))]
+    sections = [
+        Section("Claims of the paper", "claims", _claims(outcomes, papers=True)),
+        Section("Claims of our controls", "controls", _claims(outcomes, papers=False)),
+    ]
     warnings = []
     if any(outcome["quick"] for outcome in outcomes):
         warnings.append("A quick look at small data: nothing may be concluded from it.")
@@ -83,35 +97,61 @@ def _explained(body: str) -> str:
     return body + paragraph(NOT_AFTER_HOLM) if "not after Holm" in body else body
 
 
-def _claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
-    found = [
-        (outcome["datasets"][comparison["dataset"]]["title"], comparison["title"], claim)
-        for outcome in outcomes
-        for comparison in outcome["comparisons"]
-        for claim in comparison["claims"]
-        if claim["verdict"] != NOT_RUN
-    ]
-    reach = _reach(claim for _, _, claim in found)
+def _claims(outcomes: Sequence[Mapping[str, Any]], *, papers: bool) -> str:
+    """The claims of the paper, or those of our controls, for which the paper has no numbers."""
+    found = judged_claims(outcomes, papers=papers)
+    left = open_claims(outcomes, papers=papers)
+    parts = [_claims_table(found, papers=papers)] if found else []
+    if has_other_bases(judged.comparison for judged in found):
+        parts.append(paragraph(OTHER_BASES))
+    parts = [_explained("".join(parts))]
+    return "".join([*parts, paragraph(left)] if left else parts)
+
+
+def _claims_table(found: Sequence[Judged], *, papers: bool) -> str:
+    reach = _claims_reach(judged.claim for judged in found)
     rows = []
-    for title, setting, claim in found:
-        style = STYLES.get(finding(claim), "")
-        printed = claim["paper_rela_impr"]
+    for judged in found:
+        claim, shown = judged.claim, finding(judged.claim)
+        style, printed = STYLES.get(shown, ""), claim["paper_rela_impr"]
+        paper = Cell("", "") if printed is None else Cell(f"{printed:+.2f}%", printed)
         rows.append(
             [
-                Cell(claim["text"], under=finding(claim)),
-                Cell(title),
-                Cell(setting),
+                Cell(claim["text"], under=shown),
+                Cell(judged.data),
+                _setting(judged),
                 _bar(claim, reach, style),
                 _relative(claim),
-                Cell("", "") if printed is None else Cell(f"{printed:+.2f}%", printed),
-                Cell(finding(claim), style=style),
+                *([paper] if papers else []),
+                Cell(shown, style=style),
             ]
         )
-    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours", "#The paper's", "Holds"]
-    caption = f"{_bars(reach)}; ours and the paper's: RelaImpr, ours with its 95% interval"
-    shown = table(headings, rows, caption) if rows else ""
-    left = open_claims(outcomes)
-    return shown + (paragraph(left) if left else "")
+    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours"]
+    headings += ["#The paper's", "Holds"] if papers else ["Holds"]
+    both = "ours and the paper's: RelaImpr, ours" if papers else "ours: RelaImpr"
+    return table(headings, rows, f"{_bars(reach)}; {both} with its 95% interval")
+
+
+def _setting(judged: Judged) -> Cell:
+    """What was compared, with a link to where it is told in full."""
+    title = judged.comparison["title"]
+    if judged.comparison["comparison"] is None:
+        return Cell(title)
+    return Cell(title, markup=_link(judged.comparison, judged.outcome, title))
+
+
+def _link(comparison: Mapping[str, Any], outcome: Mapping[str, Any], words: str) -> str:
+    return f'<a href="#{text(comparison_key(comparison, outcome))}">{text(words)}</a>'
+
+
+def _claims_reach(claims: Iterable[Mapping[str, Any]]) -> float:
+    """What half the width of bars of claims stands for; an interval beyond it has an arrow."""
+    ends = [
+        max(-claim["difference_low"], claim["difference_high"])
+        for claim in claims
+        if claim["difference_low"] is not None and claim["verdict"] != TOO_FEW
+    ]
+    return float(np.quantile(ends, CLAIMS_REACH)) if ends else 0.0
 
 
 def _reach(rows: Iterable[Mapping[str, Any]]) -> float:
@@ -141,17 +181,12 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     if outcome["kind"] == "counts":
         parts.append(_counts(outcome["datasets"]))
     parts.append(_latents(outcome))
-    ids = {comparison_key(c, outcome): c for c in finished_comparisons(outcome)}
+    finished = finished_comparisons(outcome)
+    ids = {comparison_key(comparison, outcome) for comparison in finished}
     for name in (name for name in drawn if name not in ids):
-        title = figure_title(name, outcome)
-        parts.append(figure(drawn[name], name, title, title))
-    for name, comparison in ids.items():
-        title = outcome["datasets"][comparison["dataset"]]["title"]
-        parts.append(f"<h3>{text(title)}: {text(comparison['title'])}</h3>")
-        parts.append(_comparison(comparison, outcome["seeds"]))
-        if name in drawn:
-            caption = "AUC with 95% intervals; the line is the base"
-            parts.append(figure(drawn[name], name, caption, caption))
+        parts.append(_figure(drawn, name, outcome))
+    parts.append(_contents(finished, outcome))
+    parts += [_part(comparison, outcome, drawn) for comparison in finished]
     parts = [_explained("".join(parts))]
     not_run = not_run_lines(outcome)
     parts += ["<h3>Not run</h3>", _list(not_run)] if not_run else []
@@ -161,6 +196,46 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     for head, lines in tuning(outcome).items():
         parts += [paragraph(head), _list(lines)]
     return "".join(parts)
+
+
+def _figure(drawn: Mapping[str, Figure], name: str, outcome: Mapping[str, Any]) -> str:
+    return figure(drawn[name], name, figure_caption(name, outcome), alt=figure_title(name, outcome))
+
+
+def _contents(finished: Sequence[Mapping[str, Any]], outcome: Mapping[str, Any]) -> str:
+    """Links to the comparisons of a table; nothing where there are fewer than two."""
+    if len(finished) < 2:
+        return ""
+    links = [
+        f"<li>{_link(comparison, outcome, _title(comparison, outcome))}</li>"
+        for comparison in finished
+    ]
+    return (
+        f'<nav aria-label="Comparisons of {text(outcome["title"])}"><ul>{"".join(links)}</ul></nav>'
+    )
+
+
+def _title(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+    return f"{outcome['datasets'][comparison['dataset']]['title']}: {comparison['title']}"
+
+
+def _part(
+    comparison: Mapping[str, Any], outcome: Mapping[str, Any], drawn: Mapping[str, Figure]
+) -> str:
+    """A comparison: figure, what is missing, and the numbers behind a line that sums them up."""
+    name, title = comparison_key(comparison, outcome), _title(comparison, outcome)
+    missing = [f"{label}: {state}" for label, state in missing_cells(comparison).items()]
+    return "".join(
+        [
+            f'<h3 id="{text(name)}">{text(title)}</h3>',
+            _figure(drawn, name, outcome) if name in drawn else "",
+            paragraph("; ".join(missing)) if missing else "",
+            f"<details><summary>{text(title)}: {text(in_short(comparison))}</summary>",
+            _comparison(comparison, outcome["seeds"]),
+            _yardsticks(comparison),
+            "</details>",
+        ]
+    )
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -182,7 +257,8 @@ def _latents(outcome: Mapping[str, Any]) -> str:
     headings = [
         "Data", "Latents of", "Divided", "#Silhouette", "#Neighbours alike", "#By chance",
     ]  # fmt: skip
-    return table(headings, rows, "How well interests separate validation rows") + missing
+    separated = table(headings, rows, "How well interests separate validation rows")
+    return separated + paragraph(SEPARATION) + missing
 
 
 def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
@@ -200,15 +276,14 @@ def _users(group: str) -> str:
 def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     found = comparison["comparison"]["rows"]
     groups = list(dict.fromkeys(row["group"] for row in found))
+    finished = finished_cells(comparison)
+    printed = any(comparison["paper"].get(label) for label in finished)
     reach = _reach(row for row in found if row["verdict"] != "base")
     rows = []
-    for label, state in comparison["cells"].items():
+    for label in finished:
         for k, group in enumerate(groups):
-            if state != FINISHED:
-                break
             row = next(r for r in found if (r["configuration"], r["group"]) == (label, group))
-            single = row.get("single", False)
-            shown = comparison_finding(row["verdict"], row["holm"], single=single)
+            shown = row_finding(row)
             style = shown if shown in ("better", "worse") else ""
             paper = comparison["paper"].get(label, [])[k : k + 1]
             held = [_bar(row, reach, style), _relative(row)]
@@ -218,28 +293,23 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
                     Cell(_users(group)),
                     number(row["auc"]),
                     number(row["auc_sd"]),
-                    number(paper[0] if paper else None),
+                    *([number(paper[0] if paper else None)] if printed else []),
                     *(held if row["verdict"] != "base" else [Cell("", "")] * 2),
                     Cell(shown, style=style),
                 ]
             )
-    for name, aucs in yardstick_aucs(comparison).items():
-        for group, auc in zip(GROUPS, aucs, strict=True):
-            users = Cell(_users(group))
-            rows.append([Cell(f"{name}, not trained"), users, number(auc), *[Cell("", "")] * 5])
-    missing = [f"{label}: {state}" for label, state in missing_cells(comparison).items()]
-    headings = [
-        "Method",
-        "Users",
-        "#AUC",
-        "#± sd",
-        "#Paper's AUC",
-        "Difference",
-        "#RelaImpr",
-        "Verdict",
-    ]
+    headings = ["Method", "Users", "#AUC", "#± sd"]
+    headings += ["#Paper's AUC"] if printed else []
+    headings += ["Difference", "#RelaImpr", "Verdict"]
     caption = (
         f"Mean of {seeds} seeds, against {comparison['base']}, RelaImpr with its 95% interval. "
         f"{_bars(reach)}.{restated(comparison['comparison'])}"
     )
-    return table(headings, rows, caption) + (paragraph("; ".join(missing)) if missing else "")
+    return table(headings, rows, caption)
+
+
+def _yardsticks(comparison: Mapping[str, Any]) -> str:
+    """What counting alone reaches on the same rows, a row for each way of it."""
+    rows = [[Cell(name), *map(number, aucs)] for name, aucs in yardstick_aucs(comparison).items()]
+    headings = ["Not trained", *(f"#{_users(group)}" for group in GROUPS)]
+    return table(headings, rows, "AUC of what needs no training, on the same rows") if rows else ""

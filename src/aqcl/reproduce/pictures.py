@@ -1,19 +1,32 @@
 """The figures of the paper, drawn from outcomes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from aqcl.activity import curve_alpha
 from aqcl.evaluate import ALL
 from aqcl.figures import COLORS, GRAY, MARKERS, PALE, STYLE, curve_style, latents_figure, new_figure
+from aqcl.legends import legend_above
 from aqcl.reproduce.states import finished_cells
+
+FIRST_SEED: Final = 1
+"""Of the trainings whose latents figure 6 shows."""
+WITH_TRIALS: Final = "figure4"
+"""The figure that shows the curves of all trials; another of its kind has the chosen ones alone."""
+LEGEND_HEIGHT: Final = 0.45
+"""Inches that the legend of figure 6 adds."""
+PANEL_PAD: Final = 0.12
+"""Inches around each panel: the numbers of two axes must not run together."""
 
 
 def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
@@ -24,11 +37,11 @@ def figures_of(outcome: Mapping[str, Any]) -> dict[str, Figure]:
         made[f"{name}-{key}"] = activity_figure(found, outcome["datasets"][key]["title"])
     if outcome.get("alpha"):
         titles = {key: outcome["datasets"][key]["title"] for key in outcome["alpha"]}
-        many = name == "figure4"
+        many = name == WITH_TRIALS
         made[f"{name}-alpha"] = alpha_curves_figure(outcome["alpha"], titles, trials=many)
     for key, found in outcome.get("latents", {}).items():
         if "points" in found:
-            made[f"{name}-{key}"] = latents_figure(*titled_points(found))
+            made[f"{name}-{key}"] = interests_figure(found)
     for comparison in outcome["comparisons"]:
         if comparison["comparison"] is not None:
             made[comparison_key(comparison, outcome)] = comparison_figure(comparison)
@@ -54,6 +67,78 @@ def figure_title(name: str, outcome: Mapping[str, Any]) -> str:
             return f"AUC with 95% intervals on {of}: {comparison['title']}"
     title = titles.get(name.removeprefix(f"{outcome['name']}-"))
     return f"{outcome['title']}, {title}" if title else outcome["title"]
+
+
+def figure_caption(name: str, outcome: Mapping[str, Any]) -> str:
+    """How to read a figure of an outcome.
+
+    Args:
+        name: its key in `figures_of`.
+        outcome: that it is of.
+    """
+    key = name.removeprefix(f"{outcome['name']}-")
+    if key in outcome.get("activity", {}):
+        return _activity_caption(outcome["activity"][key], outcome["datasets"][key]["title"])
+    if key in outcome.get("latents", {}):
+        return _latents_caption(outcome["latents"][key], outcome["datasets"][key]["title"])
+    if key == "alpha":
+        return _alpha_caption(outcome, trials=outcome["name"] == WITH_TRIALS)
+    return (
+        f"AUC, mean of {outcome['seeds']} seeds, with 95% intervals over users and seeds. The grey "
+        "square and the line are the base. Each panel has a scale of its own."
+    )
+
+
+def _activity_caption(activity: Mapping[str, Any], title: str) -> str:
+    low, high = activity["thresholds"]
+    return (
+        f"Clicks of {sum(activity['users']):,} users of {title} before their first test row, the "
+        f"most active first. Shades are the three groups: up to {low:,} clicks non-active, up to "
+        f"{high:,} slightly active, and above. From one click on the scale is logarithmic."
+    )
+
+
+def _alpha_caption(outcome: Mapping[str, Any], *, trials: bool) -> str:
+    caption = (
+        "Alpha of AQCL on DIN over the clicks of a user, in multiples of the mean of training "
+        "users. Thick lines with markers: the curve with which AQCL was chosen on validation rows."
+    )
+    if not trials:
+        return caption
+    counts = [
+        f"{outcome['datasets'][key]['title']} {len(found['trials'])}"
+        for key, found in outcome["alpha"].items()
+    ]
+    return (
+        f"{caption} Thin lines of the same colour: the curves of all trials of the search "
+        f"({', '.join(counts)}). Some lie on each other, as searches draw some of the same points."
+    )
+
+
+def _latents_caption(found: Mapping[str, Any], title: str) -> str:
+    used = len(np.unique(found["interest"]))
+    return (
+        f"Latents of {found['rows']:,} validation rows of {title} in the plane (t-SNE), seed "
+        f"{FIRST_SEED} of each method. Rows nearest to the {min(used, len(COLORS))} largest of "
+        f"AQCL's {used} interests here have colours, the same ones in both panels; the others are "
+        "grey. Neighbours alike: of a row's nearest others, the share that has the same interest."
+    )
+
+
+def interests_figure(found: Mapping[str, Any]) -> Figure:
+    """The latents of DIN and AQCL beside each other, coloured by AQCL's interest of each row.
+
+    Reference: arXiv 2109.13921, figure 6.
+    """
+    figure = latents_figure(*titled_points(found))
+    figure.set_figheight(figure.get_figheight() + LEGEND_HEIGHT)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    with matplotlib.rc_context(STYLE):
+        figure.legend(
+            handles, labels, title="interest of AQCL", loc="outside lower left", ncols=len(labels),
+            frameon=False, markerscale=2, handlelength=1, handletextpad=0.2, alignment="left",
+        )  # fmt: skip
+    return figure
 
 
 def titled_points(found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -110,6 +195,7 @@ def alpha_curves_figure(
     figure, axes = new_figure(6.4, 3.6)
     ratio = torch.linspace(0, 5, 251)
     with matplotlib.rc_context(STYLE):
+        curves: dict[str, Artist] = {}
         for number, (key, curve) in enumerate(found.items()):
             style = curve_style(number)
             for trial in curve["trials"] if trials else ():
@@ -117,12 +203,14 @@ def alpha_curves_figure(
                 axes.plot(ratio, alpha, color=style["color"], linewidth=0.7, alpha=0.35)
             alpha = curve_alpha(ratio, 1.0, curve["w1"], curve["w2"])
             label = f"{titles[key]}: w1 {curve['w1']:.2g}, w2 {curve['w2']:.2g}"
-            axes.plot(ratio, alpha, **style, markevery=25, linewidth=2.4, label=label)
+            (curves[label],) = axes.plot(ratio, alpha, **style, markevery=25, linewidth=2.4)
+        if trials:
+            curves["thin: all trials"] = Line2D([], [], color=GRAY, linewidth=0.7)
         axes.set_ylim(0, 1.05)
         axes.set_xlim(0, 5)
         axes.set_xlabel("clicks of the user, in multiples of the mean")
         axes.set_ylabel("alpha: weight of the clusters")
-        axes.legend(loc="upper right", frameon=False)
+        legend_above(axes, curves)
     return figure
 
 
@@ -133,7 +221,8 @@ def comparison_figure(comparison: Mapping[str, Any]) -> Figure:
     labels = finished_cells(comparison)
     with matplotlib.rc_context(STYLE):
         height = 1.3 + 0.3 * len(labels)
-        figure = Figure(figsize=(9.6, height), dpi=150, layout="constrained")
+        layout = ConstrainedLayoutEngine(w_pad=PANEL_PAD)
+        figure = Figure(figsize=(9.6, height), dpi=150, layout=layout)
         panels = figure.subplots(1, len(groups), sharey=True)
         for axes, group in zip(np.atleast_1d(panels), groups, strict=True):
             found = {row["configuration"]: row for row in rows if row["group"] == group}
@@ -159,4 +248,5 @@ def _intervals(
         axes.axvline(found[base]["auc"], color=PALE, linewidth=1, zorder=0)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 2.5, 5, 10)))
+    axes.tick_params(axis="x", labelsize="small")

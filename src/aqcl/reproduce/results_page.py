@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from aqcl.reproduce.markdown import markdown, open_claims, verdict_table
+from aqcl.reproduce.markdown import claims_parts, markdown
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.specs import load_specs
 from aqcl.wording import NOT_AFTER_HOLM
@@ -39,8 +39,6 @@ def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str, reading: s
         reading: Markdown by those who looked at the numbers, above them.
     """
     outcomes = list(outcomes)
-    parts = [INTRODUCTION, reading.strip(), "## Claims", verdict_table(outcomes)]
-    parts.append(open_claims(outcomes))
-    parts = [part for part in parts if part]
+    parts = [INTRODUCTION, *filter(None, [reading.strip()]), *claims_parts(outcomes)]
     parts += [markdown(outcome, figures_of(outcome), figures).rstrip("\n") for outcome in outcomes]
     return "\n\n".join(parts) + "\n"
