@@ -75,6 +75,9 @@ def test_best_values_leave_out_what_is_not_known_yet(tmp_path: Path) -> None:
     assert np.asarray(axes.lines[1].get_xdata()).tolist() == []
     text = drawn(figure, tmp_path / "best")
     assert all(words in text for words in ("best validation auc", "trial", "din", "none"))
+    low, high = axes.get_xlim()
+    assert low < 0  # trial 0 has its place, though nothing was found by then
+    assert high > 2
     (alone,) = best_so_far_figure({"din": [0.7]}, "auc").axes
     assert alone.get_legend() is None
 

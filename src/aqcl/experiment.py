@@ -42,8 +42,8 @@ class TrainOptions:
     `lazy_adam` and `rowwise_adagrad` of the rows of the batch alone, which needs its own tuning."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the products of matrices in training; `bf16` is quicker where the processor has it, and
-    another method. Weights, logloss, scores, DIN's attention and the choice of codewords are fp32 in
-    both, and so are the sums of all losses over a batch."""
+    another method. Weights, logloss, scores, DIN's attention and the choice of codewords are fp32
+    in both, and so are the sums of all losses over a batch."""
     max_history: Annotated[int, Bounds(ge=1, le=2**31 - 1)] = 50
     """Latest clicks that a sample sees; its activity counts all."""
     evaluations_per_epoch: Annotated[int, Bounds(ge=1)] = 2

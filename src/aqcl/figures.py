@@ -113,7 +113,10 @@ def alpha_figure(
 def best_so_far_figure(
     curves: Mapping[str, Sequence[float | None]], objective: str, unit: str = "trial"
 ) -> Figure:
-    """The best value found after each trial, or other unit, a line for each method."""
+    """The best value found after each trial, or other unit, a line for each method.
+
+    The axis has a place for those too before which nothing was found.
+    """
     figure, axes = new_figure(6.4, 3.6)
     with matplotlib.rc_context(STYLE):
         lines: dict[str, Line2D] = {}
@@ -123,6 +126,9 @@ def best_so_far_figure(
             (lines[name],) = axes.plot(
                 trials, values, drawstyle="steps-post", **curve_style(number)
             )
+        last = max(map(len, curves.values()), default=0) - 1
+        if last > 0:
+            axes.set_xlim(-0.04 * last, 1.04 * last)
         axes.set_xlabel(unit)
         axes.set_ylabel(f"best {objective}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -43,6 +43,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = table(["Method", "#AUC", "Difference"], rows, "A table") + drawn
     wide = [[Cell("a method"), *(Cell("words that stay in a line") for _ in range(9))]]
     body += table(["Kind", *(f"#{k}" for k in range(9))], wide, f"A wide table. {CAPTION}")
+    measures = [f"#What of the samples is measured {k}" for k in range(9)]
+    body += table(["Model", *measures], [["din", *map(number, range(9))]], "Long headings")
+    told: list[list[Cell | str]] = [["din", number(10_000.5), number(0.25), "many words " * 30]]
+    body += table(["Model", "#A", "#B", "Text"], told, "Much text")
+    body += "<details><summary>Folded</summary><p id='folded'>Words</p></details>"
     path = tmp_path_factory.mktemp("page") / "report.html"
     warnings = [f"Beware of {'a_long_name' * 10}"]
     path.write_text(render_page("Title", "Subtitle", [Section("One", "one", body)], warnings))
@@ -113,7 +118,7 @@ def test_a_wide_table_keeps_its_caption_and_its_first_column_in_sight(
     page: Page, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    region = page.locator("main .scroll").last
+    region = page.get_by_role("region", name="A wide table")
     region.evaluate("node => node.scrollLeft = 200")
     assert region.evaluate("node => node.scrollLeft") == 200
     seen = region.bounding_box()
@@ -127,6 +132,13 @@ def test_a_wide_table_keeps_its_caption_and_its_first_column_in_sight(
         ground = region.locator(part).evaluate("node => getComputedStyle(node).backgroundColor")
         assert part == "caption span" or ground == "rgb(20, 23, 27)"
     assert page.get_by_role("table", name=CAPTION).count() == 1
+
+
+def test_long_headings_do_not_cut_a_table(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    region = page.get_by_role("region", name="Long headings")
+    own, inner = region.evaluate("node => [node.clientWidth, node.scrollWidth]")
+    assert inner <= own
 
 
 def test_a_wide_figure_can_be_read_on_a_phone(page: Page) -> None:
@@ -180,4 +192,40 @@ def test_it_prints(browser: Browser, file: Path) -> None:
     assert not opened.locator("nav").is_visible()
     first = opened.locator("main .scroll tbody th").first
     assert first.evaluate("node => getComputedStyle(node).position") == "static"
+    seen = "node => node.checkVisibility({contentVisibilityAuto: true})"
+    assert opened.locator("#folded").evaluate(seen)
+    opened.emulate_media(media="screen")
+    assert not opened.locator("#folded").evaluate(seen)
     opened.close()
+
+
+def test_tables_fit_on_paper_and_numbers_stay_whole(browser: Browser, file: Path) -> None:
+    opened = browser.new_page(viewport={"width": 720, "height": 1000})  # of A4
+    opened.goto(file.as_uri())
+    opened.emulate_media(media="print")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 720
+    # Text that could take all of the width leaves numbers what they need.
+    lines = (
+        "node => { const all = document.createRange(); all.selectNodeContents(node);"
+        " return all.getClientRects().length; }"
+    )
+    figures = opened.get_by_role("region", name="Much text").locator("td.number")
+    assert [figure.evaluate(lines) for figure in figures.all()] == [1, 1]
+    opened.close()
+
+
+def test_paper_is_white_in_the_dark_too(browser: Browser, file: Path) -> None:
+    names = ("--paper", "--ink", "--note", "--better", "--worse", "--c0")
+    style = (
+        "names => names.map(n => getComputedStyle(document.documentElement).getPropertyValue(n))"
+    )
+    found = []
+    for scheme in ("light", "dark"):
+        opened = browser.new_page()
+        opened.goto(file.as_uri())
+        opened.emulate_media(media="print", color_scheme="dark" if scheme == "dark" else "light")
+        found.append(opened.evaluate(style, names))
+        opened.close()
+    assert found[0] == found[1]
+    ink, note = found[1][1:3]
+    assert contrast(ink, note) >= 4.5

@@ -62,6 +62,23 @@ def test_other_groups_tell_what_they_are_and_nothing_twice(section: str, runs: l
         assert line not in text
 
 
+def test_other_groups_have_no_column_of_what_whole_users_have(
+    section: str, runs: list[Path]
+) -> None:
+    assert "GAUC" not in section
+    assert "Logloss" in section
+    main = report_runs(runs, replicates=100).html
+    assert "GAUC" in main
+
+
+def test_other_groups_repeat_nothing_of_all_users(section: str, runs: list[Path]) -> None:
+    told = compare_runs(runs, by=BY, replicates=100).below_yardsticks()
+    assert {ALL} < {below.group for below in told}
+    text = Outline(section).text
+    assert "has no higher AUC" in text
+    assert "all users" not in text
+
+
 def test_an_unknown_group_is_refused_before_anything_is_scored(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,13 @@ def test_tables_are_labelled_and_columns_of_numbers_are_marked() -> None:
     assert '<td class="number" data-value="0.51234">0.5123</td>' in markup
 
 
+def test_long_names_may_go_on_in_the_next_line_and_numbers_may_not() -> None:
+    markup = table(["Name", "#train.embedding_l2"], [["a_b.c+d 0.25", "x.y"]], "caption")
+    assert ">train.<wbr>embedding_<wbr>l2<" in markup
+    assert ">a_<wbr>b.<wbr>c+<wbr>d 0.25<" in markup
+    assert ">x.y<" in markup
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "x1", "x2"),
     [(0.0, -0.01, 0.01, "26.00", "74.00"), (0.01, 0.0, 0.02, "50.00", "98.00")],

@@ -8,16 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from aqcl import comparison, yardsticks
 from aqcl.assessment import RunComparison, compare_runs
 from aqcl.comparison import TOO_FEW
 from aqcl.errors import ConfigError, StorageError
-from aqcl.predictions import Predictions
 from aqcl.report import study_report
-from aqcl.report.charts import activity_edges, reliability
 from aqcl.report.page import Cell
 from aqcl.report.run_report import (
     Report,
@@ -211,12 +208,13 @@ def test_a_report_warns_of_what_makes_numbers_worth_less(runs: list[Path]) -> No
     text = Outline(report_runs(runs[:3], replicates=100).html).text
     assert "Few seeds (<b>DIN</b>: 2, DIN & AQCL: 1)" in text
     assert "different numbers of seeds" in text
-    assert "Too few users to tell anything in the group highly-active" in text
+    assert re.search(r"Too little to tell in the group highly-active: \d+ users of 100", text)
 
 
 def test_a_report_of_one_method_warns_of_groups_that_are_too_small(runs: list[Path]) -> None:
     text = Outline(report_runs(runs[:1], replicates=100).html).text
-    assert "Too few users to tell anything in the group highly-active" in text
+    assert re.search(r"Too little to tell in the group highly-active: \d+ users of 100", text)
+    assert re.search(r"\d+ clicks; too little to tell: \d+ users of 100", text)
 
 
 def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path], report: Report) -> None:
@@ -225,6 +223,7 @@ def test_a_report_says_what_was_resampled_and_how_often(runs: list[Path], report
     )
     assert "Interval: 95% of 100 resamples of the users, paired on the same rows." in alone
     assert "95% intervals of 200 resamples of the users. Dotted" in alone
+    assert "All rows are one part" in alone
     assert "users and seeds" not in alone
     assert "Interval: 95% of 100 resamples of the users and seeds, paired on the same" in several
     assert "95% intervals of 200 resamples of the users and seeds. Dotted" in several
@@ -250,6 +249,23 @@ def test_a_study_has_its_trials_winners_and_alpha(study: Path) -> None:
             if trial["value"] is not None:
                 assert f"{trial['value']:.4f}" in text
     assert {"best-so-far", "alpha-1"} <= made.figures.keys()
+
+
+def test_a_study_says_on_top_what_has_failed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, summary = read_findings(study)
+    assert "trials of din failed" not in report_study(study).html
+    din = summary["methods"]["din"]
+    din["best_so_far"][:2] = [None, None]
+    din["trials"][0] |= {"state": "fail", "value": None, "feasible": None, "error": "too hot"}
+    din["trials"][1] |= {"feasible": False}
+    monkeypatch.setattr(study_report, "read_findings", lambda path: (manifest, summary))
+    made = report_study(study).html
+    top, _, rest = made.partition("<main")
+    assert "1 of 3 trials of din failed" in top
+    assert "No value from the first 2 trials of din: 1 failed, 1 out of bounds" in rest
+    assert "<td>failed</td>" in rest
+    assert "<td>fail</td>" not in rest
+    assert "Why trial 0 failed: too hot" in rest
 
 
 def test_a_study_tells_what_its_winner_reached_over_all_its_seeds(
@@ -361,36 +377,3 @@ def test_mistakes_are_named(runs: list[Path], study: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="no run is called"):
         write_report(runs, tmp_path / "r.html", Choices(base="DIM"))
     assert not (tmp_path / "r.html").exists()
-
-
-def predictions(activity: np.ndarray, label: np.ndarray, score: np.ndarray) -> Predictions:
-    rows = np.arange(len(label))
-    return Predictions(rows, rows, label, activity, score)
-
-
-def test_bins_of_activity_hold_enough_positives() -> None:
-    draw = np.random.default_rng(0)
-    found = predictions(draw.geometric(0.2, 5000), draw.integers(0, 2, 5000), draw.random(5000))
-    edges = activity_edges(found, positives=200)
-    assert edges[0] == 1
-    bins = np.searchsorted(edges, found.activity, side="right") - 1
-    counts = [np.count_nonzero((bins == b) & (found.label == 1)) for b in range(len(edges))]
-    assert len(edges) > 3
-    assert min(counts) >= 200
-    assert activity_edges(found, positives=10_000) == [1]
-    nobody = predictions(found.activity, np.zeros(5000, int), found.score)
-    assert activity_edges(nobody, positives=200) == [1]
-
-
-def test_reliability_is_exact_for_known_shares() -> None:
-    score = np.repeat([0.2, 0.6], 50)
-    label = np.array([1] * 10 + [0] * 40 + [1] * 30 + [0] * 20)
-    known = predictions(np.ones(100, int), label, score)
-    expected, observed = reliability([known], 2)
-    assert expected == pytest.approx([0.2, 0.6])
-    assert observed == pytest.approx([0.2, 0.6])
-    # Another seed says 0.1 more of every row, in another order.
-    bolder = predictions(np.ones(100, int), label[::-1], score[::-1] + 0.1)
-    expected, observed = reliability([known, bolder], 2)
-    assert expected == pytest.approx([0.25, 0.65])
-    assert observed == pytest.approx([0.2, 0.6])

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 
-from aqcl.evaluate import ActivityPoint
+from aqcl.comparison import lacking
+from aqcl.evaluate import ActivityPoint, count_rows
 from aqcl.figures import GRAY, PALE, STYLE, curve_style, new_figure
 from aqcl.legends import legend_above
 from aqcl.metrics import equal_mass_cuts
@@ -24,6 +25,12 @@ AXES_SHARE = 0.75
 """Of the height of a figure, what its axes have at least beside ticks and label."""
 MARKED = 10
 """Most points of a training curve that have a marker: more would hide the curve."""
+MOST_BEYOND = 1
+"""How far an axis goes beyond means for the sake of their intervals, in ranges of the means."""
+LEAST_RANGE = 0.05
+"""Of AUCs, what means that lie closer are taken to range over."""
+APART = 0.08
+"""Of the width of the axes, between two methods that share a place."""
 
 
 def by_activity_figure(
@@ -31,27 +38,36 @@ def by_activity_figure(
 ) -> Figure:
     """AUC against the clicks of the user before the row, a curve for each method.
 
+    Where there is a single place to draw at, methods stand beside each other.
+
     Args:
-        curves: of trained methods, with their intervals.
+        curves: of trained methods, with their intervals: bands, or bars at a single place.
         yardsticks: thin lines, without.
     """
     figure, axes = new_figure(7.2, 4.2)
     with matplotlib.rc_context(STYLE):
         points = next(iter(curves.values()))
-        places = range(len(points))
+        places = np.arange(len(points), dtype=float)
+        single = len(points) == 1
         for found in yardsticks.values():
-            axes.plot(places, _aucs(found), color=GRAY, linewidth=0.9, linestyle=":")
+            # A line needs two points.
+            ends = ([-0.5, 0.5], np.repeat(_aucs(found), 2)) if single else (places, _aucs(found))
+            axes.plot(*ends, color=GRAY, linewidth=0.9, linestyle=":")
         lines: dict[str, Line2D] = {}
+        gap = min(APART, 0.8 / len(curves))
         for number, (name, found) in enumerate(curves.items()):
-            style = curve_style(number)
-            low, high = (
-                np.array([getattr(p, end) for p in found], dtype=float)
-                for end in ("auc_low", "auc_high")
-            )
-            axes.fill_between(places, low, high, color=style["color"], alpha=0.12, linewidth=0)
-            (lines[name],) = axes.plot(places, _aucs(found), **style)
-        ends = {name: found[-1].auc for name, found in yardsticks.items()}
-        _name_ends(axes, len(points) - 1, ends)
+            style, (low, high) = curve_style(number), _intervals(found)
+            at = places + gap * (number - (len(curves) - 1) / 2) if single else places
+            if single:
+                _error_bar(axes, float(at[0]), (low[0], high[0]), style["color"])
+            else:
+                axes.fill_between(at, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            (lines[name],) = axes.plot(at, _aucs(found), **style)
+        if single:
+            axes.set_xlim(-0.5, 0.5)
+        axes.set_ylim(auc_limits(curves, yardsticks))
+        last = {name: found[-1].auc for name, found in yardsticks.items()}
+        _name_ends(axes, 0.5 if single else len(points) - 1, last)
         axes.set_xticks(places, [_range(point) for point in points])
         axes.set_xlabel("clicks of the user before the row")
         axes.set_ylabel("AUC of the rows")
@@ -60,7 +76,57 @@ def by_activity_figure(
     return figure
 
 
-def _name_ends(axes: Axes, x: int, ends: Mapping[str, float | None]) -> None:
+def _error_bar(axes: Axes, place: float, ends: Sequence[float], color: str) -> None:
+    axes.plot([place, place], ends, color=color, linewidth=1.3, marker="_", markersize=9)
+
+
+def auc_limits(
+    curves: Mapping[str, Sequence[ActivityPoint]], yardsticks: Mapping[str, Sequence[ActivityPoint]]
+) -> tuple[float, float]:
+    """Ends of an axis that shows all means, and their intervals as far as means stay told apart.
+
+    An interval of two seeds can span most of what an AUC can be: all of it would press the means
+    into one line.
+
+    Args:
+        curves: of trained methods, whose intervals are shown.
+        yardsticks: others, whose intervals are not.
+    """
+    every = [*curves.values(), *yardsticks.values()]
+    means = np.concatenate([_aucs(found) for found in every])
+    means = means[np.isfinite(means)]
+    if not len(means):
+        return 0.0, 1.0
+    lowest, highest = float(means.min()), float(means.max())
+    beyond = MOST_BEYOND * max(highest - lowest, LEAST_RANGE)
+    least, most = _reached(curves) or (lowest, highest)
+    low, high = max(min(lowest, least), lowest - beyond), min(max(highest, most), highest + beyond)
+    margin = 0.05 * max(high - low, LEAST_RANGE)
+    return low - margin, high + margin
+
+
+def cut_sentence(
+    curves: Mapping[str, Sequence[ActivityPoint]], yardsticks: Mapping[str, Sequence[ActivityPoint]]
+) -> str:
+    """What `auc_limits` leaves out of the intervals; nothing if they are whole."""
+    reached = _reached(curves)
+    low, high = auc_limits(curves, yardsticks)
+    if reached is None or (low <= reached[0] and reached[1] <= high):
+        return ""
+    return (
+        f"Intervals are cut where they leave the picture, lest the means lie on each other: they "
+        f"reach from {reached[0]:.2f} to {reached[1]:.2f}."
+    )
+
+
+def _reached(curves: Mapping[str, Sequence[ActivityPoint]]) -> tuple[float, float] | None:
+    """The least and the greatest end of all intervals, if there are any."""
+    ends = np.concatenate([end for found in curves.values() for end in _intervals(found)])
+    ends = ends[np.isfinite(ends)]
+    return (float(ends.min()), float(ends.max())) if len(ends) else None
+
+
+def _name_ends(axes: Axes, x: float, ends: Mapping[str, float | None]) -> None:
     """A name to the right of the end of each line; where they lie too close, a stroke leads to it.
 
     Args:
@@ -168,25 +234,37 @@ def reliability(seeds: Sequence[Predictions], bins: int) -> tuple[np.ndarray, np
     return expected / rows, observed / rows
 
 
-def activity_edges(predictions: Predictions, positives: int = 200, most: int = 10) -> list[int]:
-    """Lowest activities of bins that hold at least so many positives each, if there are so many.
+def activity_edges(predictions: Predictions, most: int = 10) -> list[int]:
+    """Lowest activities of bins each of which has as much as a verdict needs, if there is so much.
 
-    Without any positive all rows are one bin.
+    Args:
+        predictions: rows of a split.
+        most: how many bins there are at most; their clicks are about equally many.
     """
     activity = np.sort(predictions.activity[predictions.label == 1])
     edges = [int(predictions.activity.min())]
-    below = 0  # positives below the latest edge
     for k in range(1, most if len(activity) else 1):
         edge = int(activity[k * len(activity) // most])
-        rank = int(np.searchsorted(activity, edge))
-        if rank - below >= positives and len(activity) - rank >= positives:
+        above = predictions.activity >= edge
+        below = (predictions.activity >= edges[-1]) & ~above
+        if _is_enough(predictions, below) and _is_enough(predictions, above):
             edges.append(edge)
-            below = rank
     return edges
 
 
+def _is_enough(predictions: Predictions, mask: np.ndarray) -> bool:
+    (counts,) = count_rows(predictions, [mask])
+    return not lacking(**counts)
+
+
 def _aucs(points: Sequence[ActivityPoint]) -> np.ndarray:
-    return np.array([np.nan if p.auc is None else p.auc for p in points], dtype=float)
+    return np.array([p.auc for p in points], dtype=float)
+
+
+def _intervals(points: Sequence[ActivityPoint]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends; NaN where there is none."""
+    low, high = ([getattr(p, end) for p in points] for end in ("auc_low", "auc_high"))
+    return np.array(low, dtype=float), np.array(high, dtype=float)
 
 
 def _range(point: ActivityPoint) -> str:

@@ -109,7 +109,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     numeric = [heading.startswith("#") for heading in headings]
     head = "".join(
         f'<th scope="col"{_class("number" if right else "")}>'
-        f'<button type="button">{text(heading.removeprefix("#"))}</button></th>'
+        f'<button type="button">{_breakable(heading.removeprefix("#"))}</button></th>'
         for heading, right in zip(headings, numeric, strict=True)
     )
     lines = []
@@ -125,11 +125,17 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption
     )
 
 
+def _breakable(name: str) -> str:
+    """A name as markup that may go on in the next line behind a dot, and where words are joined."""
+    return re.sub(r"(?<=[._+/])(?=[^\W\d])", "<wbr>", text(name))
+
+
 def _cell(cell: Cell, right: bool, tag: str) -> str:
     value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
     style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
     under = f' data-under="{text(cell.under)}"' if cell.under else ""
-    return f"<{tag}{style}{value}{under}>{cell.markup or text(cell.text)}</{tag[:2]}>"
+    told = _breakable(cell.text) if tag.startswith("th") else text(cell.text)
+    return f"<{tag}{style}{value}{under}>{cell.markup or told}</{tag[:2]}>"
 
 
 def _class(names: str) -> str:

@@ -3,22 +3,26 @@
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison, compare_runs, dataset_of
-from aqcl.comparison import TOO_FEW, Comparison, ComparisonRow
-from aqcl.config import as_values, to_toml
+from aqcl.comparison import TOO_FEW, Comparison, ComparisonRow, lacking
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity, evaluate
-from aqcl.experiment import method_settings
 from aqcl.group_table import members
 from aqcl.report.alpha_section import alpha_body
-from aqcl.report.charts import activity_edges, by_activity_figure, calibration_figure, curves_figure
+from aqcl.report.charts import (
+    activity_edges,
+    by_activity_figure,
+    calibration_figure,
+    curves_figure,
+    cut_sentence,
+)
 from aqcl.report.interest_section import codebooks_of, collapsed, interests_body
+from aqcl.report.methods_section import compared_body, settings_body
 from aqcl.report.page import (
     Cell,
     Section,
@@ -34,7 +38,15 @@ from aqcl.report.page import (
 from aqcl.row_groups import USER_ACTIVITY, check_by, groups_by
 from aqcl.runs import Run, open_run
 from aqcl.splits import SplitName
-from aqcl.wording import dataset_name, doubts, few_seeds, improvement, legend, resampled
+from aqcl.wording import (
+    below_lines,
+    dataset_name,
+    doubts,
+    few_seeds,
+    improvement,
+    legend,
+    resampled,
+)
 
 CURVE_REPLICATES = 200
 """Resamples of the users behind each curve over the clicks."""
@@ -83,7 +95,7 @@ def report_runs(
     books = codebooks_of(result.dataset, runs)
     figures: dict[str, Figure] = {}
     sections = [
-        Section("What was compared", "compared", _compared(result, runs)),
+        Section("What was compared", "compared", compared_body(result, runs)),
         Section("Results by activity", "results", _results(result, runs)),
         *(
             Section(
@@ -100,7 +112,7 @@ def report_runs(
         Section("Calibration", "calibration", _calibration(result, figures)),
         Section("Alpha and codebook", "alpha", alpha_body(result.dataset, runs, figures)),
         Section("Interests", "interests", interests_body(result.dataset, runs, books, figures)),
-        Section("Settings", "settings", _settings(runs)),
+        Section("Settings", "settings", settings_body(runs)),
     ]
     title = title_of(runs, result.dataset.name)
     warnings = [*_warnings(result, runs), *collapsed(books)]
@@ -129,55 +141,22 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     lines += few_seeds(seeds)
     if len(set(seeds.values())) > 1:
         lines.append("The methods have different numbers of seeds.")
-    rows = result.comparison.rows
     # Yardsticks too: of a single method, the base, no other row is judged.
-    small = [row.group for row in rows if row.verdict == TOO_FEW]
-    for group in dict.fromkeys(small):
-        lines.append(f"Too few users to tell anything in the group {group}.")
+    small = {row.group: row for row in result.comparison.rows if row.verdict == TOO_FEW}
+    lines += [
+        f"Too little to tell in the group {group}: {_lacking(row)}." for group, row in small.items()
+    ]
     return lines
 
 
-def _compared(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
-    dataset = result.dataset
-    counts = dataset.manifest.content["counts"]
-    protocol = ", ".join(f"{key} {value}" for key, value in _flat(dataset.protocol))
-    rows = [
-        [
-            Cell(name),
-            Cell(str(len(found)), len(found)),
-            _spread([run.manifest.content["seconds"] for run in found], "s"),
-            _spread([run.manifest.content["best_step"] for run in found], "steps"),
-        ]
-        for name, found in runs.items()
-    ]
-    notes = "".join(paragraph(f"{note[0].upper()}{note[1:]}.") for note in dataset.notes)
-    facts = (
-        f"{dataset.name}: {counts['users']:,} users, {counts['items']:,} items, "
-        f"{counts['clicks']:,} clicks; {counts['splits'][result.split]['rows']:,} {result.split} "
-        f"rows. Protocol: {protocol}. Fingerprint of the dataset: "
-        f"{dataset.manifest.fingerprint[:16]}."
-    )
-    caption = "Methods, seeds, and what their training took"
-    return (
-        paragraph(facts)
-        + notes
-        + table(["Method", "#Seeds", "Training", "Best weights after"], rows, caption)
-    )
+def _lacking(row: ComparisonRow) -> str:
+    """Why nothing can be told of a group.
 
-
-def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(values, Mapping):
-        return [(prefix or "is", values)]
-    found = []
-    for key, value in values.items():
-        found += _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
-def _spread(values: Sequence[float | int], unit: str) -> Cell:
-    """The least and the most; sorted by the least."""
-    low, high = f"{min(values):,.0f}", f"{max(values):,.0f}"
-    return Cell(f"{low} {unit}" if low == high else f"{low} to {high} {unit}", min(values))
+    Args:
+        row: one of the group, with the verdict that it is too small.
+    """
+    lacks = lacking(rows=row.rows, users=row.users, positives=row.positives)
+    return ", ".join(lacks) or "AUC without an interval"
 
 
 def _results(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> str:
@@ -207,13 +186,11 @@ def _results_by(by: str, result: RunComparison, main: RunComparison) -> str:
     rows = tuple(row for row in result.comparison.rows if row.group != ALL)
     reach = _reach(rows, result.runs)
     facts = f"As above; bars reach from {-reach:+.3f} to {reach:+.3f} AUC here."
-    told = {*legend(main), *doubts(main)}
-    new = [line for line in [*doubts(result), *legend(result)] if line not in told]
-    return (
-        paragraph(facts)
-        + _listed(new)
-        + _group_tables(replace(result.comparison, rows=rows), measures, reach)
-    )
+    others = replace(result, comparison=replace(result.comparison, rows=rows))
+    told = legend(main)
+    # Other doubts are of all users, and stand on top of the page.
+    new = below_lines(others) + [line for line in legend(others) if line not in told]
+    return paragraph(facts) + _listed(new) + _group_tables(others.comparison, measures, reach)
 
 
 def _listed(lines: Sequence[str]) -> str:
@@ -225,16 +202,13 @@ def _group_tables(
     comparison: Comparison, measures: Mapping[str, Sequence[Evaluation]], reach: float
 ) -> str:
     """A table for each group."""
-    headings = [
-        "Method",
-        "#AUC",
-        "#± sd",
-        "Difference",
-        "#RelaImpr",
-        "#GAUC",
-        "#Logloss",
-        "Verdict",
-    ]
+    headings = ["Method", "#AUC", "#±\N{NO-BREAK SPACE}sd", "Difference", "#RelaImpr"]
+    # GAUC is of whole users: groups of their rows have none.
+    measured = [group for found in measures.values() for one in found for group in one.groups]
+    shown = {row.group for row in comparison.rows}
+    has_gauc = any(one.gauc is not None for one in measured if one.group in shown)
+    headings += ["#GAUC"] if has_gauc else []
+    headings += ["#Logloss", "Verdict"]
     parts = []
     for group in dict.fromkeys(row.group for row in comparison.rows):
         rows = [row for row in comparison.rows if row.group == group]
@@ -244,7 +218,13 @@ def _group_tables(
         head = rows[0]
         parts.append(f"<h3>{text(title[0].upper() + title[1:])}</h3>")
         caption = f"{head.rows:,} rows, {head.users:,} users, {head.positives:,} clicks"
-        cells = [_result_row(row, measures.get(row.configuration), reach) for row in rows]
+        caption += next(
+            (f"; too little to tell: {_lacking(row)}" for row in rows if row.verdict == TOO_FEW), ""
+        )
+        cells = [
+            _result_row(row, measures.get(row.configuration), reach, has_gauc=has_gauc)
+            for row in rows
+        ]
         parts.append(table(headings, cells, caption))
     return "".join(parts)
 
@@ -260,7 +240,11 @@ def _reach(rows: Sequence[ComparisonRow], trained: Container[str]) -> float:
 
 
 def _result_row(
-    row: ComparisonRow, evaluations: Sequence[Evaluation] | None, reach: float
+    row: ComparisonRow,
+    evaluations: Sequence[Evaluation] | None,
+    reach: float,
+    *,
+    has_gauc: bool = True,
 ) -> list[Cell | str]:
     style = row.finding if row.finding in ("better", "worse") else ""
     name = row.configuration if evaluations else f"{row.configuration} *"
@@ -276,7 +260,7 @@ def _result_row(
         bar,
         # By the difference, so that rows sort alike in percent and in AUC.
         Cell(shown, row.difference if shown else ""),
-        number(_mean([group.gauc for group in found])),
+        *([number(_mean([group.gauc for group in found]))] if has_gauc else []),
         number(_mean([group.logloss for group in found])),
         Cell(row.finding, style=style),
     ]
@@ -302,12 +286,16 @@ def _by_activity(
         for name, (low, high) in ends.items()
         if low is not None and high is not None
     )
-    caption = (
+    sentences = [
         "AUC of the rows whose user had so many clicks before; mean over the seeds, with 95% "
-        f"intervals of {CURVE_REPLICATES} resamples of the {resampled(result.comparison)}. Dotted: "
-        "not trained."
-    )
-    return figure(drawn, "clicks", caption, alt)
+        f"intervals of {CURVE_REPLICATES} resamples of the {resampled(result.comparison)}.",
+        "Dotted: not trained." if yardsticks else "",
+        cut_sentence(curves, yardsticks),
+        "All rows are one part: two would not have as much each as a verdict needs."
+        if len(edges) == 1
+        else "",
+    ]
+    return figure(drawn, "clicks", " ".join(filter(None, sentences)), alt)
 
 
 def _training(runs: Mapping[str, Sequence[Run]], figures: dict[str, Figure]) -> str:
@@ -340,40 +328,3 @@ def _calibration(result: RunComparison, figures: dict[str, Figure]) -> str:
         "drawing, not to a live feed."
     )
     return figure(drawn, "calibration", caption, "Predicted against observed share of clicks")
-
-
-def _settings(runs: Mapping[str, Sequence[Run]]) -> str:
-    """The settings of the first run of each method; what differs among the methods on top."""
-    values = {
-        name: dict(_flat(method_settings(found[0].experiment))) for name, found in runs.items()
-    }
-    keys = sorted({key for found in values.values() for key in found})
-    differing = [key for key in keys if len({str(f.get(key)) for f in values.values()}) > 1]
-    rows = [
-        [Cell(key), *(Cell(str(found[key]) if key in found else "") for found in values.values())]
-        for key in differing
-    ]
-    parts = []
-    if rows:
-        parts.append(table(["Setting", *values], rows, "Where the methods differ"))
-    for name, found in runs.items():
-        first = found[0]
-        seeds = ", ".join(str(run.experiment.seed) for run in found)
-        prints = ", ".join(run.manifest.fingerprint[:12] for run in found)
-        versions = (
-            f"torch {first.manifest.content['torch']}, {first.manifest.content['threads']} threads"
-        )
-        parts.append(
-            f"<details><summary>{text(name)}</summary>"
-            f'<p class="small">Seeds {text(seeds)}; fingerprints {text(prints)}; '
-            f"{text(versions)}</p>"
-            f"<pre>{text(to_toml(_portable(first)))}</pre></details>"
-        )
-    return "".join(parts)
-
-
-def _portable(run: Run) -> dict[str, Any]:
-    """Settings without where things lay."""
-    values = as_values(run.experiment)
-    values["dataset"] = Path(values["dataset"]).name
-    return values

@@ -1,8 +1,9 @@
 """A report of a study: what was searched, what was found, what it took."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from matplotlib.figure import Figure
 
@@ -21,6 +22,11 @@ from aqcl.search.summary import with_learned_alpha
 from aqcl.search.trials import objective_name
 from aqcl.storage import Manifest
 from aqcl.wording import INFEASIBLE, OF_CHANCE
+
+FAILED: Final = "fail"
+"""How a study calls the state of a trial that ended in an error."""
+STATES: Final[Mapping[str, str]] = {FAILED: "failed"}
+"""What a page calls states that it does not call as a study does."""
 
 
 def report_study(path: Path) -> Report:
@@ -41,10 +47,23 @@ def report_study(path: Path) -> Report:
     ]
     title = f"Search of {title_of(summary['methods'], summary['dataset']['name'])}"
     subtitle = f"Study on {summary['dataset']['name']}: the best validation {objective}"
-    warnings = list(summary["notes"])
+    warnings = [*summary["notes"], *_failures(summary)]
     if summary["dataset"]["simulated"]:
         warnings.append("The data is simulated: it says nothing about real users.")
     return Report(render_page(title, subtitle, sections, warnings), figures)
+
+
+def _failures(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each method of which trials failed."""
+    lines = []
+    for name, method in summary["methods"].items():
+        trials = method["trials"]
+        failed = sum(trial["state"] == FAILED for trial in trials)
+        if failed:
+            lines.append(
+                f"{failed} of {len(trials)} trials of {name} failed; why is told below its trials."
+            )
+    return lines
 
 
 def _searched(summary: Mapping[str, Any]) -> str:
@@ -99,7 +118,20 @@ def _best(
     curves = {name: method["best_so_far"] for name, method in summary["methods"].items()}
     figures["best-so-far"] = drawn = best_so_far_figure(curves, f"validation {objective}")
     caption = "The best value after each trial"
+    for name, method in summary["methods"].items():
+        curve = method["best_so_far"]
+        empty = next((k for k, value in enumerate(curve) if value is not None), len(curve))
+        if empty:
+            ends = Counter(map(_end_of, method["trials"][:empty]))
+            told = ", ".join(f"{count} {end}" for end, count in ends.items())
+            caption += f". No value from the first {empty} trials of {name}: {told}"
     return figure(drawn, "best", caption, caption)
+
+
+def _end_of(trial: Mapping[str, Any]) -> str:
+    """How a trial ended, in a word; or why it cannot win."""
+    state = str(trial["state"])
+    return "out of bounds" if trial["feasible"] is False else STATES.get(state, state)
 
 
 def _alphas(
@@ -167,7 +199,7 @@ def _trials(summary: Mapping[str, Any]) -> str:
             rows.append(
                 [
                     Cell(f"{trial['number']}{mark}", trial["number"]),
-                    Cell(trial["state"]),
+                    Cell(STATES.get(trial["state"], trial["state"])),
                     number(trial["value"]),
                     *(
                         Cell(_shown(p), p if isinstance(p, int | float) else None)
