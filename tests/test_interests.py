@@ -9,10 +9,19 @@ import polars as pl
 import pytest
 import torch
 
+from aqcl.activity import GROUPS
+from aqcl.contracts import Predictor
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import ConfigError, DataError
-from aqcl.interest_tables import codebook_table, user_table
-from aqcl.interests import describe_interests, describe_user, leave_one_out, names_of
+from aqcl.interest_tables import codebook_table, effect, user_table
+from aqcl.interests import (
+    Driver,
+    describe_examples,
+    describe_interests,
+    describe_user,
+    leave_one_out,
+    names_of,
+)
 from aqcl.latents import encode_rows, load_interests, load_model
 from aqcl.runs import Run
 from aqcl.schema import Field
@@ -76,10 +85,11 @@ def test_a_users_drivers_are_changes_of_the_stored_score(run: Run) -> None:
     found = describe_user(run, user, top=50)
     assert found.score == pytest.approx(run.predictions("valid").score[row], abs=1e-6)
     assert found.clicks == columns["history_length"][row] == len(found.drivers)
-    falls = [abs(fall) for _, fall in found.drivers]
-    assert falls == sorted(falls, reverse=True)
-    assert falls[0] > 0
-    cosines = [cosine for _, cosine in found.nearest]
+    assert found.clicked
+    sizes = [abs(driver.change) for driver in found.drivers]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0
+    cosines = [one.cosine for one in found.nearest]
     assert cosines == sorted(cosines, reverse=True)
     assert all(-1.001 <= cosine <= 1.001 for cosine in cosines)
 
@@ -137,6 +147,54 @@ def test_a_model_that_reads_its_interests_can_be_looked_at(run: Run, tmp_path: P
     # What was stored is the score with the readout in it.
     stored = reader.predictions("valid").score[row]
     assert describe_user(reader, user).score == pytest.approx(stored, abs=1e-6)
+
+
+def test_a_click_that_raises_the_score_has_a_change_above_zero(run: Run) -> None:
+    """Left out of the history, the strongest driver takes its change along."""
+    dataset = open_dataset(Path(run.experiment.dataset))
+    found = describe_user(run, "1", top=50)
+    ids = dataset.vocabularies["user"].encode(pl.Series(["1"]))
+    columns = dataset.valid.columns
+    (row,) = np.flatnonzero((columns["user"] == ids[0]) & (columns["label"] == 1))[-1:]
+    many = leave_one_out(dataset.valid.batch(np.array([row]), 50))
+    model = load_model(run, dataset)
+    assert isinstance(model, Predictor)
+    with torch.no_grad():
+        embedded = model.embed(many)
+        scores = torch.sigmoid(model.predict(model.encode(embedded), embedded)).tolist()
+    strongest = max(scores[1:], key=lambda score: abs(scores[0] - score))
+    assert found.drivers[0].change == pytest.approx(scores[0] - strongest, abs=1e-6)
+    for change, told in ((0.00281, "raises it by 0.0028"), (-0.3, "lowers it by 0.3000")):
+        assert effect(Driver("x", change)) == told
+    assert effect(Driver("x", -0.00001)) == "changes nothing"
+
+
+def test_a_user_who_clicked_nothing_is_looked_at_in_a_row_without_a_click(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    ids = dataset.vocabularies["user"].encode(pl.Series(["1"]))
+    for split in (dataset.train, dataset.valid):
+        label, own = split.columns["label"], split.columns["user"] == ids[0]
+        hidden = np.where(own, 0, label).astype(label.dtype)
+        monkeypatch.setitem(split.columns, "label", hidden)
+    found = describe_user(run, "1", dataset=dataset)
+    assert not found.clicked
+    assert "(not clicked)" in shown(user_table(found))
+    assert set(describe_examples(run, dataset=dataset)) <= set(GROUPS)
+
+
+def test_examples_are_of_the_median_activity_of_each_group(run: Run) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    columns = dataset.valid.columns
+    activity = np.sort(columns["history_length"][columns["label"] == 1])
+    groups = np.searchsorted(dataset.thresholds, activity)
+    found = describe_examples(run, dataset=dataset)
+    assert list(found) == [GROUPS[number] for number in np.unique(groups)]
+    for group, one in found.items():
+        own = activity[groups == GROUPS.index(group)]
+        assert one.clicks == own[(len(own) - 1) // 2]
+        assert one.clicked
 
 
 def test_a_row_without_clicks_has_no_drivers(run: Run) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aqcl.activity import GROUPS
-from aqcl.interests import Codebook, UserInterests
+from aqcl.interests import Codebook, Driver, UserInterests
 
 MOST_SHOWN = 20
 """Interests that a terminal shows; JSON has them all."""
@@ -39,18 +39,18 @@ def codebook_table(codebook: Codebook) -> Group:
 
 def user_table(found: UserInterests) -> Group:
     """The nearest interests of a user, and the clicks behind a score."""
-    near = ", ".join(f"{codeword} ({cosine:.2f})" for codeword, cosine in found.nearest)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("click")
     table.add_column("score without it", justify="right")
-    table.add_column("change", justify="right")
-    for item, fall in found.drivers:
-        table.add_row(*map(Text, (item, f"{found.score - fall:.4f}", f"{-fall:+.4f}")))
+    table.add_column("the click", justify="right")
+    for driver in found.drivers:
+        without = f"{found.score - driver.change:.4f}"
+        table.add_row(*map(Text, (driver.item, without, effect(driver))))
     head = (
-        f"User {found.user} after {found.clicks} clicks, candidate {found.item}: score "
-        f"{found.score:.4f}."
+        f"User {found.user} after {found.clicks} clicks, candidate {found.item} "
+        f"({'clicked' if found.clicked else 'not clicked'}): score {found.score:.4f}."
     )
-    near_line = Text(f"Nearest interests (cosine): {near}.")
+    near_line = Text(f"Nearest interests (cosine): {near(found)}.")
     if not found.drivers:
         return Group(Text(head), near_line, Text("There is no click before it to leave out."))
     note = (
@@ -58,6 +58,19 @@ def user_table(found: UserInterests) -> Group:
         "they do together."
     )
     return Group(Text(head), near_line, table, Text(note))
+
+
+def near(found: UserInterests) -> str:
+    """The nearest interests with their cosines."""
+    return ", ".join(f"{one.codeword} ({one.cosine:.2f})" for one in found.nearest)
+
+
+def effect(driver: Driver) -> str:
+    """What a click does to the score, in words."""
+    shown = f"{abs(driver.change):.4f}"
+    if not float(shown):
+        return "changes nothing"
+    return f"{'raises' if driver.change > 0 else 'lowers'} it by {shown}"
 
 
 def _listed(pairs: Sequence[tuple[str, int]]) -> str:

@@ -58,19 +58,38 @@ class Codebook:
 
 
 @dataclass(frozen=True)
+class NearInterest:
+    """A codeword, and how near a latent is to it."""
+
+    codeword: int
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Driver:
+    """An earlier click, and what it does to a score."""
+
+    item: str
+    change: float
+    """The score minus that without the click: above 0, the click raises it."""
+
+
+@dataclass(frozen=True)
 class UserInterests:
-    """A user's latest training or validation row: nearest interests, and what drove its score."""
+    """A training or validation row of a user: nearest interests, and what drove its score."""
 
     user: str
     item: str
     """The candidate of that row."""
+    clicked: bool
+    """Whether the user clicked it."""
     clicks: int
     """Clicks of the user before it."""
     score: float
-    nearest: list[tuple[int, float]]
-    """Codewords and cosines, the nearest first."""
-    drivers: list[tuple[str, float]]
-    """Clicked items, and by how much the score falls without each, the strongest first."""
+    nearest: list[NearInterest]
+    """The nearest first."""
+    drivers: list[Driver]
+    """The strongest first."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -164,8 +183,9 @@ def describe_user(
     """The interests nearest to a user, and the clicks that drove a score.
 
     It is looked at in the user's latest validation click, or training click where there is none;
-    test rows are not read. What drove the score is found by leaving out one click at a time, which
-    works for every backbone and tells nothing of clicks that stand in for each other.
+    of a user who clicked nothing in the latest row of these; test rows are not read. What drove the
+    score is found by leaving out one click at a time, which works for every backbone and tells
+    nothing of clicks that stand in for each other.
 
     Args:
         run: trained with AQCL.
@@ -180,24 +200,67 @@ def describe_user(
     """
     _check_top(top)
     dataset = dataset_of(run, dataset)
-    interests, model = load_interests(run, dataset), load_model(run, dataset)
-    split, row = _latest_row(dataset, user)
-    batch = split.batch(np.array([row]), run.experiment.train.max_history)
-    latent = encode_rows(model, split, np.array([row]), run.experiment.train.max_history)
-    similarity = interests.similarities(torch.from_numpy(latent))[0]
-    values, codes = similarity.topk(min(top, len(similarity)))
-    scores = _scores(model, leave_one_out(batch))
-    falls = scores[0] - scores[1:]
-    clicks = names_of(dataset, "item", batch.history.numpy())
-    ranked = sorted(zip(clicks, falls.tolist(), strict=True), key=lambda pair: -abs(pair[1]))
-    return UserInterests(
-        user=user,
-        item=names_of(dataset, "item", batch.item.numpy())[0],
-        clicks=int(batch.activity[0]),
-        score=float(scores[0]),
-        nearest=list(zip(codes.tolist(), values.tolist(), strict=True)),
-        drivers=ranked[:top],
-    )
+    return _Describer(run, dataset, top).row(*_latest_row(dataset, user))
+
+
+def describe_examples(
+    run: Run, top: int = 3, dataset: Dataset | None = None
+) -> dict[str, UserInterests]:
+    """A user of each activity group as `describe_user` has one, by group.
+
+    It is the user of the clicked validation row whose activity is the median of its group's; a
+    group without such a row is left out.
+
+    Args:
+        run: trained with AQCL.
+        top: interests and clicks.
+        dataset: the run's dataset, if it is open already or has moved.
+
+    Raises:
+        ConfigError: the run has no codebook, or `top` is below 1.
+        StorageError: the run's dataset is missing or another one.
+    """
+    _check_top(top)
+    dataset = dataset_of(run, dataset)
+    describer, columns = _Describer(run, dataset, top), dataset.valid.columns
+    rows = np.flatnonzero(columns["label"] == 1)
+    rows = rows[np.lexsort((columns["user"][rows], columns["history_length"][rows]))]
+    groups = np.searchsorted(dataset.thresholds, columns["history_length"][rows])
+    parts = {group: rows[groups == number] for number, group in enumerate(GROUPS)}
+    return {
+        group: describer.row(dataset.valid, int(part[(len(part) - 1) // 2]))
+        for group, part in parts.items()
+        if len(part)
+    }
+
+
+class _Describer:
+    """Tells what stands behind rows of a run's dataset; the model is loaded once."""
+
+    def __init__(self, run: Run, dataset: Dataset, top: int) -> None:
+        self.dataset = dataset
+        self.top = top
+        self.interests, self.model = load_interests(run, dataset), load_model(run, dataset)
+        self.max_history = run.experiment.train.max_history
+
+    def row(self, split: Split, row: int) -> UserInterests:
+        batch = split.batch(np.array([row]), self.max_history)
+        latent = encode_rows(self.model, split, np.array([row]), self.max_history)
+        similarity = self.interests.similarities(torch.from_numpy(latent))[0]
+        values, codes = similarity.topk(min(self.top, len(similarity)))
+        scores = _scores(self.model, leave_one_out(batch))
+        clicks = names_of(self.dataset, "item", batch.history.numpy())
+        changes = (scores[0] - scores[1:]).tolist()
+        drivers = [Driver(*pair) for pair in zip(clicks, changes, strict=True)]
+        return UserInterests(
+            user=names_of(self.dataset, "user", batch.user.numpy())[0],
+            item=names_of(self.dataset, "item", batch.item.numpy())[0],
+            clicked=bool(batch.label[0]),
+            clicks=int(batch.activity[0]),
+            score=float(scores[0]),
+            nearest=[NearInterest(*p) for p in zip(codes.tolist(), values.tolist(), strict=True)],
+            drivers=sorted(drivers, key=lambda driver: -abs(driver.change))[: self.top],
+        )
 
 
 def _latest_row(dataset: Dataset, user: str) -> tuple[Split, int]:
@@ -208,12 +271,14 @@ def _latest_row(dataset: Dataset, user: str) -> tuple[Split, int]:
             f"user '{user}' is not in {dataset.path}; ids are as in the log, such as "
             f"{', '.join(known)}"
         )
-    for split in (dataset.valid, dataset.train):
-        columns = split.columns
-        rows = np.flatnonzero((columns["user"] == ids[0]) & (columns["label"] == 1))
-        if len(rows):
-            return split, int(rows[np.argmax(columns["history_length"][rows])])
-    raise DataError(f"user '{user}' has no clicked row before the test rows of {dataset.path}")
+    for label in (1, 0):
+        for split in (dataset.valid, dataset.train):
+            columns = split.columns
+            rows = np.flatnonzero((columns["user"] == ids[0]) & (columns["label"] == label))
+            if len(rows):
+                # The last of those with the most clicks before them.
+                return split, int(rows[::-1][np.argmax(columns["history_length"][rows[::-1]])])
+    raise DataError(f"user '{user}' has no row before the test rows of {dataset.path}")
 
 
 def leave_one_out(batch: Batch) -> Batch:

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from aqcl.dataset import open_dataset
-from aqcl.interests import Codebook
+from aqcl.interest_tables import effect, near
+from aqcl.interests import Codebook, describe_examples
 from aqcl.latents import encode_rows, load_interests, load_model
 from aqcl.report import interest_section
 from aqcl.report.interest_section import codebooks_of, collapsed, interests_body
@@ -33,6 +34,11 @@ def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_pa
     assert f"Latents of {len(rows)} validation rows in the plane (t-SNE), seed 3. Rows" in text
     assert f"nearest to the {shown} largest of their {used} interests have colours" in text
     assert "The largest interests, and who has them, seed 3" in text
+    examples = describe_examples(runs[0], dataset=dataset)
+    assert examples
+    for group, one in examples.items():
+        told = f"{group}{one.user}{one.clicks}{one.item}{one.score:.4f}{near(one)}"
+        assert told + "; ".join(f"{d.item} {effect(d)}" for d in one.drivers) in text
     legend = figures["latents-0"].axes[0].get_legend()
     assert legend is not None
     largest = np.argsort(-sizes, kind="stable")[:shown]

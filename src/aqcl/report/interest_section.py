@@ -10,7 +10,8 @@ from aqcl.activity import GROUPS
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
 from aqcl.figures import COLORS, latents_figure
-from aqcl.interests import Codebook, describe_interests
+from aqcl.interest_tables import effect, near
+from aqcl.interests import Codebook, UserInterests, describe_examples, describe_interests
 from aqcl.latents import choose_rows, encode_rows, load_interests, load_model, separation, tsne
 from aqcl.report.page import Cell, figure, number, paragraph, table, text
 from aqcl.runs import Run
@@ -92,6 +93,7 @@ def interests_body(
             )
             parts.append(figure(drawn, f"latents-{k}", caption, caption))
         parts.append(_largest(books[name], seed))
+        parts.append(_examples(describe_examples(found[0], dataset=dataset), seed))
     return "".join(parts)
 
 
@@ -103,11 +105,35 @@ def _largest(book: Codebook, seed: int) -> str:
         mix = [number(100 * one.activity[group], 0) for group in GROUPS]
         held = [one.items, *(one.attributes[field] for field in fields)]
         listed = [Cell(", ".join(f"{name} ({count})" for name, count in pairs)) for pairs in held]
-        rows.append([Cell(str(one.codeword), one.codeword), share, *mix, *listed])
+        size = Cell(f"{one.rows:,}", one.rows)
+        rows.append([Cell(str(one.codeword), one.codeword), size, share, *mix, *listed])
     facts = (
         f"{book.used} of {book.codewords} interests are nearest to any of {book.rows:,} clicked "
         f"training rows, without dropout; perplexity {book.perplexity:.1f}."
     )
-    headings = ["#Interest", "#Share", *(f"#{group} %" for group in GROUPS), "Items", *fields]
+    mixes = [f"#{group} %" for group in GROUPS]
+    headings = ["#Interest", "#Rows", "#Share", *mixes, "Items", *fields]
     caption = f"The largest interests, and who has them, seed {seed}"
     return paragraph(facts) + table(headings, rows, caption)
+
+
+def _examples(found: Mapping[str, UserInterests], seed: int) -> str:
+    """A user of each activity group: nearest interests, and the clicks that drove a score."""
+    rows = [
+        [
+            Cell(group),
+            Cell(one.user),
+            Cell(str(one.clicks), one.clicks),
+            Cell(one.item),
+            number(one.score),
+            Cell(near(one)),
+            Cell("; ".join(f"{driver.item} {effect(driver)}" for driver in one.drivers)),
+        ]
+        for group, one in found.items()
+    ]
+    headings = ["Group", "User", "#Clicks", "Clicked item", "#Score", "Nearest interests (cosine)"]
+    caption = (
+        "A clicked validation row of each group, that of its median activity, and the clicks "
+        f"before it that its score depends on most, each left out alone, seed {seed}"
+    )
+    return table([*headings, "Clicks behind the score"], rows, caption) if rows else ""
