@@ -112,7 +112,7 @@ def test_a_seed_effect_that_both_configurations_share_cancels() -> None:
     assert row.verdict == "no difference shown"
 
 
-@pytest.mark.parametrize(("n_users", "verdict"), [(99, "too few users to tell"), (100, "better")])
+@pytest.mark.parametrize(("n_users", "verdict"), [(99, "too little to tell"), (100, "better")])
 def test_few_users_are_not_judged(n_users: int, verdict: str) -> None:
     runs = {"a": [made_run(0.0, 0, n_users=n_users)], "b": [made_run(9.0, 1, n_users=n_users)]}
     result = compare(runs, "a", THRESHOLDS, replicates=50)
@@ -120,7 +120,7 @@ def test_few_users_are_not_judged(n_users: int, verdict: str) -> None:
 
 
 @pytest.mark.parametrize("positive", [True, False])
-@pytest.mark.parametrize(("n", "verdict"), [(49, "too few users to tell"), (50, "better")])
+@pytest.mark.parametrize(("n", "verdict"), [(49, "too little to tell"), (50, "better")])
 def test_few_rows_of_a_label_are_not_judged(n: int, verdict: str, positive: bool) -> None:
     label = ((np.arange(200) < n) == positive).astype(np.int8)
     zeros = np.zeros(200, dtype=np.int64)
@@ -136,7 +136,7 @@ def test_one_class_is_not_judged() -> None:
     zeros = np.zeros(200, dtype=np.int64)
     run = Predictions(np.arange(200), zeros, zeros + 1, zeros, np.full(200, 0.5))
     row = _row(compare({"a": [run], "b": [run]}, "a", THRESHOLDS, 20), "b")
-    assert row.verdict == "too few users to tell"
+    assert row.verdict == "too little to tell"
     assert row.auc is None
     assert row.difference is None
     assert row.rela_impr is None
@@ -196,7 +196,7 @@ def test_what_has_too_few_users_to_tell_makes_no_other_p_larger() -> None:
     rows = compare({"a": [made_run(0.2, 0)], "b": [made_run(2.0, 0)]}, "a", THRESHOLDS, 50).rows
     (whole, *groups) = (row for row in rows if row.configuration == "b")
     whole = replace(whole, p_value=0.02)
-    small = [replace(row, verdict="too few users to tell", p_value=0.5) for row in groups]
+    small = [replace(row, verdict="too little to tell", p_value=0.5) for row in groups]
     assert [row.holm for row in corrected([whole, *small], ())] == [0.02, None, None, None]
     judged = [replace(row, verdict="no difference shown", p_value=0.5) for row in groups]
     assert corrected([whole, *judged], ())[0].holm == pytest.approx(4 * 0.02)

@@ -84,7 +84,7 @@ def full_comparison() -> RunComparison:
         rows.append(row("DIN", group, verdict="base", rela_impr=0.0))
         rows.append(row("DIN+AQCL", group))
         rows += [
-            row(name, group, seeds=1, auc_sd=None, verdict="too few users to tell")
+            row(name, group, seeds=1, auc_sd=None, verdict="too little to tell")
             for name in YARDSTICKS
         ]
     return comparison(*rows, runs=("DIN", "DIN+AQCL"))
@@ -95,7 +95,7 @@ def test_a_comparison_is_whole_at_100_columns() -> None:
     lines = text.splitlines()
     wanted = ["DIN+AQCL (5 seeds)", "0.7312 ± 0.0021", "+12.34% [+10.12, +14.56]", "better"]
     assert sum(all(word in line for word in wanted) for line in lines) == 4
-    wanted = ["attribute overlap + popularity *", "0.7312", "too few users to tell"]
+    wanted = ["attribute overlap + popularity *", "0.7312", "too little to tell"]
     assert sum(all(word in line for word in wanted) for line in lines) == 4
     heading = "method AUC ± sd RelaImpr [95% interval] verdict"
     assert sum(" ".join(line.split()) == heading for line in lines) == 4
@@ -120,7 +120,7 @@ def test_every_number_of_a_comparison_is_whole(width: int) -> None:
     assert text.count("0.7312 ± 0.0021") == 4 * 2
     assert text.count("0.7312") >= 4 * 5
     words = text.split()
-    assert words.count("few") == words.count("tell") == words.count("to") - 2 == 4 * 3
+    assert words.count("little") == words.count("tell") == words.count("to") - 2 == 4 * 3
     assert words.count("overlap") == words.count("attribute") == 4
 
 
@@ -231,7 +231,7 @@ def test_the_groups_in_which_a_yardstick_wins_are_told_if_their_users_tell() -> 
     rows = [row("DIN", ALL), row("popularity", ALL, auc=0.6)]
     for group, auc in zip(GROUPS, (0.9, 0.8, 0.9), strict=True):
         few = group == GROUPS[2]
-        verdict = "too few users to tell" if few else "better"
+        verdict = "too little to tell" if few else "better"
         rows += [row("DIN", group), row("popularity", group, auc=auc, verdict=verdict)]
     rows.append(row("item-CF + popularity", GROUPS[1], auc=0.85))
     assert below_lines(comparison(*rows)) == [
@@ -313,7 +313,7 @@ def test_an_evaluation_is_whole(width: int, tmp_path: Path) -> None:
     assert "95% interval 0.7101-0.7523 - 0.7101-0.7523 0.7101-0.7523" in lines
     assert "predicted/observed 1.004 - 1.004 1.004" in lines
     few = "0 users of 100, 0 clicks of 50, 0 rows without a click of 50"
-    assert text.split("Too few", 1)[1].split() == f"users to tell: non-active ({few}).".split()
+    assert text.split("Too little", 1)[1].split() == f"to tell: non-active ({few}).".split()
 
 
 @pytest.mark.parametrize(

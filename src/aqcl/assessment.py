@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from aqcl.comparison import TOO_FEW, Comparison, compare
+from aqcl.comparison import TOO_LITTLE, Comparison, compare
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError, DataError, StorageError
@@ -171,7 +171,7 @@ class RunComparison:
     def below_yardsticks(self) -> tuple[BelowYardstick, ...]:
         """The configurations that know less than the best yardstick of a group.
 
-        A group of too few users to tell tells nothing of this either.
+        A group of too little to tell tells nothing of this either.
         """
         found = []
         for name in self.runs:
@@ -199,7 +199,7 @@ class RunComparison:
 
     def _aucs_by_group(self) -> dict[str, dict[str, float]]:
         rows = self.comparison.rows
-        small = {row.group for row in rows if row.verdict == TOO_FEW}
+        small = {row.group for row in rows if row.verdict == TOO_LITTLE}
         found: dict[str, dict[str, float]] = {}
         for row in rows:
             if row.group not in small and row.auc is not None:

@@ -28,9 +28,9 @@ Floats = npt.NDArray[np.float64]
 Intervals = Literal["widened", "restated"]
 """Whether what few seeds do not say of their scatter was made up for when they were resampled, or
 afterwards, from the AUC of each, by results whose predictions are gone."""
-Verdict = Literal["base", "better", "worse", "no difference shown", "too few users to tell"]
+Verdict = Literal["base", "better", "worse", "no difference shown", "too little to tell"]
 
-TOO_FEW: Final = "too few users to tell"
+TOO_LITTLE: Final = "too little to tell"
 """The verdict on a difference whose interval is too wide to say anything."""
 ONE_SEED_EACH: Final = "one seed each"
 """Behind the verdict on two trainings, which is none on what was trained."""
@@ -235,7 +235,7 @@ def corrected(
     """The rows with Holm's correction for all configurations of their kind, and all groups.
 
     Trained configurations are one family, untrained ones another: so none of these makes a claim
-    about training harder to show. What has too few users to tell claims nothing, whatever its
+    about training harder to show. What has too little to tell claims nothing, whatever its
     p-value.
 
     Args:
@@ -247,7 +247,7 @@ def corrected(
     judged = [
         k
         for k, row in enumerate(rows)
-        if row.p_value is not None and row.verdict not in ("base", TOO_FEW)
+        if row.p_value is not None and row.verdict not in ("base", TOO_LITTLE)
     ]
     adjusted: dict[int, float] = {}
     for trained in (True, False):
@@ -327,7 +327,7 @@ def lacking(*, rows: int, users: int, positives: int) -> list[str]:
 def judge(low: float | None, high: float | None, counts: Counts) -> Verdict:
     """What an interval of the difference says, if there are users enough to say anything."""
     if low is None or high is None or lacking(**counts):
-        return TOO_FEW
+        return TOO_LITTLE
     if low > 0:
         return "better"
     return "worse" if high < 0 else "no difference shown"

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison
-from aqcl.comparison import TOO_FEW, ComparisonRow, lacking
+from aqcl.comparison import ComparisonRow, lacking
 from aqcl.describe import Description
 from aqcl.errors import command
 from aqcl.evaluate import ALL, Evaluation
@@ -128,7 +128,7 @@ def evaluation_table(
         if (lacks := lacking(rows=group.rows, users=group.users, positives=group.positives))
     ]
     note = [Text(FLATTERED[split])] if split in FLATTERED else []
-    note += [Text(f"{TOO_FEW.capitalize()}: {'; '.join(few)}.")] if few else []
+    note += [Text(f"Too little to tell: {'; '.join(few)}.")] if few else []
     note += map(Text, of_unknown(group.group for group in groups))
     return Group(Text(title, style="bold"), place, GroupTable(evaluation), *note)
 

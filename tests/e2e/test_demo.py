@@ -46,7 +46,9 @@ def test_the_demo_prepares_trains_and_compares(
     assert all(sum(line.startswith(group) for line in lines) == 1 for group in groups)
     assert sum(line.startswith("DIN+AQCL 0.") for line in lines) == 4
     said = " ".join(first.out.split()).partition("DIN+AQCL against DIN, all users, ")[2]
-    assert re.match(r"in this pair of .*?(chance in users|no difference shown|too few users)", said)
+    assert re.match(
+        r"in this pair of .*?(chance in users|no difference shown|too little to tell)", said
+    )
     assert "Settings: not tuned. One seed of each shows how it works" in said
     runs = [Path("demo/runs/oncold-din"), Path("demo/runs/oncold-din+aqcl")]
     for run in runs:
@@ -117,7 +119,7 @@ def test_a_file_of_the_users_own_is_for_real_data(tmp_path: Path) -> None:
         (-2.5, -4.0, -1.0, "worse", "RelaImpr -2.50% [-4.00%, -1.00%]. The interval covers"),
         (2.5, -1.0, 4.0, "no difference shown", "+2.50% [-1.00%, +4.00%], no difference shown."),
         (None, None, None, "no difference shown", "DIN is at or below chance (AUC 0.4900)"),
-        (2.5, None, None, "too few users to tell", "+2.50%, too few users to tell."),
+        (2.5, None, None, "too little to tell", "+2.50%, too little to tell."),
     ],
 )
 def test_the_verdict_says_what_the_interval_gives(

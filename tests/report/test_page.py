@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from aqcl.comparison import TOO_FEW
+from aqcl.comparison import TOO_LITTLE
 from aqcl.figures import best_so_far_figure, latents_figure
 from aqcl.report.page import (
     Cell,
@@ -153,7 +153,7 @@ def test_a_bar_never_leaves_its_cell_and_says_where_it_is_cut() -> None:
 
 
 def test_too_few_users_do_not_make_the_other_bars_too_short() -> None:
-    wide, narrow = (TOO_FEW, -0.9, 0.4), ("better", 0.01, 0.03)
+    wide, narrow = (TOO_LITTLE, -0.9, 0.4), ("better", 0.01, 0.03)
     missing = ("no difference shown", None, None)
     assert reach_of([wide, narrow, ("worse", -0.02, -0.01), missing]) == 0.03
     assert reach_of([wide, missing]) == 0.9

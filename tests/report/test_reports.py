@@ -12,7 +12,7 @@ import pytest
 
 from aqcl import comparison, yardsticks
 from aqcl.assessment import RunComparison, compare_runs
-from aqcl.comparison import TOO_FEW
+from aqcl.comparison import TOO_LITTLE
 from aqcl.errors import ConfigError, StorageError
 from aqcl.report import study_report
 from aqcl.report.page import Cell
@@ -128,7 +128,7 @@ def test_bars_are_on_the_scale_of_those_that_tell_something(result: RunCompariso
         row for row in result.comparison.rows if row.configuration in result.runs and row.p_value
     ]
     told = replace(trained[0], verdict="better", difference_low=0.01, difference_high=0.03)
-    wide = replace(trained[0], verdict=TOO_FEW, difference_low=-0.2, difference_high=0.3)
+    wide = replace(trained[0], verdict=TOO_LITTLE, difference_low=-0.2, difference_high=0.3)
     assert _reach([told, wide], result.runs) == 0.03
     assert _reach([wide], result.runs) == 0.3
 

@@ -206,7 +206,7 @@ def test_an_outlier_does_not_set_the_scale_of_the_bars_of_claims() -> None:
 
     usual = [claim(0.01)] * 18
     assert _claims_reach([*usual, claim(0.5)]) == pytest.approx(0.01)
-    assert _claims_reach([*usual, *[claim(0.5, "too few users to tell")] * 9]) == 0.01
+    assert _claims_reach([*usual, *[claim(0.5, "too little to tell")] * 9]) == 0.01
     assert _claims_reach([{"difference_low": None, "verdict": "not shown"}]) == 0.0
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from aqcl import __version__
-from aqcl.comparison import TOO_FEW
+from aqcl.comparison import TOO_LITTLE
 from aqcl.figures import COLORS, GRAY, PALE, STYLE
 
 INK: Final = {
@@ -158,7 +158,7 @@ def reach_of(judged: Iterable[tuple[str, float | None, float | None]]) -> float:
     known = [
         (v, max(-low, high)) for v, low, high in judged if low is not None and high is not None
     ]
-    told = [end for verdict, end in known if verdict != TOO_FEW]
+    told = [end for verdict, end in known if verdict != TOO_LITTLE]
     return max(told or [end for _, end in known], default=0.0)
 
 

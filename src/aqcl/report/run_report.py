@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from aqcl.activity import GROUPS
 from aqcl.assessment import RunComparison, compare_runs, dataset_of
-from aqcl.comparison import TOO_FEW, Comparison, ComparisonRow, lacking
+from aqcl.comparison import TOO_LITTLE, Comparison, ComparisonRow, lacking
 from aqcl.dataset import Dataset
 from aqcl.evaluate import ALL, Evaluation, auc_by_activity, evaluate
 from aqcl.group_table import members
@@ -142,7 +142,7 @@ def _warnings(result: RunComparison, runs: Mapping[str, Sequence[Run]]) -> list[
     if len(set(seeds.values())) > 1:
         lines.append("The methods have different numbers of seeds.")
     # Yardsticks too: of a single method, the base, no other row is judged.
-    small = {row.group: row for row in result.comparison.rows if row.verdict == TOO_FEW}
+    small = {row.group: row for row in result.comparison.rows if row.verdict == TOO_LITTLE}
     lines += [
         f"Too little to tell in the group {group}: {_lacking(row)}." for group, row in small.items()
     ]
@@ -219,7 +219,8 @@ def _group_tables(
         parts.append(f"<h3>{text(title[0].upper() + title[1:])}</h3>")
         caption = f"{head.rows:,} rows, {head.users:,} users, {head.positives:,} clicks"
         caption += next(
-            (f"; too little to tell: {_lacking(row)}" for row in rows if row.verdict == TOO_FEW), ""
+            (f"; too little to tell: {_lacking(row)}" for row in rows if row.verdict == TOO_LITTLE),
+            "",
         )
         cells = [
             _result_row(row, measures.get(row.configuration), reach, has_gauc=has_gauc)

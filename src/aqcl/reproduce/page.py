@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from aqcl.comparison import TOO_FEW, restated
+from aqcl.comparison import TOO_LITTLE, restated
 from aqcl.evaluate import ALL
 from aqcl.report.page import (
     Cell,
@@ -149,7 +149,7 @@ def _claims_reach(claims: Iterable[Mapping[str, Any]]) -> float:
     ends = [
         max(-claim["difference_low"], claim["difference_high"])
         for claim in claims
-        if claim["difference_low"] is not None and claim["verdict"] != TOO_FEW
+        if claim["difference_low"] is not None and claim["verdict"] != TOO_LITTLE
     ]
     return float(np.quantile(ends, CLAIMS_REACH)) if ends else 0.0
 
