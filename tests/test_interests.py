@@ -26,7 +26,7 @@ from aqcl.latents import encode_rows, load_interests, load_model
 from aqcl.runs import Run
 from aqcl.schema import Field
 from aqcl.train import train
-from tests.click_logs import prepared
+from tests.click_logs import TEST_FROM, VALID_FROM, prepared
 from tests.e2e.commands import aqcl, succeeds
 from tests.test_tables import shown
 from tests.tiny_runs import N_ITEMS, tiny_dataset, tiny_experiment
@@ -164,37 +164,120 @@ def test_a_click_that_raises_the_score_has_a_change_above_zero(run: Run) -> None
         scores = torch.sigmoid(model.predict(model.encode(embedded), embedded)).tolist()
     strongest = max(scores[1:], key=lambda score: abs(scores[0] - score))
     assert found.drivers[0].change == pytest.approx(scores[0] - strongest, abs=1e-6)
-    for change, told in ((0.00281, "raises it by 0.0028"), (-0.3, "lowers it by 0.3000")):
-        assert effect(Driver("x", change)) == told
-    assert effect(Driver("x", -0.00001)) == "changes nothing"
 
 
-def test_a_user_who_clicked_nothing_is_looked_at_in_a_row_without_a_click(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (0.00281, "raises the score by 0.0028"),
+        (-0.3, "lowers the score by 0.3000"),
+        (-0.00001, "hardly changes the score"),
+    ],
+)
+def test_a_terminal_tells_the_direction_of_a_change(run: Run, change: float, told: str) -> None:
+    driver = Driver("x", change)
+    assert effect(driver) == told
+    text = shown(user_table(replace(describe_user(run, "1"), score=0.5, drivers=[driver])))
+    assert told in text
+    assert f"{0.5 - change:.4f}" in text  # the score without the click
+    assert "A click that lowers the score speaks against this candidate" in text
+
+
+@pytest.fixture(scope="module")
+def impressions(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Trained on a log with labels, in which some users have clicked nothing.
+
+    Days 0 to 5 are training rows, 6 and 7 validation rows, the others test rows.
+    """
+    rows = [
+        (
+            f"u{user}",
+            f"i{(user * 5 + day) % N_ITEMS}",
+            day,
+            int(day < user % 6 or day >= VALID_FROM),
+        )
+        for user in range(30)
+        for day in range(10)
+    ]
+    rows += [
+        ("seen in both", "i1", 2, 0),
+        ("seen in both", "i2", 6, 0),
+        ("seen in both", "i3", 7, 0),
+        ("seen in both", "i4", 9, 1),
+    ]
+    rows += [("seen in training", "i5", 1, 0), ("seen in training", "i6", 4, 0)]
+    rows += [("clicked in training", "i7", 3, 1), ("clicked in training", "i8", 7, 0)]
+    rows += [("only tested", "i9", 9, 0)]
+    folder = tmp_path_factory.mktemp("impressions")
+    split = {"kind": "time", "valid_from": VALID_FROM, "test_from": TEST_FROM}
+    dataset = prepared(folder / "dataset", rows, {"split": split})
+    experiment = tiny_experiment(dataset.path, "regularizer.aqcl.warmup_steps=1")
+    return train(experiment, folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "clicked"),
+    [
+        ("seen in both", "i3", False),
+        ("seen in training", "i6", False),
+        ("clicked in training", "i7", True),
+    ],
+)
+def test_a_user_is_looked_at_in_the_latest_click_or_else_the_latest_row(
+    impressions: Run, user: str, item: str, clicked: bool
 ) -> None:
-    dataset = open_dataset(Path(run.experiment.dataset))
-    ids = dataset.vocabularies["user"].encode(pl.Series(["1"]))
-    for split in (dataset.train, dataset.valid):
-        label, own = split.columns["label"], split.columns["user"] == ids[0]
-        hidden = np.where(own, 0, label).astype(label.dtype)
-        monkeypatch.setitem(split.columns, "label", hidden)
-    found = describe_user(run, "1", dataset=dataset)
-    assert not found.clicked
-    assert "(not clicked)" in shown(user_table(found))
-    assert set(describe_examples(run, dataset=dataset)) <= set(GROUPS)
+    found = describe_user(impressions, user)
+    assert (found.item, found.clicked) == (item, clicked)
+    told = f"candidate {item} ({'clicked' if clicked else 'not clicked'})"
+    assert told in succeeds("interests", impressions.path, "--user", user).out
 
 
-def test_examples_are_of_the_median_activity_of_each_group(run: Run) -> None:
-    dataset = open_dataset(Path(run.experiment.dataset))
+def test_a_user_of_test_rows_alone_is_refused(impressions: Run) -> None:
+    with pytest.raises(DataError, match="user 'only tested' has only test rows"):
+        describe_user(impressions, "only tested")
+
+
+def test_json_names_what_it_tells_of_a_user(run: Run) -> None:
+    found = describe_user(run, "1", top=2)
+    told = succeeds("interests", run.path, "--user", "1", "--top", "2", "--json").json
+    assert told["clicked"] is True
+    near = [{"interest": one.interest, "cosine": one.cosine} for one in found.nearest]
+    assert told["nearest"] == near
+    assert told["drivers"] == [{"item": d.item, "change": d.change} for d in found.drivers]
+
+
+@pytest.mark.parametrize("thresholds", [(-1, 0), (1, 2), (2, 3), (4, 5)])
+def test_examples_are_users_of_the_median_activity_of_each_group(
+    impressions: Run, thresholds: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody has 0 clicks at the latest validation click, though some had at an earlier one.
+    monkeypatch.setattr(Dataset, "thresholds", property(lambda _: thresholds))
+    dataset = open_dataset(Path(impressions.experiment.dataset))
     columns = dataset.valid.columns
-    activity = np.sort(columns["history_length"][columns["label"] == 1])
+    clicked = columns["label"] == 1
+    latest = dict(zip(columns["user"][clicked], columns["history_length"][clicked], strict=True))
+    assert len(latest) < np.count_nonzero(clicked)  # some have several validation clicks
+    activity = np.sort(list(latest.values()))
     groups = np.searchsorted(dataset.thresholds, activity)
-    found = describe_examples(run, dataset=dataset)
+    found = describe_examples(impressions, dataset=dataset)
     assert list(found) == [GROUPS[number] for number in np.unique(groups)]
     for group, one in found.items():
         own = activity[groups == GROUPS.index(group)]
         assert one.clicks == own[(len(own) - 1) // 2]
-        assert one.clicked
+        # What the command tells of the same user.
+        assert one == describe_user(impressions, one.user, top=3)
+
+
+def test_a_group_that_nobody_is_in_has_no_example(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dataset, "thresholds", property(lambda _: (1000, 1001)))
+    assert list(describe_examples(run)) == ["non-active"]
+    monkeypatch.setattr(Dataset, "thresholds", property(lambda _: (-2, -1)))
+    assert list(describe_examples(run)) == ["highly-active"]
+    dataset = open_dataset(Path(run.experiment.dataset))
+    monkeypatch.setitem(dataset.valid.columns, "label", np.zeros(len(dataset.valid), np.int8))
+    assert describe_examples(run, dataset=dataset) == {}
 
 
 def test_a_row_without_clicks_has_no_drivers(run: Run) -> None:
@@ -222,6 +305,7 @@ def test_test_rows_stay_unread(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Dataset, "test", property(refuse))
     describe_interests(run)
     describe_user(run, "1")
+    describe_examples(run)
 
 
 def test_an_unknown_user_is_named_with_ids_that_exist(run: Run) -> None:

@@ -42,7 +42,7 @@ def user_table(found: UserInterests) -> Group:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("click")
     table.add_column("score without it", justify="right")
-    table.add_column("the click", justify="right")
+    table.add_column("the click")
     for driver in found.drivers:
         without = f"{found.score - driver.change:.4f}"
         table.add_row(*map(Text, (driver.item, without, effect(driver))))
@@ -54,23 +54,24 @@ def user_table(found: UserInterests) -> Group:
     if not found.drivers:
         return Group(Text(head), near_line, Text("There is no click before it to leave out."))
     note = (
-        "Each click left out alone; clicks that stand in for each other seem to matter less than "
-        "they do together."
+        "A click that lowers the score speaks against this candidate; all that are shown may do "
+        "so. Each click left out alone; clicks that stand in for each other seem to matter less "
+        "than they do together."
     )
     return Group(Text(head), near_line, table, Text(note))
 
 
 def near(found: UserInterests) -> str:
     """The nearest interests with their cosines."""
-    return ", ".join(f"{one.codeword} ({one.cosine:.2f})" for one in found.nearest)
+    return ", ".join(f"{one.interest} ({one.cosine:.2f})" for one in found.nearest)
 
 
 def effect(driver: Driver) -> str:
     """What a click does to the score, in words."""
     shown = f"{abs(driver.change):.4f}"
     if not float(shown):
-        return "changes nothing"
-    return f"{'raises' if driver.change > 0 else 'lowers'} it by {shown}"
+        return "hardly changes the score"
+    return f"{'raises' if driver.change > 0 else 'lowers'} the score by {shown}"
 
 
 def _listed(pairs: Sequence[tuple[str, int]]) -> str:

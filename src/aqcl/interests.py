@@ -59,9 +59,10 @@ class Codebook:
 
 @dataclass(frozen=True)
 class NearInterest:
-    """A codeword, and how near a latent is to it."""
+    """An interest, and how near a latent is to it."""
 
-    codeword: int
+    interest: int
+    """Its codeword, as `Interest` has it."""
     cosine: float
 
 
@@ -183,9 +184,9 @@ def describe_user(
     """The interests nearest to a user, and the clicks that drove a score.
 
     It is looked at in the user's latest validation click, or training click where there is none;
-    of a user who clicked nothing in the latest row of these; test rows are not read. What drove the
-    score is found by leaving out one click at a time, which works for every backbone and tells
-    nothing of clicks that stand in for each other.
+    of a user who clicked nothing there, in the latest validation row, or training row where there
+    is none. Test rows are not read. What drove the score is found by leaving out one click at a
+    time, which works for every backbone and tells nothing of clicks that stand in for each other.
 
     Args:
         run: trained with AQCL.
@@ -195,7 +196,7 @@ def describe_user(
 
     Raises:
         ConfigError: the run has no codebook, or `top` is below 1.
-        DataError: the user is not known from training or has no row to look at.
+        DataError: the dataset does not know the user, or has test rows alone of them.
         StorageError: the run's dataset is missing or another one.
     """
     _check_top(top)
@@ -208,8 +209,8 @@ def describe_examples(
 ) -> dict[str, UserInterests]:
     """A user of each activity group as `describe_user` has one, by group.
 
-    It is the user of the clicked validation row whose activity is the median of its group's; a
-    group without such a row is left out.
+    It is the user with the median number of clicks before the latest validation click, by which
+    users are grouped here too; a group without a user who has one is left out.
 
     Args:
         run: trained with AQCL.
@@ -223,8 +224,8 @@ def describe_examples(
     _check_top(top)
     dataset = dataset_of(run, dataset)
     describer, columns = _Describer(run, dataset, top), dataset.valid.columns
-    rows = np.flatnonzero(columns["label"] == 1)
-    rows = rows[np.lexsort((columns["user"][rows], columns["history_length"][rows]))]
+    rows = _latest_rows(dataset.valid, np.flatnonzero(columns["label"] == 1))
+    rows = rows[np.argsort(columns["history_length"][rows], kind="stable")]
     groups = np.searchsorted(dataset.thresholds, columns["history_length"][rows])
     parts = {group: rows[groups == number] for number, group in enumerate(GROUPS)}
     return {
@@ -263,6 +264,14 @@ class _Describer:
         )
 
 
+def _latest_rows(split: Split, rows: Int[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
+    """Of some rows the latest of each user, by user id; of those at one time the last stored."""
+    user, timestamp = (split.columns[name][rows] for name in ("user", "timestamp"))
+    order = np.lexsort((rows, timestamp, user))
+    last = np.flatnonzero(np.diff(user[order], append=-1))  # no id is below 0
+    return np.asarray(rows[order][last])
+
+
 def _latest_row(dataset: Dataset, user: str) -> tuple[Split, int]:
     ids = dataset.vocabularies["user"].encode(pl.Series("user", [user]))
     if ids[0] == UNKNOWN:
@@ -276,9 +285,11 @@ def _latest_row(dataset: Dataset, user: str) -> tuple[Split, int]:
             columns = split.columns
             rows = np.flatnonzero((columns["user"] == ids[0]) & (columns["label"] == label))
             if len(rows):
-                # The last of those with the most clicks before them.
-                return split, int(rows[::-1][np.argmax(columns["history_length"][rows[::-1]])])
-    raise DataError(f"user '{user}' has no row before the test rows of {dataset.path}")
+                return split, int(_latest_rows(split, rows)[0])
+    raise DataError(
+        f"user '{user}' has only test rows in {dataset.path}, which are not read here; name a user "
+        "who has training or validation rows"
+    )
 
 
 def leave_one_out(batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
 from aqcl.figures import COLORS, latents_figure
 from aqcl.interest_tables import effect, near
-from aqcl.interests import Codebook, UserInterests, describe_examples, describe_interests
+from aqcl.interests import Codebook, Driver, UserInterests, describe_examples, describe_interests
 from aqcl.latents import choose_rows, encode_rows, load_interests, load_model, separation, tsne
 from aqcl.report.page import Cell, figure, number, paragraph, table, text
 from aqcl.runs import Run
@@ -20,6 +20,8 @@ MOST_POINTS = 1500
 """Validation rows that the picture shows."""
 MOST_INTERESTS = 20
 """Interests that the table shows, the largest first."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""In what is told of a user: with a line for each word a row would be as high as a phone."""
 SMALL_PART = 0.1
 """Of the codewords, below which the perplexity says that they have collapsed."""
 
@@ -59,7 +61,9 @@ def interests_body(
     books: Mapping[str, Codebook],
     figures: dict[str, Figure],
 ) -> str:
-    """Latents in the plane and the largest interests of each method that has a codebook.
+    """Latents, the largest interests and example users of each method that has a codebook.
+
+    Test rows are not read.
 
     Args:
         dataset: of the runs.
@@ -126,14 +130,20 @@ def _examples(found: Mapping[str, UserInterests], seed: int) -> str:
             Cell(str(one.clicks), one.clicks),
             Cell(one.item),
             number(one.score),
-            Cell(near(one)),
-            Cell("; ".join(f"{driver.item} {effect(driver)}" for driver in one.drivers)),
+            Cell(near(one).replace(" (", f"{NO_BREAK}(")),
+            Cell("; ".join(map(_told, one.drivers)) or "none to leave out"),
         ]
         for group, one in found.items()
     ]
     headings = ["Group", "User", "#Clicks", "Clicked item", "#Score", "Nearest interests (cosine)"]
     caption = (
-        "A clicked validation row of each group, that of its median activity, and the clicks "
-        f"before it that its score depends on most, each left out alone, seed {seed}"
+        f"An example of each activity group, seed {seed}: the user with the median number of "
+        "clicks before the latest validation click. Clicks behind the score are left out one at a "
+        "time; one that lowers it speaks against the item, and all that are shown may do so."
     )
     return table([*headings, "Clicks behind the score"], rows, caption) if rows else ""
+
+
+def _told(driver: Driver) -> str:
+    # The name of an item may be long, and so may break.
+    return f"{driver.item} {effect(driver).replace(' ', NO_BREAK)}"
