@@ -1,19 +1,21 @@
 """Alpha learned during training: when it moves, what it leaves alone, resuming, the report."""
 
+import copy
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from aqcl.alpha_learning import AlphaLearner, make_learner
+from aqcl.alpha_learning import AlphaLearner, HeldOutLoss, make_learner
 from aqcl.attachment import make_loss
+from aqcl.batch import Batch
 from aqcl.config import build
 from aqcl.dataset import Dataset, Split, open_dataset
 from aqcl.errors import ConfigError
-from aqcl.experiment import Experiment
+from aqcl.experiment import Experiment, Optimizer
 from aqcl.objective import Moment
 from aqcl.regularizers import aqcl
 from aqcl.regularizers.aqcl import AQCLOptions
@@ -144,6 +146,55 @@ def test_a_gradient_leaves_model_gradients_and_streams_alone(data: Path, tmp_pat
     assert all(module.training for module in trainer.objective.modules())
 
 
+def slope_of_real_updates(trainer: Trainer, batch: Batch, now: Moment, held_out: Batch) -> Any:
+    """What whole updates at neighbouring alphas, momentum included, do to the held-out loss."""
+    slopes = []
+    for place in range(2):
+        losses = []
+        for shift in (0.05, -0.05):
+            objective, optimizer = copy.deepcopy((trainer.objective, trainer.optimizer))
+            module = objective.regularizers[0]
+            assert isinstance(module, aqcl.AQCL)
+            assert module.free_alpha is not None
+            module.free_alpha[place] += shift
+            optimizer.zero_grad()
+            objective(batch, now).total.backward()
+            optimizer.step()
+            losses.append(HeldOutLoss(objective).eval()(held_out).item())
+        slopes.append((losses[0] - losses[1]) / 0.1)
+    return slopes
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_the_gradient_has_direction_and_size_of_what_real_updates_do(
+    data: Path, tmp_path: Path, optimizer: str
+) -> None:
+    """At several steps of a run; one learning rate for all weights is off in size."""
+    settings = (f"train.optimizer={optimizer}", "train.epochs=8")
+    never = "regularizer.aqcl.learn_alpha.every=999"
+    trainer = Trainer(learning(data, *settings, never), open_dataset(data), tmp_path)
+    trainer.objective.train()
+    assert trainer.alpha is not None
+    held_out = trainer.dataset.valid.batch(np.arange(len(trainer.dataset.valid)), 50)
+    found, true = [], []
+    for number, batch in enumerate(trainer.batches()):
+        if number >= 24 and number % 5 == 0:
+            now = Moment(0, trainer.progress.epoch, trainer.progress.step, number)
+            trainer.optimizer.zero_grad()
+            trainer.objective(batch, now).total.backward()
+            found.append(trainer.alpha.gradient(batch, now, held_out).tolist())
+            true.append(slope_of_real_updates(trainer, batch, now, held_out))
+        trainer.step(batch)
+
+    ours, truth = np.array(found), np.array(true)
+    size, true_size = np.linalg.norm(ours), np.linalg.norm(truth)
+    large = np.abs(truth) > np.abs(truth).mean()
+    assert len(truth) == 8
+    assert 0.6 < size / true_size < 1.6
+    assert (ours * truth).sum() / (size * true_size) > 0.7
+    assert (np.sign(ours) == np.sign(truth))[large].mean() > 0.8
+
+
 def test_the_step_goes_down_the_gradient_and_stays_in_range(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +271,9 @@ def test_without_learning_there_is_no_learner(data: Path, tmp_path: Path) -> Non
     off: list[dict[str, Any]] = [{"learn_alpha": {}}, {"weight": 0.0}]
     for number, changes in enumerate(off):
         trainer = Trainer(learning(data, **changes), dataset, tmp_path / str(number))
-        learner = make_learner(trainer.objective, dataset.valid, trainer.options, 0)
+        learner = make_learner(
+            trainer.objective, dataset.valid, trainer.optimizer, trainer.options, 0
+        )
         assert learner is None
 
 

@@ -195,6 +195,42 @@ def test_a_regularizer_may_act_on_a_whole_table(optimizer_name: str) -> None:
     assert changed.all()
 
 
+@pytest.mark.parametrize("n_before", [0, 1, 5])
+@pytest.mark.parametrize("optimizer_name", ["adam", *ROWWISE])
+def test_step_sizes_are_those_of_a_step_without_momentum(
+    optimizer_name: str, n_before: int
+) -> None:
+    """The step is then size times gradient, penalty included, of each weight that has one."""
+    objective, optimizer = make(optimizer_name)
+    for number in range(n_before):
+        backward(objective, optimizer, make_batch(WITH_FIELDS, (3, 1, 0), seed=number), number)
+        optimizer.step()
+    for part in optimizer.parts.values():
+        for state in part.state.values():
+            if "exp_avg" in state:
+                state["exp_avg"].zero_()
+    backward(objective, optimizer, make_batch(WITH_FIELDS, (3, 1, 0), seed=9), n_before)
+    named = dict(objective.named_parameters())
+    batch_alone = {n: p.grad.to_dense().clone() for n, p in named.items() if p.grad is not None}
+    before = {name: p.detach().clone() for name, p in named.items()}
+
+    sizes = optimizer.step_sizes(objective)
+    optimizer.step()
+
+    assert sizes.keys() == batch_alone.keys() == named.keys()
+    for name, parameter in named.items():
+        assert parameter.grad is not None
+        assert sizes[name].is_sparse == parameter.grad.is_sparse
+        size, reached = sizes[name].to_dense(), batch_alone[name] != 0
+        assert reached.any()
+        assert torch.equal(size > 0, reached)
+        # The step has left the penalty in the gradient.
+        expected = before[name] - size * parameter.grad.to_dense()
+        torch.testing.assert_close(parameter[reached], expected[reached], atol=1e-6, rtol=1e-5)
+        moved = (parameter - before[name])[reached].abs()
+        assert moved.max() > 1e-4
+
+
 class Touched(TorchDispatchMode):
     """Names of the operations that see a dense tensor with as many rows as the table of users."""
 
@@ -239,6 +275,7 @@ def test_no_step_passes_over_a_whole_table(optimizer_name: str) -> None:
 
     with Touched(1009) as touched:
         backward(objective, optimizer, batch, 1)
+        optimizer.step_sizes(objective)
         optimizer.step()
 
     assert touched.seen

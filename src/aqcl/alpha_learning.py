@@ -16,6 +16,7 @@ from aqcl.dataset import Split
 from aqcl.errors import ConfigError
 from aqcl.experiment import TrainOptions
 from aqcl.objective import Moment, Objective
+from aqcl.optimizers import Optimizers
 from aqcl.regularizers.aqcl import AQCL
 from aqcl.streams import numpy_stream
 
@@ -34,13 +35,13 @@ def hypergradient(
     parameters: Mapping[str, Tensor],
     gradients: Mapping[str, Tensor],
     free: Float[Tensor, " P"],
-    lr: float,
+    sizes: Mapping[str, Tensor],
 ) -> Float[Tensor, " P"]:
     """Gradient of the held-out loss after one step of descent, with respect to `free`.
 
-    With v the gradient of the held-out loss at theta - lr g, it is the derivative of that loss by
-    `free` itself, less lr times the derivative along v of d train_loss / d free, taken as a central
-    difference of radius 0.01 / |v|.
+    With v the gradient of the held-out loss at theta - s g, it is the derivative of that loss by
+    `free` itself, less the derivative along s v of d train_loss / d free, taken as a central
+    difference of radius 0.01 / |s v|; products are by weight.
 
     Args:
         train_loss: of parameters and free parameters; the same noise in every call.
@@ -48,21 +49,21 @@ def hypergradient(
         parameters: theta.
         gradients: g, of the training loss at theta; a parameter without one does not move.
         free: phi, what the losses depend on beside theta.
-        lr: length of the step.
+        sizes: s, how far the step moves each weight by a unit of g, of the shapes of the
+            parameters or one number, and constant; a parameter without one does not move.
 
-    Reference: arXiv 1806.09055, section 2.3, equations 7 and 8.
+    Reference: arXiv 1806.09055, section 2.3, equations 7 and 8, where s is one learning rate.
     """
-    # NOTE[DIFF]: DARTS looks ahead by the step of plain descent, with which it trains; here that
-    # stands in for a step of Adam, in which each weight moves by a length of its own. Of the
-    # gradient through the step the sign is mostly right, its size is not, and noise weighs more.
-    ahead, at = _moved(parameters, gradients, -lr), free.detach().clone().requires_grad_()
+    steps = _scaled(gradients, sizes)
+    ahead, at = _moved(parameters, steps, -1.0), free.detach().clone().requires_grad_()
     found: list[Tensor | None] = [
         *torch.autograd.grad(held_out_loss(ahead, at), [*ahead.values(), at], allow_unused=True)
     ]
     direct = found.pop()
     if direct is None:
         direct = torch.zeros_like(free)
-    direction = {n: v.to_dense() for n, v in zip(ahead, found, strict=True) if v is not None}
+    by_weight = {n: v for n, v in zip(ahead, found, strict=True) if v is not None}
+    direction = _scaled(by_weight, sizes)
     norm = math.hypot(*(float(v.norm()) for v in direction.values()))
     if norm == 0:
         return direct
@@ -74,7 +75,16 @@ def hypergradient(
         (gradient,) = torch.autograd.grad(train_loss(moved, leaf), leaf)
         return gradient
 
-    return direct - lr * (slope(1) - slope(-1)) / (2 * radius)
+    return direct - (slope(1) - slope(-1)) / (2 * radius)
+
+
+def _scaled(gradients: Mapping[str, Tensor], sizes: Mapping[str, Tensor]) -> Parameters:
+    """Gradients times step sizes, where there is one; sparse if either is."""
+    return {
+        name: sizes[name] * (g.coalesce() if g.is_sparse else g)
+        for name, g in gradients.items()
+        if name in sizes
+    }
 
 
 def _moved(
@@ -108,6 +118,7 @@ class AlphaLearner:
     Args:
         objective: in training; its AQCL has `learn_alpha.enabled`.
         held_out: rows whose loss alpha shall lower.
+        optimizers: of the weights.
         options: of the training.
         seed: of the run.
 
@@ -120,10 +131,16 @@ class AlphaLearner:
     # untrained vectors, and alpha would be fitted to users whom the model does not know.
 
     def __init__(
-        self, objective: Objective, held_out: Split, options: TrainOptions, seed: int
+        self,
+        objective: Objective,
+        held_out: Split,
+        optimizers: Optimizers,
+        options: TrainOptions,
+        seed: int,
     ) -> None:
         self.objective = objective
         self.held_out = held_out
+        self.optimizers = optimizers
         self.options = options
         self.seed = seed
         self.name, self.prefix, self.module = _only_learner(objective)
@@ -161,8 +178,12 @@ class AlphaLearner:
         """Gradient of the held-out loss by the free parameters; changes nothing."""
         objective = self.objective
         named = dict(objective.named_parameters())
-        # The penalty on the tables is left out: it moves a weight by lr * lambda of itself.
-        gradients = {n: p.grad.to_dense() for n, p in named.items() if p.grad is not None}
+        # NOTE[DIFF]: DARTS looks ahead by the step of plain descent, with which it trains; here a
+        # weight moves by the batch's gradient times its step size under the run's optimizer. That
+        # leaves out the momentum of earlier gradients and the penalty on embeddings, and takes
+        # Adam's second moment, or Adagrad's sum, for a constant, though the gradient changes it.
+        gradients = {n: p.grad for n, p in named.items() if p.grad is not None}
+        sizes = self.optimizers.step_sizes(objective)
 
         def train_loss(parameters: Parameters, free: Tensor) -> Tensor:
             changed = parameters | {f"{self.prefix}free_alpha": free}
@@ -179,9 +200,7 @@ class AlphaLearner:
             return loss
 
         parameters = {n: p for n, p in named.items() if p.requires_grad}
-        return hypergradient(
-            train_loss, held_out_loss, parameters, gradients, self.free, self.options.lr
-        )
+        return hypergradient(train_loss, held_out_loss, parameters, gradients, self.free, sizes)
 
     def _copies(self) -> Parameters:
         """Buffers and frozen parameters that a training pass may write into."""
@@ -212,12 +231,16 @@ class AlphaLearner:
 
 
 def make_learner(
-    objective: Objective, held_out: Split, options: TrainOptions, seed: int
+    objective: Objective,
+    held_out: Split,
+    optimizers: Optimizers,
+    options: TrainOptions,
+    seed: int,
 ) -> AlphaLearner | None:
     """What moves alpha, if any regularizer of the objective wants it."""
     if not _learners(objective):
         return None
-    return AlphaLearner(objective, held_out, options, seed)
+    return AlphaLearner(objective, held_out, optimizers, options, seed)
 
 
 def _learners(objective: Objective) -> list[tuple[str, str, AQCL]]:

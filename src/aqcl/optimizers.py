@@ -1,5 +1,6 @@
 """The optimizers of a run: Adam, and for large tables one that updates only a batch's rows."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -97,12 +98,35 @@ class Optimizers:
             # Once: the penalty and the optimizer both need each row once. A regularizer that acts
             # on a whole table makes its gradient dense.
             if table.grad is not None:
-                gradient = table.grad
-                gradient = gradient if gradient.is_sparse else gradient.to_sparse(1)
-                table.grad = gradient.coalesce()
+                table.grad = _rows_once(table.grad)
         add_embedding_penalty(self.penalised, self.embedding_l2)
         for optimizer in self.parts.values():
             optimizer.step()
+
+    @torch.no_grad()
+    def step_sizes(self, model: nn.Module) -> dict[str, Tensor]:
+        """How far the coming step moves each weight by a unit of its gradient.
+
+        The second moments are those that the step will divide by, its own gradient and the penalty
+        included, and count as constant; so there are sizes before the first step, too. A weight
+        whose gradient is zero has size 0: this batch does not reach it, and where no batch has yet
+        it would be lr / eps.
+
+        Returns:
+            By the names in `model` of the parameters with a gradient, each of its shape; of a table
+            that is updated by row, sparse, with the rows of the gradient alone.
+        """
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        penalised = {id(table) for table in self.penalised}
+        sizes: dict[str, Tensor] = {}
+        for part, optimizer in self.parts.items():
+            (group,) = optimizer.param_groups
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    strength = self.embedding_l2 if id(parameter) in penalised else 0.0
+                    state = optimizer.state.get(parameter, {})
+                    sizes[names[id(parameter)]] = _sizes(part, parameter, strength, state, group)
+        return sizes
 
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """The state by keys of the form optimizer.piece.parameter."""
@@ -123,6 +147,70 @@ class Optimizers:
                 parameter = parameters[name]
                 piece = value.to(parameter.device) if value.is_floating_point() else int(value)
                 self.parts[part].state[parameter][key] = piece
+
+
+def _rows_once(gradient: Tensor) -> Tensor:
+    """A table's gradient as a sparse one that holds each row once."""
+    return (gradient if gradient.is_sparse else gradient.to_sparse(1)).coalesce()
+
+
+def _sizes(
+    part: str,
+    parameter: Tensor,
+    strength: float,
+    state: Mapping[str, Any],
+    group: Mapping[str, Any],
+) -> Tensor:
+    """The step sizes of one parameter, whose penalty has this strength."""
+    assert parameter.grad is not None
+    if part == "adam":
+        values = parameter.grad
+        sizes = _adam_sizes(values + strength * parameter, state, group)
+        return torch.where(values == 0, 0.0, sizes)
+    by_row = _rows_once(parameter.grad)
+    rows, values = by_row.indices()[0], by_row.values()
+    penalised = values + strength * parameter.index_select(0, rows)
+    of_rows = {
+        key: value.index_select(0, rows) if isinstance(value, Tensor) else value
+        for key, value in state.items()
+    }
+    lazy = part == "lazy_adam"
+    sizes = (_lazy_adam_sizes if lazy else _rowwise_adagrad_sizes)(penalised, of_rows, group)
+    sizes = torch.where(values == 0, 0.0, sizes)
+    return torch.sparse_coo_tensor(
+        by_row.indices(), sizes, by_row.shape, check_invariants=False, is_coalesced=True
+    )
+
+
+def _adam_sizes(gradient: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor:
+    """Adam: lr (1 - beta1) / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)."""
+    beta1, beta2 = group["betas"]
+    number = int(state.get("step", 0)) + 1
+    second = (1 - beta2) * gradient.square()
+    if "exp_avg_sq" in state:
+        second += beta2 * state["exp_avg_sq"]
+    divisor = (second / (1 - beta2**number)).sqrt() + group["eps"]
+    sizes: Tensor = group["lr"] * (1 - beta1) / (1 - beta1**number) / divisor
+    return sizes
+
+
+def _lazy_adam_sizes(
+    gradient: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]
+) -> Tensor:
+    """Those of Adam with eps added before the correction, as torch's SparseAdam does."""
+    number = int(state.get("step", 0)) + 1
+    eps = group["eps"] / math.sqrt(1 - group["betas"][1] ** number)
+    return _adam_sizes(gradient, state, {**group, "eps": eps})
+
+
+def _rowwise_adagrad_sizes(
+    gradient: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]
+) -> Tensor:
+    """Those of `RowwiseAdagrad`, one for each row: lr / (sqrt(s) + eps)."""
+    before = state.get("sum", group["initial_accumulator"])
+    total = before + gradient.square().mean(1)
+    sizes: Tensor = group["lr"] / (total.sqrt() + group["eps"])
+    return sizes[:, None]
 
 
 def add_embedding_penalty(tables: Iterable[nn.Parameter], strength: float) -> None:

@@ -182,7 +182,9 @@ class Trainer:
         check_storable(self.objective)
         self.optimizer = Optimizers(self.objective, self.objective.backbone, self.options)
         # None where alpha stays as it is given.
-        self.alpha = make_learner(self.objective, dataset.valid, self.options, experiment.seed)
+        self.alpha = make_learner(
+            self.objective, dataset.valid, self.optimizer, self.options, experiment.seed
+        )
         self.progress = Progress()
         n_rows = len(dataset.train)
         self.bounds = batch_bounds(n_rows, self.options.batch_size)

@@ -14,11 +14,13 @@ from aqcl import alpha_learning
 from aqcl.activity import curve_alpha
 from aqcl.alpha_learning import AlphaLearner, HeldOutLoss, Parameters, hypergradient
 from aqcl.batch import Batch
+from aqcl.config import build
 from aqcl.contrastive import unit
 from aqcl.dataset import Split
 from aqcl.experiment import TrainOptions
 from aqcl.layers import Dropout
 from aqcl.objective import Moment, Objective
+from aqcl.optimizers import Optimizers
 from tests.objectives import make_objective, mixed_batch, train
 
 ACTIVITY = torch.tensor([0.0, 1.0, 2.0, 5.0, 9.0, 3.0], dtype=torch.float64)
@@ -26,6 +28,7 @@ LR = 0.1
 FREE = "regularizers.0.free_alpha"
 STEP = 1e-4
 """Half the width of the differences of free parameters."""
+NOW = Moment(3, 0, 1, 1)
 
 
 class Toy(nn.Module):
@@ -66,15 +69,17 @@ def toy_losses(seed: int) -> tuple[Any, Any, Parameters]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_the_gradient_through_the_look_ahead(seed: int) -> None:
+    """Each weight moves by a step size of its own, as under Adam."""
     train_loss, held_out_loss, weights = toy_losses(seed)
+    sizes = {name: 2 * LR * torch.rand_like(weight) for name, weight in weights.items()}
     free = torch.tensor([0.2, -0.3], dtype=torch.float64, requires_grad=True)
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     found = torch.autograd.grad(train_loss(leaves, free), [*leaves.values()], create_graph=True)
-    ahead = {n: p - LR * g for (n, p), g in zip(leaves.items(), found, strict=True)}
+    ahead = {n: p - sizes[n] * g for (n, p), g in zip(leaves.items(), found, strict=True)}
     (exact,) = torch.autograd.grad(held_out_loss(ahead, free), free)
 
     gradients = {name: g.detach() for name, g in zip(leaves, found, strict=True)}
-    ours = hypergradient(train_loss, held_out_loss, weights, gradients, free, LR)
+    ours = hypergradient(train_loss, held_out_loss, weights, gradients, free, sizes)
 
     assert exact.abs().min() > 1e-7
     torch.testing.assert_close(ours, exact, rtol=1e-3, atol=0)
@@ -98,7 +103,8 @@ def test_w1_moves_the_way_that_helps(clusters_help: bool) -> None:
     leaf = weights["h"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(train_loss({"h": leaf}, free), leaf)
 
-    ours = hypergradient(train_loss, held_out_loss, weights, {"h": gradient}, free, LR)
+    sizes = {"h": torch.tensor(LR)}
+    ours = hypergradient(train_loss, held_out_loss, weights, {"h": gradient}, free, sizes)
 
     # A larger w1 means less of the clusters.
     assert (ours[0] > 0) == clusters_help
@@ -113,9 +119,39 @@ def test_without_a_held_out_gradient_nothing_moves() -> None:
         weights,
         {},
         torch.ones(2),
-        LR,
+        {"h": torch.tensor(LR)},
     )
     assert ours.tolist() == [0, 0]
+
+
+def test_rows_of_a_table_are_as_the_whole_of_it() -> None:
+    """Batch and held-out rows overlap in part, and a row is looked up twice."""
+    torch.manual_seed(0)
+    table = {"h": torch.randn(6, 3, dtype=torch.float64)}
+    free, target = torch.tensor([0.4]).double(), torch.randn(3, dtype=torch.float64)
+    sizes = torch.rand(6, 3, dtype=torch.float64)
+    rows, held_out_rows = torch.tensor([1, 3, 3, 4]), torch.tensor([3, 4, 4, 5])
+    found = []
+    for sparse in (True, False):
+
+        def train_loss(parameters: Parameters, free: Tensor, sparse: bool = sparse) -> Tensor:
+            vectors = F.embedding(rows, parameters["h"], sparse=sparse)
+            return (free * (vectors - target) ** 4).sum()
+
+        def held_out_loss(parameters: Parameters, _: Tensor, sparse: bool = sparse) -> Tensor:
+            return F.embedding(held_out_rows, parameters["h"], sparse=sparse).square().sum()
+
+        leaf = table["h"].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(train_loss({"h": leaf}, free), leaf)
+        assert gradient.is_sparse == sparse
+        reached = sizes.sparse_mask(gradient.coalesce()) if sparse else sizes
+        found.append(
+            hypergradient(train_loss, held_out_loss, table, {"h": gradient}, free, {"h": reached})
+        )
+
+    # Row 5 is of the held-out batch alone: it shortens the difference, and adds nothing to it.
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=0)
+    assert found[0].abs() > 1e-2
 
 
 def doubled(batch: Batch) -> Batch:
@@ -131,16 +167,17 @@ def doubled(batch: Batch) -> Batch:
 
 
 def held_out_after_a_step(
-    objective: Objective, start: Parameters, batch: Batch, held_out: Batch, now: Moment
+    learner: AlphaLearner, start: Parameters, batch: Batch, held_out: Batch, sizes: Parameters
 ) -> float:
     """The whole function whose gradient is asked for: train one step, then score."""
+    objective = learner.objective
     objective.train().load_state_dict(start)
     objective.zero_grad()
-    objective(batch, now).total.backward()
+    objective(batch, NOW).total.backward()
     with torch.no_grad():
-        for parameter in objective.parameters():
+        for name, parameter in objective.named_parameters():
             if parameter.grad is not None:
-                parameter.sub_(LR * parameter.grad)
+                parameter.sub_((sizes[name] * parameter.grad).to_dense())
         return float(HeldOutLoss(objective).eval()(held_out))
 
 
@@ -160,23 +197,38 @@ def double_model(alpha: str, readout: bool) -> Objective:
     return objective.double()
 
 
-@pytest.mark.parametrize("alpha", ["curve", "groups", "spline"])
-@pytest.mark.parametrize("readout", [False, True])
+@pytest.mark.parametrize(
+    ("alpha", "readout", "optimizer_name"),
+    [
+        ("curve", False, "adam"),
+        ("groups", True, "adam"),
+        ("spline", False, "adam"),
+        ("curve", True, "lazy_adam"),
+        ("spline", True, "rowwise_adagrad"),
+    ],
+)
 def test_a_real_model_has_the_gradient_of_differences(
-    alpha: str, readout: bool, monkeypatch: pytest.MonkeyPatch
+    alpha: str, readout: bool, optimizer_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Top networks have kinks, and a temperature of 0.1 makes for strong curvature.
     monkeypatch.setattr(alpha_learning, "RADIUS", 1e-6)
     objective = double_model(alpha, readout)
-    batch, held_out, now = doubled(mixed_batch(1)), doubled(mixed_batch(2)), Moment(3, 0, 1, 1)
+    options = build(TrainOptions, {"optimizer": optimizer_name, "lr": 0.01})
+    optimizers = Optimizers(objective, objective.backbone, options)
+    batch, held_out = doubled(mixed_batch(1)), doubled(mixed_batch(2))
+    for seed in range(3, 7):  # makes second moments
+        optimizers.zero_grad()
+        objective(doubled(mixed_batch(seed)), NOW).total.backward()
+        optimizers.step()
     start = {name: value.clone() for name, value in objective.state_dict().items()}
-    objective.zero_grad()
-    objective(batch, now).total.backward()
+    optimizers.zero_grad()
+    objective(batch, NOW).total.backward()
+    sizes = optimizers.step_sizes(objective)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     nothing = Split("valid", {"user": np.empty(0)}, {}, np.empty(0, np.int32))
-    learner = AlphaLearner(objective, nothing, TrainOptions(lr=LR), 0)
+    learner = AlphaLearner(objective, nothing, optimizers, options, 0)
 
-    ours = learner.gradient(batch, now, held_out)
+    ours = learner.gradient(batch, NOW, held_out)
 
     after = objective.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -186,9 +238,8 @@ def test_a_real_model_has_the_gradient_of_differences(
         for step in (STEP, -STEP):
             free = start[FREE].clone()
             free[place] += step
-            sides.append(
-                held_out_after_a_step(objective, start | {FREE: free}, batch, held_out, now)
-            )
+            changed = start | {FREE: free}
+            sides.append(held_out_after_a_step(learner, changed, batch, held_out, sizes))
         exact[place] = (sides[0] - sides[1]) / (2 * STEP)
     assert exact.abs().max() > 1e-7
     torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
