@@ -24,7 +24,14 @@ def stored(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def table3() -> dict[str, Any]:
-    return stored("table3")
+    """The stored outcome, with one difference that fails Holm's correction, whatever it holds."""
+    outcome = deepcopy(stored("table3"))
+    comparison = finished_comparisons(outcome)[0]
+    rows = comparison["comparison"]["rows"]
+    row = next(row for row in rows if row["verdict"] != "base")
+    row |= {"verdict": "worse", "holm": 0.2, "single": False}
+    comparison["claims"][0] |= {"verdict": "no, the opposite", "holm": 0.2, "single": False}
+    return outcome
 
 
 @pytest.fixture(scope="module")
