@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from aqcl.report.methods_section import MOST_TOLD, _difference, _differences
+from aqcl.report.methods_section import MOST_TOLD, _difference, _differences, settings_body
 from aqcl.runs import open_run
+from aqcl.source_code import code_fingerprint
 from aqcl.train import train
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
@@ -47,3 +48,4 @@ def test_methods_are_held_against_the_first(tmp_path: Path) -> None:
         runs[name] = [open_run(tmp_path / name)]
     assert _differences(runs) == {"din": "", "din #2": "train.lr = 0.02"}
     assert _differences({"din": runs["din"]}) == {}
+    assert settings_body(runs).count(f"code of aqcl {code_fingerprint()}") == len(runs)

@@ -123,9 +123,10 @@ def settings_body(runs: Mapping[str, Sequence[Run]]) -> str:
         first = found[0]
         seeds = ", ".join(str(run.experiment.seed) for run in found)
         prints = ", ".join(run.manifest.fingerprint[:12] for run in found)
-        versions = (
-            f"torch {first.manifest.content['torch']}, {first.manifest.content['threads']} threads"
-        )
+        content = first.manifest.content
+        versions = f"torch {content['torch']}, {content['threads']} threads"
+        if "code" in content:
+            versions += f", code of aqcl {content['code']}"
         parts.append(
             f"<details><summary>{text(name)}</summary>"
             f'<p class="small">Seeds {text(seeds)}; fingerprints {text(prints)}; '
