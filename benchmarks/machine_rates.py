@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aqcl.products import by_onednn, mkl_is_slow
 from benchmarks.step_work import FLOAT, Linear, Shape, Work
 
 ROUNDS = 7
@@ -23,7 +25,10 @@ class Rates:
     """Seconds for each unit of work."""
 
     linears: Mapping[Linear, float]
-    """Seconds of the three products of a layer."""
+    """Seconds of the three products of a layer, each by the library that is faster here, whether a
+    step uses it for this product or not."""
+    linears_by_torch: Mapping[Linear, float]
+    """By the library that torch takes of itself."""
     moved_byte: float
     """Bytes read or written, in operations as large as a hidden layer of the attention unit."""
     streamed_byte: float
@@ -46,6 +51,7 @@ class Rates:
         flops = sum(layer.flops for layer in self.linears)
         return {
             "gemm_gflops": round(flops / sum(self.linears.values()) / 1e9, 1),
+            "gemm_gflops_by_torch": round(flops / sum(self.linears_by_torch.values()) / 1e9, 1),
             "gemm_gflops_by_shape": {
                 f"{layer.n_rows} x {layer.n_in} x {layer.n_out}": round(
                     layer.flops / seconds / 1e9, 1
@@ -93,9 +99,17 @@ def measure_rates(shape: Shape, works: Mapping[str, Work]) -> Rates:
     ids = torch.randint(len(table), (clicks,))
     rows = torch.rand(clicks, shape.width)
     words = torch.empty(shape.rows * shape.top[0] // 4, dtype=torch.int64)
-    layers = {layer for work in works.values() for layer in work.linears}
+    layers = sorted({layer for work in works.values() for layer in work.linears})
+    by_torch = {layer: _product_seconds(layer, torch_product) for layer in layers}
+    fastest = by_torch
+    if mkl_is_slow():
+        fastest = {
+            layer: list(map(min, by_torch[layer], _product_seconds(layer, by_onednn)))
+            for layer in layers
+        }
     return Rates(
-        linears={layer: _linear_seconds(layer) for layer in sorted(layers)},
+        linears={layer: sum(found) for layer, found in fastest.items()},
+        linears_by_torch={layer: sum(found) for layer, found in by_torch.items()},
         moved_byte=_copy_seconds(activations),
         streamed_byte=_copy_seconds(table),
         large_byte=_copy_seconds(torch.rand(LARGE // FLOAT)),
@@ -125,11 +139,17 @@ def seconds(run: Callable[[], Any]) -> float:
     return best
 
 
-def _linear_seconds(layer: Linear) -> float:
+def _product_seconds(layer: Linear, product: Callable[[Tensor, Tensor], Tensor]) -> list[float]:
+    """Of each product of a layer: its output, the gradient by the weights and that by the input."""
     inputs, weight = torch.rand(layer.n_rows, layer.n_in), torch.rand(layer.n_out, layer.n_in)
     gradient = torch.rand(layer.n_rows, layer.n_out)
-    products = (lambda: inputs @ weight.T, lambda: gradient.T @ inputs, lambda: gradient @ weight)
-    return sum(seconds(product) for product in products[: layer.n_products])
+    operands = ((inputs, weight), (gradient.T, inputs.T), (gradient, weight.T))
+    return [seconds(partial(product, x, y)) for x, y in operands[: layer.n_products]]
+
+
+def torch_product(x: Tensor, y: Tensor) -> Tensor:
+    """`x @ y.T` as torch multiplies."""
+    return x @ y.T
 
 
 def _copy_seconds(like: Tensor) -> float:

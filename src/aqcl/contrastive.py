@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from aqcl.errors import ConfigError
 from aqcl.precision import in_autocast
+from aqcl.products import dot
 
 Denominator = Literal["joint", "decoupled"]
 Pool = Literal["sum", "mean"]
@@ -219,7 +220,7 @@ class _LogSumExpOfProducts(torch.autograd.Function):
         of_row = gradient[:, None]
         # The second product is written this way round because BLAS is faster on it.
         weighted = (of_row * queries).to(share.dtype)
-        return of_row * (share @ keys), (weighted.T @ share).T
+        return of_row * dot(share, keys.T), dot(weighted.T, share.T).T
 
 
 class _JointContrast(torch.autograd.Function):
@@ -261,10 +262,11 @@ class _JointContrast(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, keys, pulls, by_alpha = ctx.saved_tensors
         of_row, (_, _, of_codewords, of_alpha, _) = gradient[:, None], ctx.needs_input_grad
-        to_z = of_row * (pulls @ keys)
+        to_z = of_row * dot(pulls, keys.T)
         # The transposed product is written this way round because BLAS is faster on it.
         weighted = (of_row * z).to(pulls.dtype)
-        to_keys = (weighted.T @ (pulls if of_codewords else pulls[:, : len(z)])).T
+        wanted = pulls if of_codewords else pulls[:, : len(z)]
+        to_keys = dot(weighted.T, wanted.T).T
         to_codewords = to_keys[len(z) :] if of_codewords else None
         to_alpha = gradient * by_alpha if of_alpha else None
         return to_z, to_keys[: len(z)], to_codewords, to_alpha, None
@@ -276,8 +278,8 @@ def _products(
     """Their dot products, and as many columns of minus infinity as align its rows."""
     n_more = -len(keys) % ALIGNED_COLUMNS
     if n_more == 0:
-        return queries @ keys.T
-    logits = queries @ F.pad(keys, (0, 0, 0, n_more)).T
+        return dot(queries, keys)
+    logits = dot(queries, F.pad(keys, (0, 0, 0, n_more)))
     logits[:, len(keys) :] = -torch.inf
     return logits
 
