@@ -24,7 +24,7 @@ def prepare(folder: Path) -> Driver:
     given = json.loads((folder / "ours.json").read_text(encoding="utf-8"))
     # As in the other libraries, whose examples come without a penalty on the tables.
     options = {"embedding_l2": 0.0, "lr": LEARNING_RATE, "batch_size": given["batch_size"]}
-    trainer = make_trainer(Path(given["dataset"]), {}, options)
+    trainer = make_trainer(Path(given["dataset"]), options=options)
     split = trainer.dataset.train
     train_steps = stepper(trainer)
     train_steps(given["warm_steps"])

@@ -1,8 +1,9 @@
 """Training steps of DIN and of DIN + AQCL, in turn, in each thread setting, these in turn too.
 
 `literal` computes the attention of the view anew, as the paper's equations do; by default the view
-shares that of the first pass. The yardstick is the arithmetic of DIN's dense layers in plain torch:
-DIN's time over it tells whether DIN itself got slower, whatever the machine's mood.
+shares that of the first pass. Blocks and bf16 are other methods, which are there to be cheaper. The
+yardstick is the arithmetic of DIN's dense layers in plain torch: DIN's time over it tells whether
+DIN itself got slower, whatever the machine's mood.
 """
 
 import argparse
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from aqcl.train import Trainer
 
 BASE, YARDSTICK = "DIN", "yardstick"
-METHODS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
     BASE: {},
-    "DIN+AQCL": {"aqcl": {}},
-    "DIN+AQCL literal": {"aqcl": {"view": {"share_attention": False}}},
+    "DIN+AQCL": {"regularizers": {"aqcl": {}}},
+    "DIN+AQCL literal": {"regularizers": {"aqcl": {"view": {"share_attention": False}}}},
+    "DIN+AQCL blocks of 256": {"regularizers": {"aqcl": {"block_size": 256}}},
+    "DIN bf16": {"options": {"precision": "bf16"}},
 }
-"""The regularizers of each."""
+"""The regularizers of each, and its settings of `train`."""
 WARM_UP_STEPS = 120
 """More than AQCL's own warm-up, so that the codebook takes part in every timed step."""
 MANY = 10**6
@@ -60,14 +63,14 @@ def measure(full: bool, work: Path) -> dict[str, Any]:
 
 def lines(outcome: dict[str, Any]) -> list[str]:
     """A table for the terminal."""
-    rows = [f"  {'':22}{'ms a step':>10}{'added':>8}{'ratio':>7}{'rows/s':>10}"]
+    rows = [f"  {'':26}{'ms a step':>10}{'added':>8}{'ratio':>7}{'rows/s':>10}"]
     for setting, found in outcome["settings"].items():
         rows.append(f"  {setting} (load {found['load_before']})")
         for name, step in found["step_ms"].items():
             added, ratio = found["added_ms"].get(name, 0), found["ratio"].get(name, 1)
             speed = found["rows_per_second"][name]
-            rows.append(f"    {name:20}{step:10.2f}{added:8.2f}{ratio:7.2f}{speed:10,}")
-        rows.append(f"    {YARDSTICK:20}{found['yardstick_ms']:10.2f}")
+            rows.append(f"    {name:24}{step:10.2f}{added:8.2f}{ratio:7.2f}{speed:10,}")
+        rows.append(f"    {YARDSTICK:24}{found['yardstick_ms']:10.2f}")
     return rows
 
 
@@ -86,7 +89,7 @@ def main() -> None:
 def measured(path: Path, rounds: int, steps: int, warm_up: int) -> dict[str, Any]:
     """Milliseconds of a step of each method in each round of one process."""
     load_before = load()
-    trainers = {name: make_trainer(path, parts) for name, parts in METHODS.items()}
+    trainers = {name: make_trainer(path, **parts) for name, parts in METHODS.items()}
     runs = {name: stepper(trainer) for name, trainer in trainers.items()}
     din = trainers[BASE]
     n_rows, n_steps = len(din.dataset.train), din.progress.steps_per_epoch
@@ -139,14 +142,16 @@ def summary(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def make_trainer(
-    path: Path, regularizers: dict[str, Any], options: dict[str, Any] | None = None
+    path: Path,
+    regularizers: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
 ) -> "Trainer":
     """A trainer that never evaluates and never writes."""
     from aqcl.dataset import open_dataset
     from aqcl.experiment import resolve
     from aqcl.train import Trainer
 
-    values: dict[str, Any] = {"dataset": str(path), "regularizer": regularizers}
+    values: dict[str, Any] = {"dataset": str(path), "regularizer": regularizers or {}}
     values["train"] = {"epochs": MANY, **(options or {})}
     trainer = Trainer(resolve(values), open_dataset(path), path)
     trainer.evaluate_after = set()

@@ -22,7 +22,8 @@ def test_figures_of_all_methods_belong_together(dataset: Path) -> None:
     assert set(found["step_ms"]) == set(steps.METHODS)
     assert set(found["step_ms_all"]) == {*steps.METHODS, steps.YARDSTICK}
     assert all(len(values) == 3 for values in found["step_ms_all"].values())
-    for name in ("DIN+AQCL", "DIN+AQCL literal"):
+    others = [name for name in steps.METHODS if name != steps.BASE]
+    for name in others:
         added = found["step_ms"][name] - found["step_ms"]["DIN"]
         assert found["added_ms"][name] == pytest.approx(added, abs=2e-3)
         assert min(found["ratio"].values()) > 0
@@ -30,8 +31,7 @@ def test_figures_of_all_methods_belong_together(dataset: Path) -> None:
     outcome = {"settings": {"1 thread": found}}
     compared = [path for ratio in steps.RATIOS for path, _ in figures(outcome, ratio)]
     assert compared == [
-        "settings.1 thread.ratio.DIN+AQCL",
-        "settings.1 thread.ratio.DIN+AQCL literal",
+        *(f"settings.1 thread.ratio.{name}" for name in others),
         "settings.1 thread.over_yardstick",
     ]
     text = "\n".join(steps.lines(outcome))
@@ -39,7 +39,7 @@ def test_figures_of_all_methods_belong_together(dataset: Path) -> None:
 
 
 def test_steps_go_on_over_the_ends_of_epochs_as_one_run(dataset: Path) -> None:
-    at_once, in_parts = (steps.make_trainer(dataset, {}, {"batch_size": 48}) for _ in range(2))
+    at_once, in_parts = (steps.make_trainer(dataset, options={"batch_size": 48}) for _ in range(2))
     per_epoch = at_once.progress.steps_per_epoch
     assert per_epoch > 2
     steps.stepper(at_once)(2 * per_epoch + 1)
@@ -54,7 +54,7 @@ def test_steps_go_on_over_the_ends_of_epochs_as_one_run(dataset: Path) -> None:
 
 def test_the_literal_form_differs_only_in_the_attention_of_the_view(dataset: Path) -> None:
     shared, literal = (
-        steps.make_trainer(dataset, steps.METHODS[name]).experiment.regularizer["aqcl"]
+        steps.make_trainer(dataset, **steps.METHODS[name]).experiment.regularizer["aqcl"]
         for name in ("DIN+AQCL", "DIN+AQCL literal")
     )
     assert shared["view"].pop("share_attention")
