@@ -30,6 +30,7 @@ METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "DIN+AQCL": {"regularizers": {"aqcl": {}}},
     "DIN+AQCL literal": {"regularizers": {"aqcl": {"view": {"share_attention": False}}}},
     "DIN+AQCL blocks of 256": {"regularizers": {"aqcl": {"block_size": 256}}},
+    "DIN+AQCL bf16": {"regularizers": {"aqcl": {}}, "options": {"precision": "bf16"}},
     "DIN bf16": {"options": {"precision": "bf16"}},
 }
 """The regularizers of each, and its settings of `train`."""
