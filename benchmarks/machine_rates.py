@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aqcl.products import by_onednn, mkl_is_slow
+from aqcl.products import MKL_IS_SLOW, by_onednn
 from benchmarks.step_work import FLOAT, Linear, Shape, Work
 
 ROUNDS = 7
@@ -102,7 +102,7 @@ def measure_rates(shape: Shape, works: Mapping[str, Work]) -> Rates:
     layers = sorted({layer for work in works.values() for layer in work.linears})
     by_torch = {layer: _product_seconds(layer, torch_product) for layer in layers}
     fastest = by_torch
-    if mkl_is_slow():
+    if MKL_IS_SLOW:
         fastest = {
             layer: list(map(min, by_torch[layer], _product_seconds(layer, by_onednn)))
             for layer in layers
