@@ -46,6 +46,7 @@ docs: $(INSTALLED)  ## Write docs/reference.md anew from the code
 
 bench: $(INSTALLED)  ## Measure speed, on an otherwise idle machine
 	$(BIN)/python benchmarks/run.py $(PARTS) $(if $(FULL),--full)
+	$(BIN)/python benchmarks/page.py $(if $(FULL),,runs/benchmarks/quick)
 
 bench-check: $(INSTALLED)  ## Measure again and name what got slower than stored
 	$(BIN)/python benchmarks/check.py $(PARTS)

@@ -3,7 +3,7 @@
 Times of different minutes are not comparable, ratios are: each part declares which. A ratio that
 got worse by more than 20% is measured once more, and if that says the same the exit code is 1. It
 is 2 where none did, but stored and new figures of a part cannot be compared: another machine,
-thread setting or dataset.
+thread setting or dataset. Parts of which no ratio was measured both times are named at the end.
 """
 
 import argparse
@@ -28,6 +28,10 @@ SLOWER, NOT_COMPARABLE = 1, 2
 
 class NotComparableError(Exception):
     """The records were not made under the same conditions."""
+
+
+class NothingComparedError(Exception):
+    """No ratio of a part was measured both times."""
 
 
 class Compared(NamedTuple):
@@ -59,12 +63,15 @@ def main() -> None:
         sys.exit(f"{arguments.stored}: nothing to compare with; run `make bench` first")
     slower: list[str] = []
     not_comparable: list[str] = []
+    left_out: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             try:
                 slower += check(name, arguments, Path(folder))
             except (NotComparableError, OtherConditionsError) as error:
                 not_comparable.append(str(error))
+            except NothingComparedError as error:
+                left_out.append(str(error))
     for message in not_comparable:
         say(message)
     if slower:
@@ -72,7 +79,10 @@ def main() -> None:
         sys.exit(SLOWER)
     if not_comparable:
         sys.exit(NOT_COMPARABLE)
-    say("nothing got slower by more than 20%")
+    if len(left_out) < len(names):
+        say("of what was compared, nothing got slower by more than 20%")
+    if left_out:
+        say("\n".join(["not compared:", *left_out]))
 
 
 def is_stored(folder: Path, name: str) -> bool:
@@ -88,6 +98,7 @@ def check(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
 
     Raises:
         NotComparableError: see `require_comparable`.
+        NothingComparedError: with the reason.
     """
     part = load(name)
     before = json.loads((arguments.stored / f"{name}.json").read_text(encoding="utf-8"))
@@ -99,6 +110,8 @@ def check(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
         store(folder / f"{name}-{attempt}.json", now)
         require_comparable(name, before, now)
         compared = compare(before["outcome"], now["outcome"], part.RATIOS)
+        if all(found.now is None for found in compared):
+            raise NothingComparedError(f"{name}: {now['outcome'].get('skipped', 'has no ratios')}")
         say("\n".join(f"{name}: {line(found)}" for found in compared))
         again = {found.path: f"{name}: {line(found)}" for found in compared if found.slower}
         slower = again if attempt == 0 else {p: t for p, t in again.items() if p in slower}

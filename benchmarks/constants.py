@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 ROWS, USERS = 10**9, 10**8
 MIB, GIB = 2**20, 2**30
 Records = Mapping[str, dict[str, Any]]
@@ -83,6 +85,12 @@ def is_measured(records: Records) -> bool:
     return all("held_anon_mib" in last for by_users in found for last in by_users.values())
 
 
+def are_of_one_machine(records: Records) -> bool:
+    """Whether the constants can be put together; only where all are there."""
+    growth, optimizers = (records[part]["machine"] for part in ("growth", "optimizers"))
+    return bool(growth["fingerprint"] == optimizers["fingerprint"])
+
+
 def constants(records: Records) -> Measured:
     """What the records of growth and of the optimizers say."""
     sizes: Sizes = records["growth"]["outcome"]["sizes"]
@@ -132,9 +140,19 @@ def last_slope(by_users: Mapping[int, Mapping[str, float]], key: str) -> float:
 
 
 def step_time(by_users: Mapping[int, Mapping[str, float]]) -> tuple[float, float]:
-    """Milliseconds of a step without users, and what each adds, which is not below nothing."""
-    each, few = max(last_slope(by_users, "step_ms"), 0.0), min(by_users)
-    return by_users[few]["step_ms"] - each * few, each
+    """Milliseconds of a step without users, and what each adds, which is not below nothing.
+
+    The line that is least off in all sizes, each time against its own length.
+    """
+    users, times = (np.array(found) for found in zip(*sorted(_times(by_users)), strict=True))
+    each, fixed = np.polyfit(users, times, 1, w=1 / times)
+    if each < 0:
+        return float(np.average(times, weights=1 / times**2)), 0.0
+    return float(fixed), float(each)
+
+
+def _times(by_users: Mapping[int, Mapping[str, float]]) -> list[tuple[float, float]]:
+    return [(float(users), found["step_ms"]) for users, found in by_users.items()]
 
 
 def memory_of(held: Sequence[float], rows: Sequence[float], users: Sequence[float]) -> Memory:

@@ -4,11 +4,22 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.constants import GIB, MIB, ROWS, USERS, Measured, Records, constants, is_measured
+from benchmarks.constants import (
+    GIB,
+    MIB,
+    ROWS,
+    USERS,
+    Measured,
+    Records,
+    are_of_one_machine,
+    constants,
+    is_measured,
+)
 
 HOUR, DAY = 3600, 86_400
 SHARE = USERS / ROWS
 NOT_RUN = "*Not run.*"
+TWO_MACHINES = "*Not computed: `growth` and `optimizers` are of two machines.*"
 
 
 class End(NamedTuple):
@@ -25,8 +36,9 @@ class End(NamedTuple):
 
 def extrapolation(records: Records) -> str:
     """Time, memory and disk of 10^9 rows and 10^8 users, in Markdown."""
-    if not is_measured(records):
-        return NOT_RUN
+    reason = why_not(records)
+    if reason is not None:
+        return reason
     found = constants(records)
     assumed = (
         f"Assumed: a row takes as long as in the largest log measured ({found.size:,} rows); "
@@ -39,10 +51,18 @@ def extrapolation(records: Records) -> str:
     return f"{markdown(['what', 'needs', 'from'], needs(found))}\n\n{assumed}"
 
 
-def limits(records: Records) -> str:
-    """How far one machine goes and what takes over there, in Markdown."""
+def why_not(records: Records) -> str | None:
+    """Why nothing is computed; None if it can be."""
     if not is_measured(records):
         return NOT_RUN
+    return None if are_of_one_machine(records) else TWO_MACHINES
+
+
+def limits(records: Records) -> str:
+    """How far one machine goes and what takes over there, in Markdown."""
+    reason = why_not(records)
+    if reason is not None:
+        return reason
     machine = records["growth"]["machine"]
     head = ["what ends", f"with {machine['cores']} cores and {machine['memory_gib']} GiB"]
     return markdown([*head, "from", "what takes over"], ends(constants(records)))

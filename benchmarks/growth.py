@@ -174,13 +174,14 @@ def train_steps(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
 
 
 def evaluate_test(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
-    """Score the test rows with initial weights, and measure the scores."""
+    """Score the test rows with initial weights and measure the scores; all sizes alike."""
     import torch
 
     from aqcl.dataset import open_dataset
     from aqcl.evaluate import evaluate
     from aqcl.experiment import resolve
     from aqcl.scoring import build_backbone, facts_of, score
+    from benchmarks.evaluation import REPLICATES
 
     experiment = resolve({"dataset": str(_dataset(n_rows, work))})
     dataset = open_dataset(Path(experiment.dataset))
@@ -189,7 +190,7 @@ def evaluate_test(n_rows: int, n_steps: int, work: Path) -> dict[str, Any]:
     limit = experiment.train.max_history
     predictions = score(backbone, dataset.test, limit, torch.device("cpu"))
     scored = time.perf_counter()
-    evaluate(predictions, dataset.thresholds).to_json()
+    evaluate(predictions, dataset.thresholds, REPLICATES).to_json()
     ended = time.perf_counter()
     return {
         "rows": len(dataset.test),

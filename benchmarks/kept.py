@@ -1,11 +1,11 @@
-"""What a stage took, kept in a work folder for the same machine and the same settings."""
+"""What a stage took, kept in a work folder for the same machine, code and settings."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, versions
 
 
 class OtherConditionsError(RuntimeError):
@@ -13,7 +13,7 @@ class OtherConditionsError(RuntimeError):
 
 
 def read(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `write` kept under these settings on this machine; empty if nothing.
+    """What `write` kept under these settings on this machine by this code; empty if nothing.
 
     Raises:
         OtherConditionsError: it was kept under other ones.
@@ -41,6 +41,12 @@ def write(path: Path, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> 
 
 
 def _conditions(settings: Mapping[str, Any]) -> dict[str, Any]:
-    # As they are when they are read again: JSON has no tuples.
-    plain = json.loads(json.dumps(settings))
-    return {"machine": describe()["fingerprint"], "settings": plain}
+    from aqcl.source_code import code_fingerprint
+
+    # Settings as they are when they are read again: JSON has no tuples.
+    return {
+        "machine": describe()["fingerprint"],
+        "code": code_fingerprint(),
+        "versions": versions(),
+        "settings": json.loads(json.dumps(settings)),
+    }

@@ -4,13 +4,14 @@ The batches are made, so that tables of any size can be tried: what differs betw
 number of users alone.
 """
 
+import itertools
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ USERS = (100_000, 1_000_000, 10_000_000)
 N_ITEMS, BATCH_SIZE, MEAN_HISTORY, MAX_HISTORY = 100_000, 1024, 10, 50
 N_BATCHES = 16
 WARM_UP_STEPS = 3
-QUICK, FULL = 20, 60
+QUICK, FULL = (1, 20), (3, 40)
+"""Rounds, in which each optimizer and size has its turn, and steps of each."""
 MOST_DENSE_STEPS = 10
 """A step of dense Adam over the largest table takes half a second."""
 THREADS = "1 thread"
@@ -36,32 +38,51 @@ RATIOS: dict[str, Better] = {"growth.lazy_adam": "lower", "growth.rowwise_adagra
 
 def measure(full: bool, work: Path) -> dict[str, Any]:
     """Step time and memory by optimizer and number of users, each in a process of its own."""
-    return measured(USERS, FULL if full else QUICK, work)
+    return measured(USERS, *(FULL if full else QUICK), work)
 
 
-def measured(sizes: tuple[int, ...], n_steps: int, work: Path) -> dict[str, Any]:
+def measured(sizes: tuple[int, ...], n_rounds: int, n_steps: int, work: Path) -> dict[str, Any]:
     """The outcome for these numbers of users, in ascending order."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in OPTIMIZERS:
-        for users in sizes:
+    turns: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for _ in range(n_rounds):
+        for name, users in itertools.product(OPTIMIZERS, sizes):
             steps = min(n_steps, MOST_DENSE_STEPS) if name == "adam" else n_steps
             numbers = [str(users), str(steps)]
             arguments: list[str | Path] = ["-m", "benchmarks.optimizers", name, *numbers, work]
             timed_steps, usage = run_stage(arguments, variables(SETTINGS[THREADS]))
-            found.setdefault(name, {})[str(users)] = {**timed_steps, **usage.to_json()}
+            by_users = turns.setdefault(name, {})
+            by_users.setdefault(str(users), []).append({**timed_steps, **usage.to_json()})
+    found = {
+        name: {users: medians(of_turns) for users, of_turns in by_users.items()}
+        for name, by_users in turns.items()
+    }
     first, last = str(sizes[0]), str(sizes[-1])
     return {
         "threads": THREADS,
+        "rounds": n_rounds,
         "items": N_ITEMS,
         "batch_size": BATCH_SIZE,
         "mean_history": MEAN_HISTORY,
         "optimizers": found,
         # 1: a step takes as long with the most users as with the fewest.
         "growth": {
-            name: round(by_users[last]["step_ms"] / by_users[first]["step_ms"], 3)
-            for name, by_users in found.items()
+            name: round(statistics.median(slowdowns(by_users[first], by_users[last])), 3)
+            for name, by_users in turns.items()
         },
     }
+
+
+def medians(turns: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Of each measure over the turns, and the step times of all."""
+    found = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+    return {**found, "step_ms_all": [turn["step_ms"] for turn in turns]}
+
+
+def slowdowns(
+    few: Sequence[Mapping[str, float]], many: Sequence[Mapping[str, float]]
+) -> list[float]:
+    """A step with the most users over one with the fewest, in each round."""
+    return [b["step_ms"] / a["step_ms"] for a, b in zip(few, many, strict=True)]
 
 
 def lines(outcome: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,11 @@
 """Writes the tables and plots of docs/performance.md from results/: `python benchmarks/page.py`.
 
+With a folder of other records it writes the page they make beside them.
+
 What has not been measured says so. No table of the page is typed by hand.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -29,12 +32,18 @@ Records = Mapping[str, dict[str, Any]]
 
 
 def main() -> None:
-    """Rewrite the page, draw its plots."""
+    """Write the page, draw its plots."""
     from aqcl.storage import atomic_write
 
-    records = stored()
-    atomic_write(PAGE, rendered(PAGE.read_text(encoding="utf-8"), records))
-    draw(records, FIGURES)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("records", type=Path, nargs="?", default=RESULTS)
+    folder = parser.parse_args().records
+    is_published = folder.resolve() == RESULTS
+    records = stored(folder)
+    page, figures = (PAGE, FIGURES) if is_published else (folder / PAGE.name, folder / "figures")
+    atomic_write(page, rendered(PAGE.read_text(encoding="utf-8"), records))
+    draw(records, figures)
+    sys.stdout.write(f"{page}\n")
 
 
 def stored(results: Path = RESULTS) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ ROOT = FOLDER.parent
 RESULTS = ROOT / "results" / "benchmarks"
 WORK = ROOT / "runs" / "benchmarks"
 """Data that is made once, and the environments of other libraries."""
+QUICK = Path("runs", "benchmarks", "quick")
+"""Records of a quick look, below the project's folder."""
 
 PARTS = ("steps", "peers", "roofline", "optimizers", "growth", "oncold", "evaluation")
 """In the order in which they run; one without a module is not there yet."""

@@ -1,7 +1,8 @@
-"""Measures parts of the suite and stores each in results/benchmarks/<part>.json.
+"""Measures parts of the suite and stores each in a file, <part>.json.
 
-`python benchmarks/run.py` takes all parts quickly, `--full` as thoroughly as a published figure
-needs. Run it on an otherwise idle machine.
+`python benchmarks/run.py` takes all parts quickly and leaves what is published as it is; `--full`
+measures as thoroughly as that needs, and stores in results/benchmarks/. Run it on an otherwise idle
+machine.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
-from benchmarks.part import RESULTS, WORK, Part, available, figures, load
+from benchmarks.part import QUICK, RESULTS, ROOT, WORK, Part, available, figures, load
 
 
 def main() -> None:
@@ -25,22 +26,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(available()))
     parser.add_argument("--full", action="store_true", help="more rounds, larger sizes")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--out", type=Path, help=f"{RESULTS.relative_to(ROOT)}, or without --full {QUICK}"
+    )
     add_options(parser)
     arguments = parser.parse_args()
     names = chosen(parser, arguments.parts)
     settle(arguments)
+    out = arguments.out or (RESULTS if arguments.full else ROOT / QUICK)
     say(heading())
     for name in names:
         started = time.perf_counter()
         found = record(name, load(name), arguments.full, arguments.work)
-        file = arguments.out / f"{name}.json"
+        file = out / f"{name}.json"
         if "skipped" in found["outcome"] and file.exists():
             say(f"\n{name}: skipped ({found['outcome']['skipped']}); {file} stays as it is")
             continue
         store(file, found)
         say(f"\n{name} ({time.perf_counter() - started:.0f} s)")
         say("\n".join(shown(load(name), found["outcome"])))
+    say(f"\nstored in {out}")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,12 +90,14 @@ def heading() -> str:
 def record(name: str, part: Part, full: bool, work: Path) -> dict[str, Any]:
     """The outcome of a part and under what conditions it was measured."""
     from aqcl import __version__
+    from aqcl.source_code import code_fingerprint
 
     load_before = machine.load()
     outcome = part.measure(full, work)
     return {
         "command": f"python benchmarks/run.py {name}" + (" --full" if full else ""),
         "version": __version__,
+        "code": code_fingerprint(),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "threads": int(os.environ["OMP_NUM_THREADS"]),

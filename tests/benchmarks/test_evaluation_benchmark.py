@@ -22,6 +22,9 @@ def test_a_size_is_measured_in_a_process_of_its_own() -> None:
     assert found["peak_rss_mib"] > found["peak_anon_mib"] > 20
     assert found["peak_bytes_per_row"] > 33
     assert outcome["growth"] == {}
+    over_sort = found["cpu_seconds"] / found["sort_seconds"]
+    assert outcome["over_sort"] == {str(ROWS): pytest.approx(over_sort, abs=1e-3)}
+    assert over_sort > 1
     assert len(evaluation.lines(outcome)) == 1
 
 
@@ -43,6 +46,7 @@ def test_growth_is_the_ratio_of_times_per_row() -> None:
 
 def test_the_compared_figures_are_there() -> None:
     sizes = map(str, evaluation.FULL_SIZES)
-    outcome = {"growth": evaluation.growth({s: {"cpu_microseconds_per_row": 1.0} for s in sizes})}
+    growth = evaluation.growth({s: {"cpu_microseconds_per_row": 1.0} for s in sizes})
+    outcome = {"growth": growth, "over_sort": {str(s): 1.0 for s in evaluation.FULL_SIZES}}
     for pattern in evaluation.RATIOS:
         assert [figure.value for figure in figures(outcome, pattern)] == [1.0]

@@ -58,9 +58,10 @@ def optimizers() -> dict[str, Any]:
     }
 
 
+MACHINE = {"memory_gib": 24, "cores": 2, "fingerprint": "abc"}
 RECORDS: dict[str, Any] = {
-    "growth": {"machine": {"memory_gib": 24, "cores": 2}, "outcome": {"sizes": growth()}},
-    "optimizers": {"outcome": {"optimizers": optimizers()}},
+    "growth": {"machine": MACHINE, "outcome": {"sizes": growth()}},
+    "optimizers": {"machine": {**MACHINE}, "outcome": {"optimizers": optimizers()}},
 }
 
 
@@ -165,6 +166,31 @@ def test_nothing_is_told_without_the_constants() -> None:
         assert extrapolation.limits(records) == extrapolation.NOT_RUN
     assert "as long as in the largest log" in extrapolation.extrapolation(RECORDS)
     assert "with 2 cores and 24 GiB" in extrapolation.limits(RECORDS)
+
+
+def test_constants_of_two_machines_are_not_put_together() -> None:
+    records = copy.deepcopy(RECORDS)
+    records["optimizers"]["machine"]["fingerprint"] = "xyz"
+
+    assert extrapolation.extrapolation(records) == extrapolation.TWO_MACHINES
+    assert extrapolation.limits(records) == extrapolation.TWO_MACHINES
+
+
+def test_the_line_of_step_times_is_the_one_that_is_least_off() -> None:
+    def line(*step_ms: float) -> tuple[float, float]:
+        users = (10**5, 10**6, 10**7)
+        return constants.step_time(
+            {n: {"step_ms": ms} for n, ms in zip(users, step_ms, strict=True)}
+        )
+
+    assert line(20.4, 24, 60) == pytest.approx((20, 4e-6))
+    # No line is exact: each time counts by its own length.
+    fixed, each = line(44, 32, 43)
+    offs = [(fixed + each * users) / ms - 1 for users, ms in ((1e5, 44), (1e6, 32), (1e7, 43))]
+    assert sum(offs_ / ms for offs_, ms in zip(offs, (44, 32, 43), strict=True)) == pytest.approx(0)
+    fixed, each = line(44, 40, 30)
+    assert 32 < fixed < 40
+    assert each == 0
 
 
 def test_two_digits_count() -> None:

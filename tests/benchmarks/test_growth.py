@@ -87,7 +87,7 @@ def test_memory_of_an_optimizer_is_that_of_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimizers, "OPTIMIZERS", ("rowwise_adagrad",))
-    outcome = optimizers.measured((1_000, 1_000_000), 1, tmp_path)
+    outcome = optimizers.measured((1_000, 1_000_000), 2, 1, tmp_path)
 
     few, many = outcome["optimizers"]["rowwise_adagrad"].values()
     assert few["peak_file_mib"] > 10

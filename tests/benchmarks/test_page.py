@@ -1,6 +1,7 @@
 """The page on performance holds what the records hold, and says what was not run."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ ROOFLINE: dict[str, Any] = {"threads": {"2": {"DIN": MODEL, "DIN+AQCL": TWICE}}}
 def record(outcome: dict[str, Any]) -> dict[str, Any]:
     return {
         "command": "python benchmarks/run.py",
-        "machine": {"processor": "P", "cores": 2, "memory_gib": 8},
+        "machine": {"processor": "P", "cores": 2, "memory_gib": 8, "fingerprint": "abc"},
         "versions": {"torch": "2"},
         "load_before": 0.1,
         "outcome": outcome,
@@ -69,6 +70,21 @@ def test_the_page_is_what_the_records_make_of_it() -> None:
 
     assert page.rendered(text, page.stored()) == text
     assert {match[2] for match in page.MARKED.finditer(text)} == set(page.BLOCKS)
+
+
+def test_other_records_make_a_page_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "growth.json").write_text(json.dumps(record(GROWTH)))
+    published = page.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["page.py", str(tmp_path)])
+
+    page.main()
+
+    assert page.PAGE.read_text(encoding="utf-8") == published
+    made = (tmp_path / "performance.md").read_text(encoding="utf-8")
+    assert "| 1,000 | train | 2.0 | 2.50 |" in made
+    assert list((tmp_path / "figures").glob("*.svg"))
 
 
 def test_what_was_not_run_says_so() -> None:

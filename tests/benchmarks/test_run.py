@@ -13,6 +13,7 @@ from benchmarks.threads import SETTINGS, FreshProcessError, Threads, fresh
 KEYS = {
     "command",
     "version",
+    "code",
     "machine",
     "versions",
     "threads",
@@ -110,3 +111,16 @@ def test_a_fresh_process_has_its_own_threads(threads: Threads) -> None:
 def test_a_process_that_fails_says_why(program: str, message: str) -> None:
     with pytest.raises(FreshProcessError, match=message):
         fresh(["-c", program], Threads(1, "PASSIVE"), timeout=0.5 if "sleep" in program else 60)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_quick_look_leaves_what_is_published(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, full: bool
+) -> None:
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results" / "benchmarks")
+    run_main(monkeypatch, "steps", "--work", tmp_path / "work", *(["--full"] if full else []))
+
+    folder = "results/benchmarks" if full else "runs/benchmarks/quick"
+    found = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.json")]
+    assert found == [Path(folder, "steps.json")]
