@@ -10,7 +10,7 @@ from torch import Tensor
 from aqcl import contrastive, products
 from aqcl.products import dot
 
-SHAPES = (512, 512, 128)
+SHAPES = (509, 509, 127)
 """Samples, views and codewords."""
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
@@ -130,7 +130,7 @@ def loss_of(z, view, codebook):
         z, view, codebook, alpha, top_k=5, instance_temperature=0.2, cluster_temperature=0.2
     )
 
-inputs = [torch.randn(n_rows, 64, requires_grad=True) for n_rows in (512, 512, 128)]
+inputs = [torch.randn(n_rows, 64, requires_grad=True) for n_rows in (509, 509, 127)]
 for products.MKL_IS_SLOW in {False, torch.backends.mkldnn.is_available()}:
     torch.compiler.reset()
     compiled = torch.compile(loss_of, backend="aot_eager", fullgraph=True)

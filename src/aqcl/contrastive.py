@@ -23,9 +23,9 @@ Pool = Literal["sum", "mean"]
 
 NORM_FLOOR = 1e-8
 """Shorter vectors are divided by this instead of their length; keeps a zero vector zero."""
-ALIGNED_COLUMNS = 16
-"""Similarities are made in a matrix of a multiple of so many columns, a cache line of floats: BLAS
-is slower on one whose rows begin anywhere."""
+ALIGNED = 64
+"""Similarities are made in a matrix of a multiple of so many rows and columns: where its rows begin
+anywhere BLAS is slower, and `products.dot` does not take its faster way."""
 MASS_FLOOR = 1e-30
 """Smallest row or column sum that Sinkhorn divides by; a codeword opposite to every sample has
 less than 1e-17 and still must get its share."""
@@ -206,21 +206,21 @@ def log_sum_exp_of_products(
 class _LogSumExpOfProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor) -> Tensor:
-        logits = _products(queries, keys)
-        largest = logits.amax(1)
-        # In place, as below; the columns that align the matrix have no share.
-        share = torch.softmax(logits, 1, out=logits)[:, : len(keys)]
-        ctx.save_for_backward(queries, keys, share)
-        return _log_sum_exp(largest, share)
+        padded = _aligned(keys)
+        logits = _logits(queries, padded, len(keys))
+        largest = logits[: len(queries)].amax(1)
+        # In place, as below; what aligns the matrix has no share.
+        share = torch.softmax(logits, 1, out=logits)
+        ctx.save_for_backward(queries, padded, share)
+        ctx.n_keys = len(keys)  # type: ignore[attr-defined]
+        return _log_sum_exp(largest, share[: len(queries)])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         queries, keys, share = ctx.saved_tensors
-        of_row = gradient[:, None]
-        # The second product is written this way round because BLAS is faster on it.
-        weighted = (of_row * queries).to(share.dtype)
-        return of_row * dot(share, keys.T), dot(weighted.T, share.T).T
+        to_queries, to_keys = _gradients(queries, keys, share, gradient[:, None])
+        return to_queries, to_keys[: ctx.n_keys]
 
 
 class _JointContrast(torch.autograd.Function):
@@ -238,50 +238,65 @@ class _JointContrast(torch.autograd.Function):
         alpha: Tensor,
         nearest: int | Tensor,
     ) -> Tensor:
-        keys = torch.cat([views, codewords])
-        logits = _products(z, keys)
-        own = precise(logits.diagonal().clone())
-        to_codewords = logits[:, len(z) : len(keys)]
+        n_samples, n_keys = len(z), len(views) + len(codewords)
+        keys = _aligned(torch.cat([views, codewords]))
+        logits = _logits(z, keys, n_keys)
+        rows = logits[:n_samples]
+        own = precise(rows.diagonal().clone())
+        to_codewords = rows[:, n_samples:n_keys]
         if isinstance(nearest, Tensor):
             top, places = to_codewords.gather(1, nearest), nearest
         else:
             top, places = to_codewords.topk(nearest, dim=1, sorted=False)
         positive = precise(top).logsumexp(1)
-        largest = logits.amax(1)
+        largest = rows.amax(1)
         # In place: the matrix is the largest of a step, and a second one would cost as much again.
-        pulls = torch.softmax(logits, 1, out=logits)[:, : len(keys)]
-        loss = _log_sum_exp(largest, pulls) - torch.lerp(own, positive, alpha)
-        pulls.diagonal().sub_(1.0 - alpha)
+        pulls = torch.softmax(logits, 1, out=logits)
+        loss = _log_sum_exp(largest, rows) - torch.lerp(own, positive, alpha)
+        rows.diagonal().sub_(1.0 - alpha)
         on_nearest = precise(top).softmax(1) * -alpha[:, None]
-        pulls[:, len(z) :].scatter_add_(1, places, on_nearest.to(pulls.dtype))
+        to_codewords.scatter_add_(1, places, on_nearest.to(pulls.dtype))
         ctx.save_for_backward(z, keys, pulls, own - positive)
+        ctx.n_keys = n_keys  # type: ignore[attr-defined]
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, keys, pulls, by_alpha = ctx.saved_tensors
-        of_row, (_, _, of_codewords, of_alpha, _) = gradient[:, None], ctx.needs_input_grad
-        to_z = of_row * dot(pulls, keys.T)
-        # The transposed product is written this way round because BLAS is faster on it.
-        weighted = (of_row * z).to(pulls.dtype)
-        wanted = pulls if of_codewords else pulls[:, : len(z)]
-        to_keys = dot(weighted.T, wanted.T).T
-        to_codewords = to_keys[len(z) :] if of_codewords else None
+        _, _, of_codewords, of_alpha, _ = ctx.needs_input_grad
+        to_z, to_keys = _gradients(z, keys, pulls, gradient[:, None])
+        to_codewords = to_keys[len(z) : ctx.n_keys] if of_codewords else None
         to_alpha = gradient * by_alpha if of_alpha else None
         return to_z, to_keys[: len(z)], to_codewords, to_alpha, None
 
 
-def _products(
-    queries: Float[Tensor, "N D"], keys: Float[Tensor, "M D"]
-) -> Float[Tensor, "N columns"]:
-    """Their dot products, and as many columns of minus infinity as align its rows."""
-    n_more = -len(keys) % ALIGNED_COLUMNS
-    if n_more == 0:
-        return dot(queries, keys)
-    logits = dot(queries, F.pad(keys, (0, 0, 0, n_more)))
-    logits[:, len(keys) :] = -torch.inf
+def _aligned(x: Float[Tensor, "N D"]) -> Float[Tensor, "rows D"]:
+    """With as many zeros behind as make a multiple."""
+    n_more = -len(x) % ALIGNED
+    return F.pad(x, (0, 0, 0, n_more)) if n_more else x
+
+
+def _logits(
+    queries: Float[Tensor, "N D"], keys: Float[Tensor, "columns D"], n_keys: int
+) -> Float[Tensor, "rows columns"]:
+    """Dot products, minus infinity with what is no key, and rows of no meaning behind."""
+    logits = dot(_aligned(queries), keys)
+    logits[:, n_keys:] = -torch.inf
     return logits
+
+
+def _gradients(
+    queries: Float[Tensor, "N D"],
+    keys: Float[Tensor, "columns D"],
+    by_logits: Float[Tensor, "rows columns"],
+    of_row: Float[Tensor, "N 1"],
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, "columns D"]]:
+    """By the queries and by the keys, from each row's gradient by the logits."""
+    to_queries = of_row * dot(by_logits, keys.T)[: len(queries)]
+    # Zeros where a row is of no query. The product is this way round as it is faster so.
+    weighted = _aligned((of_row * queries).to(by_logits.dtype))
+    return to_queries, dot(weighted.T, by_logits.T).T
 
 
 def _log_sum_exp(largest: Float[Tensor, " N"], share: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
