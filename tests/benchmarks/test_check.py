@@ -156,6 +156,23 @@ def test_kept_measures_of_another_machine_end_a_check(
     assert "measured with machine x" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [({"skipped": "long: --full"}, "long: --full"), ({}, "has no ratios")],
+)
+def test_a_part_without_ratios_is_not_called_as_fast_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    outcome: dict[str, Any],
+    reason: str,
+) -> None:
+    assert checked(monkeypatch, tmp_path, RECORD, FakePart(outcome)) == 0
+    printed = capsys.readouterr().out
+    assert "not compared:\nsteps: " + reason in printed
+    assert "nothing got slower" not in printed
+
+
 def test_a_part_not_stored_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not check.is_stored(tmp_path, "steps")
     assert "steps: nothing stored" in capsys.readouterr().out
