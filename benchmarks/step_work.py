@@ -190,10 +190,14 @@ def view(shape: Shape, kept: float) -> Work:
 
 
 def contrast(shape: Shape) -> Work:
-    """One product with views and codewords, its softmax, products back; codewords are constant."""
+    """One product with views and codewords, its softmax, products back.
+
+    That by the codewords, which are constant, is made too: a part of the matrix would have to be
+    copied first.
+    """
     n_keys, dim = shape.rows + shape.codewords, shape.projector[-1]
     return Work(
-        (Linear(shape.rows, dim, shape.rows), Linear(shape.rows, dim, shape.codewords, 2)),
+        (Linear(shape.rows, dim, n_keys),),
         # Largest elements twice, K nearest codewords, unit vectors and their gradients.
         passes=2 * shape.rows * n_keys + shape.rows * (2 * shape.codewords + 24 * dim),
         exponentials=shape.rows * n_keys,

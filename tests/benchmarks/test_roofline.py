@@ -13,7 +13,7 @@ from aqcl import contrastive
 from aqcl.layers import MLP
 
 SHAPE = step_work.Shape(
-    rows=32,
+    rows=64,
     clicks=100,
     width=4,
     inputs=24,
@@ -23,8 +23,8 @@ SHAPE = step_work.Shape(
     items=60,
     dense=500,
     projector=(6, 6, 7),
-    # With the rows a multiple of contrastive.ALIGNED_COLUMNS: only the necessary work is counted.
-    codewords=16,
+    # As the rows a multiple of contrastive.ALIGNED: only the necessary work is counted.
+    codewords=64,
 )
 
 
