@@ -60,7 +60,7 @@ def main() -> None:
     settle(arguments)
     names = [name for name in names if is_stored(arguments.stored, name)]
     if not names:
-        sys.exit(f"{arguments.stored}: nothing to compare with; run `make bench` first")
+        sys.exit(f"{arguments.stored}: nothing to compare with; run `make bench FULL=1` first")
     slower: list[str] = []
     not_comparable: list[str] = []
     left_out: list[str] = []
@@ -139,7 +139,7 @@ def require_comparable(name: str, before: Mapping[str, Any], now: Mapping[str, A
     if before["machine"]["fingerprint"] != now["machine"]["fingerprint"]:
         raise NotComparableError(
             f"{name}: stored on another machine ({machine_line(before['machine'])}) than this one "
-            f"({machine_line(now['machine'])}): run `make bench` here first, or check there"
+            f"({machine_line(now['machine'])}): run `make bench FULL=1` here first, or check there"
         )
     settings = [f"{found['threads']} threads, {found['wait_policy']}" for found in (before, now)]
     if settings[0] != settings[1]:
