@@ -16,16 +16,13 @@ from torch.nn import functional as F
 
 from aqcl.errors import ConfigError
 from aqcl.precision import in_autocast
-from aqcl.products import dot
+from aqcl.products import MULTIPLE, dot
 
 Denominator = Literal["joint", "decoupled"]
 Pool = Literal["sum", "mean"]
 
 NORM_FLOOR = 1e-8
 """Shorter vectors are divided by this instead of their length; keeps a zero vector zero."""
-ALIGNED = 64
-"""Similarities are made in a matrix of a multiple of so many rows and columns: where its rows begin
-anywhere BLAS is slower, and `products.dot` does not take its faster way."""
 MASS_FLOOR = 1e-30
 """Smallest row or column sum that Sinkhorn divides by; a codeword opposite to every sample has
 less than 1e-17 and still must get its share."""
@@ -272,8 +269,8 @@ class _JointContrast(torch.autograd.Function):
 
 
 def _aligned(x: Float[Tensor, "N D"]) -> Float[Tensor, "rows D"]:
-    """With as many zeros behind as make a multiple."""
-    n_more = -len(x) % ALIGNED
+    """With zeros behind up to a multiple, as `dot` is faster on; BLAS, too, likes aligned rows."""
+    n_more = -len(x) % MULTIPLE
     return F.pad(x, (0, 0, 0, n_more)) if n_more else x
 
 

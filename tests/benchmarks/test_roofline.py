@@ -23,7 +23,7 @@ SHAPE = step_work.Shape(
     items=60,
     dense=500,
     projector=(6, 6, 7),
-    # As the rows a multiple of contrastive.ALIGNED: only the necessary work is counted.
+    # As the rows a multiple of products.MULTIPLE: only the necessary work is counted.
     codewords=64,
 )
 
