@@ -49,7 +49,7 @@ class Measured:
     train_fixed: float
     """Bytes of training without tables, for a log without rows."""
     train_row: float
-    """Bytes for each training row: its place in the order of the epoch."""
+    """Bytes for each training row: none where the order of an epoch is computed."""
     disk_row: float
     table_user: dict[str, float]
     """Bytes that an optimizer's tables have for each user, with its state."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aqcl.dataset import Rows, Split
+    from aqcl.dataset import Split
     from aqcl.search.plan import SearchPlan
+    from aqcl.shuffling import Int32s, Int64s
     from aqcl.train import Progress
 
 TRIALS = 2
@@ -29,7 +30,7 @@ class FewRows:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.split, name)
 
-    def order(self, seed: int, epoch: int) -> "Rows":
+    def order(self, seed: int, epoch: int) -> "Int32s | Int64s":
         """Shuffled over all rows, as in a whole epoch, so that it takes its time and memory."""
         return self.split.order(seed, epoch)[: self.n_rows]
 

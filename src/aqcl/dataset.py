@@ -16,6 +16,7 @@ from aqcl import negatives
 from aqcl.batch import Batch
 from aqcl.errors import DataError, StorageError
 from aqcl.schema import Schema
+from aqcl.shuffling import Order, shuffled
 from aqcl.splits import SPLITS, SplitName, utc_date
 from aqcl.storage import Manifest, read_manifest
 from aqcl.streams import derive_seed, numpy_stream
@@ -23,8 +24,6 @@ from aqcl.vocab import Vocabulary
 
 Array = npt.NDArray[Any]
 Int64s = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int32] | npt.NDArray[np.int64]
-"""Numbers of samples."""
 
 COLUMNS = ("user", "item", "label", "timestamp", "history_start", "history_length")
 
@@ -110,12 +109,9 @@ class Split:
         )
         return drawn.astype(np.int64)
 
-    def order(self, seed: int, epoch: int) -> Rows:
-        """The shuffled row numbers of an epoch, in 32 bits where they fit."""
-        rows: Rows = np.arange(len(self), dtype=row_type(len(self)))
-        # The permutation of these numbers that numpy's `permutation` gives, which needs 64 bits.
-        numpy_stream(seed, "order", epoch).shuffle(rows)
-        return rows
+    def order(self, seed: int, epoch: int) -> Order:
+        """The shuffled row numbers of an epoch, of which slices are taken."""
+        return shuffled(len(self), numpy_stream(seed, "order", epoch))
 
     def batches(self, batch_size: int, max_history: int) -> Iterator[Batch]:
         """All samples as they are stored, for evaluation: no negative is redrawn."""
@@ -270,11 +266,6 @@ def open_dataset(
     """
     path = Path(path)
     return Dataset(path, read_manifest(path, "aqcl-dataset", verify), closed)
-
-
-def row_type(n_rows: int) -> np.dtype[Any]:
-    """The shorter type that the numbers of so many rows fit."""
-    return np.dtype(np.int32 if n_rows <= 2**31 else np.int64)
 
 
 def steps_per_epoch(n_rows: int, batch_size: int) -> int:
