@@ -89,6 +89,7 @@ def test_a_users_drivers_are_changes_of_the_stored_score(run: Run) -> None:
     sizes = [abs(driver.change) for driver in found.drivers]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 0
+    assert found.nearest is not None
     cosines = [one.cosine for one in found.nearest]
     assert cosines == sorted(cosines, reverse=True)
     assert all(-1.001 <= cosine <= 1.001 for cosine in cosines)
@@ -241,7 +242,8 @@ def test_json_names_what_it_tells_of_a_user(run: Run) -> None:
     found = describe_user(run, "1", top=2)
     told = succeeds("interests", run.path, "--user", "1", "--top", "2", "--json").json
     assert told["clicked"] is True
-    near = [{"interest": one.interest, "cosine": one.cosine} for one in found.nearest]
+    near = [{"interest": one.interest, "cosine": one.cosine} for one in found.nearest or ()]
+    assert len(near) == 2
     assert told["nearest"] == near
     assert told["drivers"] == [{"item": d.item, "change": d.change} for d in found.drivers]
 
@@ -311,6 +313,27 @@ def test_test_rows_stay_unread(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_user_is_named_with_ids_that_exist(run: Run) -> None:
     with pytest.raises(DataError, match=r"user 'nobody' is not in .*such as 0, 1, 2"):
         describe_user(run, "nobody")
+
+
+def test_a_run_without_a_codebook_still_tells_the_clicks_behind_a_score(
+    run: Run, tmp_path: Path
+) -> None:
+    dataset = open_dataset(Path(run.experiment.dataset))
+    plain = train(tiny_experiment(dataset.path, "regularizer.aqcl.weight=0"), tmp_path / "plain")
+    row = int(np.flatnonzero(dataset.valid.columns["label"] == 1)[0])
+    user = names_of(dataset, "user", dataset.valid.columns["user"][[row]])[0]
+
+    found = describe_user(plain, user)
+
+    assert found.nearest is None
+    assert found.drivers
+    assert found.score == pytest.approx(plain.predictions("valid").score[row], abs=1e-6)
+    assert "The run has no codebook" in shown(user_table(found))
+    told = succeeds("interests", plain.path, "--user", user, "--json").json
+    assert told["nearest"] is None
+    refused = aqcl("interests", plain.path)
+    assert refused.code == 2
+    assert "has no codebook" in refused.err
 
 
 def test_on_the_command_line(run: Run) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aqcl.activity import GROUPS
-from aqcl.interests import Codebook, Driver, UserInterests
+from aqcl.interests import Codebook, Driver, NearInterest, UserInterests
 
 MOST_SHOWN = 20
 """Interests that a terminal shows; JSON has them all."""
@@ -50,7 +50,9 @@ def user_table(found: UserInterests) -> Group:
         f"User {found.user} after {found.clicks} clicks, candidate {found.item} "
         f"({'clicked' if found.clicked else 'not clicked'}): score {found.score:.4f}."
     )
-    near_line = Text(f"Nearest interests (cosine): {near(found)}.")
+    near_line = Text("The run has no codebook, and so no interests.")
+    if found.nearest is not None:
+        near_line = Text(f"Nearest interests (cosine): {near(found.nearest)}.")
     if not found.drivers:
         return Group(Text(head), near_line, Text("There is no click before it to leave out."))
     note = (
@@ -61,9 +63,9 @@ def user_table(found: UserInterests) -> Group:
     return Group(Text(head), near_line, table, Text(note))
 
 
-def near(found: UserInterests) -> str:
-    """The nearest interests with their cosines."""
-    return ", ".join(f"{one.interest} ({one.cosine:.2f})" for one in found.nearest)
+def near(interests: Sequence[NearInterest]) -> str:
+    """Interests with their cosines."""
+    return ", ".join(f"{one.interest} ({one.cosine:.2f})" for one in interests)
 
 
 def effect(driver: Driver) -> str:

@@ -16,7 +16,14 @@ from aqcl.batch import Batch
 from aqcl.contracts import Predictor
 from aqcl.dataset import Dataset, Split
 from aqcl.errors import ConfigError, DataError
-from aqcl.latents import choose_rows, encode_rows, load_interests, load_model
+from aqcl.latents import (
+    Interests,
+    NoCodebookError,
+    choose_rows,
+    encode_rows,
+    load_interests,
+    load_model,
+)
 from aqcl.runs import Run
 from aqcl.schema import PADDING, UNKNOWN
 
@@ -87,8 +94,8 @@ class UserInterests:
     clicks: int
     """Clicks of the user before it."""
     score: float
-    nearest: list[NearInterest]
-    """The nearest first."""
+    nearest: list[NearInterest] | None
+    """The nearest first; None where the run has learned none."""
     drivers: list[Driver]
     """The strongest first."""
 
@@ -189,13 +196,13 @@ def describe_user(
     time, which works for every backbone and tells nothing of clicks that stand in for each other.
 
     Args:
-        run: trained with AQCL.
+        run: of any model; only one with AQCL has interests.
         user: the raw id.
         top: interests and clicks.
         dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
-        ConfigError: the run has no codebook, or `top` is below 1.
+        ConfigError: `top` is below 1.
         DataError: the dataset does not know the user, or has test rows alone of them.
         StorageError: the run's dataset is missing or another one.
     """
@@ -213,12 +220,12 @@ def describe_examples(
     users are grouped here too; a group without a user who has one is left out.
 
     Args:
-        run: trained with AQCL.
+        run: of any model; only one with AQCL has interests.
         top: interests and clicks.
         dataset: the run's dataset, if it is open already or has moved.
 
     Raises:
-        ConfigError: the run has no codebook, or `top` is below 1.
+        ConfigError: `top` is below 1.
         StorageError: the run's dataset is missing or another one.
     """
     _check_top(top)
@@ -241,14 +248,15 @@ class _Describer:
     def __init__(self, run: Run, dataset: Dataset, top: int) -> None:
         self.dataset = dataset
         self.top = top
-        self.interests, self.model = load_interests(run, dataset), load_model(run, dataset)
+        self.model = load_model(run, dataset)
         self.max_history = run.experiment.train.max_history
+        try:
+            self.interests: Interests | None = load_interests(run, dataset)
+        except NoCodebookError:
+            self.interests = None
 
     def row(self, split: Split, row: int) -> UserInterests:
         batch = split.batch(np.array([row]), self.max_history)
-        latent = encode_rows(self.model, split, np.array([row]), self.max_history)
-        similarity = self.interests.similarities(torch.from_numpy(latent))[0]
-        values, codes = similarity.topk(min(self.top, len(similarity)))
         scores = _scores(self.model, leave_one_out(batch))
         clicks = names_of(self.dataset, "item", batch.history.numpy())
         changes = (scores[0] - scores[1:]).tolist()
@@ -259,9 +267,17 @@ class _Describer:
             clicked=bool(batch.label[0]),
             clicks=int(batch.activity[0]),
             score=float(scores[0]),
-            nearest=[NearInterest(*p) for p in zip(codes.tolist(), values.tolist(), strict=True)],
+            nearest=self._nearest(split, row),
             drivers=sorted(drivers, key=lambda driver: -abs(driver.change))[: self.top],
         )
+
+    def _nearest(self, split: Split, row: int) -> list[NearInterest] | None:
+        if self.interests is None:
+            return None
+        latent = encode_rows(self.model, split, np.array([row]), self.max_history)
+        similarity = self.interests.similarities(torch.from_numpy(latent))[0]
+        values, codes = similarity.topk(min(self.top, len(similarity)))
+        return [NearInterest(*pair) for pair in zip(codes.tolist(), values.tolist(), strict=True)]
 
 
 def _latest_rows(split: Split, rows: Int[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:

@@ -29,6 +29,10 @@ NEIGHBOURS = 10
 """Nearest latents whose interests are compared with a latent's own."""
 
 
+class NoCodebookError(ConfigError):
+    """A run that has learned no interests: without AQCL, or not for long enough."""
+
+
 @dataclass(frozen=True)
 class Interests:
     """The projector and codebook of a trained AQCL."""
@@ -59,8 +63,8 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
     """The codebook that a run has learned.
 
     Raises:
-        ConfigError: it was trained without AQCL, or its weights are from before the codebook was
-            set.
+        NoCodebookError: it was trained without AQCL, or its weights are from before the codebook
+            was set.
     """
     experiment, weights = run.experiment, run.weights()
     facts = facts_of(dataset, experiment)
@@ -77,9 +81,9 @@ def load_interests(run: Run, dataset: Dataset) -> Interests:
         made.load_state_dict(state)
         made.eval()
         if name in warming(experiment, int(made.steps)):
-            raise ConfigError(_without_codebook(run, name, made))
+            raise NoCodebookError(_without_codebook(run, name, made))
         return Interests(made)
-    raise ConfigError(
+    raise NoCodebookError(
         f"{run.path}: has no codebook; train with the regularizer aqcl, such as "
         "--set regularizer.aqcl.weight=0.05"
     )

@@ -59,7 +59,7 @@ def test_each_interest_has_its_rows_and_each_group_a_user(
     assert examples
     assert examples != describe_examples(runs[1], dataset=dataset)
     for group, one in examples.items():
-        told = f"{group}{one.user}{one.clicks}{one.item}{one.score:.4f}{near(one)}"
+        told = f"{group}{one.user}{one.clicks}{one.item}{one.score:.4f}{near(one.nearest or ())}"
         assert told + "; ".join(f"{d.item} {effect(d)}" for d in one.drivers) in text
 
 

@@ -130,7 +130,7 @@ def _examples(found: Mapping[str, UserInterests], seed: int) -> str:
             Cell(str(one.clicks), one.clicks),
             Cell(one.item),
             number(one.score),
-            Cell(near(one).replace(" (", f"{NO_BREAK}(")),
+            Cell(near(one.nearest or ()).replace(" (", f"{NO_BREAK}(")),
             Cell("; ".join(map(_told, one.drivers)) or "none to leave out"),
         ]
         for group, one in found.items()
