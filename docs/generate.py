@@ -6,9 +6,12 @@ the page is out of date.
 
 import argparse
 import dataclasses
+import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+import docstring_parser
 
 from aqcl.cli import app
 from aqcl.describe import Description, Option, describe, names, options_of
@@ -23,6 +26,9 @@ for parts of your own: `aqcl describe regularizer my_package.losses:MyLoss`.
 A setting stands in a TOML file, `[train]` above `lr = 0.01`, or on the command line,
 `--set train.lr=0.01`. A key that does not exist is an error that names the nearest one, and so is
 a value out of its range. A key without a default is required.
+
+Options of a command stand anywhere behind it. With `--debug` it tells more while it works and shows
+where an error came from; `aqcl --version` tells the version.
 """
 
 
@@ -85,14 +91,27 @@ def toml_value(value: object) -> str:
 
 
 def commands() -> str:
-    """A line for each command; its options are in its own help."""
-    lines = ["| command | what it does |", "| --- | --- |"]
-    for name in app:
-        function = app[name].default_command
-        if not name.startswith("-") and function is not None:
-            summary = " ".join((function.__doc__ or "").partition("\n\n")[0].split())
-            lines.append(f"| `aqcl {name}` | {summary} |")
-    return "\n".join([*lines, "", "`aqcl COMMAND --help` lists the options of a command.", ""])
+    """Every command with its arguments and options, as its own help has them."""
+    known = [name for name in app if not name.startswith("-") and app[name].default_command]
+    return "\n".join(map(command, known))
+
+
+def command(name: str) -> str:
+    """A command: what it does, and what it takes."""
+    found = docstring_parser.parse(inspect.getdoc(app[name].default_command) or "")
+    meanings = {one.arg_name: one.description or "" for one in found.params}
+    lines = ["| option | default | meaning |", "| --- | --- | --- |"]
+    for argument in app[name].assemble_argument_collection():
+        field = argument.field_info
+        default = "required" if field.required else f"`{field.default}`"
+        # A switch, and what may be left out, has none to tell.
+        if not field.required and field.default in (field.empty, None, False, ()):
+            default = ""
+        meaning = " ".join(meanings[field.name].split())
+        options = ", ".join(f"`{one}`" for one in argument.names)
+        lines.append(f"| {options} | {default} | {meaning} |")
+    about = filter(None, (found.short_description, found.long_description))
+    return "\n\n".join([f"### `aqcl {name}`", *about, "\n".join(lines)]) + "\n"
 
 
 def section(level: str, part: Description) -> str:

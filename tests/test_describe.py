@@ -122,3 +122,9 @@ def test_an_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('dataset = "x"\n')
     with pytest.raises(StorageError, match=r"has not finished; continue it with"):
         describe_directory(tmp_path)
+
+
+def test_types_are_told_once_and_without_the_bounds_of_64_bits() -> None:
+    options = {option.key: option for option in describe("prepare").options}
+    assert options["split.until"].type == "integer or text"
+    assert options["split.days"].type == "integer >= 2"

@@ -47,8 +47,21 @@ def test_every_part_and_command_is_on_the_page(generator: dict[str, Any]) -> Non
     parts = [*BACKBONES, *REGULARIZERS, *SOURCES]
     assert [name for name in parts if f"\n### `{name}`\n" not in page] == []
     commands = ["prepare", "train", "search", "evaluate", "compare", "describe"]
-    commands += ["report", "reproduce", "demo"]
-    assert [name for name in commands if f"\n| `aqcl {name}` | " not in page] == []
+    commands += ["interests", "report", "reproduce", "demo"]
+    assert [name for name in commands if f"\n### `aqcl {name}`\n" not in page] == []
+
+
+def test_options_of_commands_stand_with_their_defaults_and_meanings(
+    generator: dict[str, Any],
+) -> None:
+    compare = generator["command"]("compare").splitlines()
+    told = "Resamples of the users for the intervals, 100 or more."
+    assert f"| `--replicates` | `1000` | {told} |" in compare
+    prepare = generator["command"]("prepare").splitlines()
+    assert any(
+        line.startswith("| `--out`, `-o` | required | Directory to write.") for line in prepare
+    )
+    assert any(line.startswith("| `--overwrite` |  | Replace another dataset") for line in prepare)
 
 
 def test_only_the_dataset_of_an_experiment_is_required(generator: dict[str, Any]) -> None:

@@ -120,11 +120,11 @@ def interests(
     dataset: Path | None = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what the interests stand for that a run with AQCL has learned.
+    """Tell what the interests of a run with AQCL stand for, or what drove a score of any run.
 
     Args:
         run: Run directory.
-        user: Id of a user: their nearest interests, and the clicks that drove a score.
+        user: Id of a user: the clicks that drove a score and, with AQCL, the nearest interests.
         top: Items of each interest; interests and clicks of the user.
         dataset: Where the dataset of the run lies, if it has moved; its fingerprint is checked.
         as_json: Print all of it as JSON.
@@ -222,7 +222,8 @@ def reproduce(
 
     Args:
         names: table1, table2, table3, figure2, figure4, figure5, figure6, figure7 or all.
-        dataset: Only this data set of the paper: beauty, ta-feng or oncold; repeat it for several.
+        dataset: Only this data set: beauty, ta-feng, oncold or, for table 2 alone, ta-feng-clicked;
+            repeat it for several.
         seeds: Runs of each method; 5 by default, 2 with --quick.
         trials: Trials of each method on the validation rows; 12 by default, 2 with --quick.
         quick: Small data, few trials and epochs: shows that it works, in minutes.

@@ -216,7 +216,8 @@ def _reference(entry: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any] | 
 def _type(entry: dict[str, Any], defs: dict[str, Any]) -> str:
     entry = _reference(entry, defs) or entry
     if "anyOf" in entry:
-        return " or ".join(_type(e, defs) for e in entry["anyOf"] if e.get("type") != "null")
+        kinds = (_type(one, defs) for one in entry["anyOf"] if one.get("type") != "null")
+        return " or ".join(dict.fromkeys(kinds))
     if "enum" in entry:
         return " | ".join(map(str, entry["enum"]))
     if "const" in entry:
@@ -225,7 +226,9 @@ def _type(entry: dict[str, Any], defs: dict[str, Any]) -> str:
         entry.get("type", ""), entry.get("type", "value")
     )
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {entry[key]:g}" for key, sign in signs.items() if key in entry]
+    # That 64 bits hold a number is no bound of its own.
+    told = {key: entry[key] for key in signs if key in entry and abs(entry[key]) < 2**63}
+    bounds = [f"{signs[key]} {bound:g}" for key, bound in told.items()]
     return " ".join([name, ", ".join(bounds)]).strip()
 
 

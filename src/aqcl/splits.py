@@ -40,7 +40,7 @@ class SplitSettings:
     (docs/protocol.md)."""
     ties: Literal["exclude", "order"] = "exclude"
     """Whether rows of one user at one time are hidden from each other or ordered as in the
-    file."""
+    file. Amazon and sequences have `order` by default."""
     days: Annotated[int, pydantic.Field(ge=2)] | None = None
     """For `last-days`: the last so many calendar days, the first half valid, the rest test."""
     valid_from: Moment | None = None

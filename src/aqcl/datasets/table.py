@@ -61,7 +61,8 @@ class TableSettings:
     context_columns: dict[str, Literal["categorical", "numeric"]] = dataclasses.field(
         default_factory=dict
     )
-    """Columns that describe the impression, with one value a row; also for what changes in time."""
+    """Columns that describe the impression, with one value a row, no list; also for what changes in
+    time."""
     separator: str = "|"
     """Between the values of a `categories` column that is text."""
     delimiter: Annotated[str, AfterValidator(lambda text: "\t" if text == r"\t" else text)] = ","

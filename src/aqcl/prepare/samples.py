@@ -31,7 +31,8 @@ class NegativeSettings:
     """How negatives are drawn for a log of clicks; a log with labels takes none of this."""
 
     beta: Annotated[float, pydantic.Field(ge=0, le=2)] = 0.0
-    """An item is drawn with weight (training clicks + 1)^beta; 0 is uniform."""
+    """An item is drawn with weight (training clicks + 1)^beta; 0 is uniform. Ta Feng has 0.75 by
+    default."""
     train_items: Literal["clicked", "all"] = "clicked"
     """What training negatives are drawn from: the items that training rows click, or all of the
     log. With `all` the model learns that an unknown item is never clicked, from items that only

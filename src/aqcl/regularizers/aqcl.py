@@ -88,7 +88,7 @@ class AQCLOptions:
     """Samples with the same `user`, `item` or nearest codeword (`intent`) are no negatives."""
     block_size: Annotated[int, Bounds(ge=2)] | None = None
     """Most samples that are contrasted with each other: a larger batch is cut into blocks, each
-    with its own instance negatives, which is cheaper; None contrasts the whole batch."""
+    with its own instance negatives, in less memory; None contrasts the whole batch."""
     readout: bool = False
     """Whether the prediction layer sees the nearest interests, when the model is served too."""
 
