@@ -29,7 +29,6 @@ from aqcl.reproduce.gather import finished_runs
 from aqcl.reproduce.specs import TUNED, load_specs
 from aqcl.reproduce.work import Standing
 from aqcl.train import train
-from tests.e2e.commands import aqcl
 from tests.reproduce.specifications import InProcess, small_specs, train_in_process
 
 pytestmark = pytest.mark.usefixtures("no_study_figures")
@@ -378,9 +377,3 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         paper.reproduce(names, world, **options)
-
-
-def test_no_seeds_is_a_mistake_and_not_the_default(tmp_path: Path) -> None:
-    told = aqcl("reproduce", "table1", "--seeds", "0", "--out", tmp_path / "paper")
-    assert told.code == 2
-    assert "expected 1 or more" in told.err

@@ -14,6 +14,7 @@ from aqcl.reproduce.jobs import Job, train_job
 from aqcl.reproduce.specs import Specs
 from aqcl.reproduce.work import Standing
 from aqcl.runs import CHECKPOINT, is_finished
+from tests.e2e.commands import aqcl
 from tests.reproduce.specifications import small_specs, train_in_process
 from tests.tiny_runs import tiny_dataset, tiny_experiment
 
@@ -89,12 +90,48 @@ def _told(done: list[str], name: str, work: Any) -> Any:
 
 
 @pytest.mark.usefixtures("in_process", "no_study_figures")
-def test_a_quick_study_that_finds_nothing_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_study_that_finds_nothing_says_so_and_others_do_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
 ) -> None:
-    def fails(*_: Any, **__: Any) -> None:
-        raise TrainingError("no trial could be trained")
+    search: Any = getattr(work, "run_search")  # noqa: B009
+
+    def fails(values: Any, folder: Path, **rest: Any) -> Any:
+        if folder.name == "AQCL":
+            raise TrainingError("no trial could be trained")
+        return search(values, folder, **rest)
 
     monkeypatch.setattr(work, "run_search", fails)
-    with pytest.raises(TrainingError, match="no trial could be trained"):
-        paper.reproduce(("table2",), Scope(tmp_path / "out", quick=True), datasets=("oncold",))
+    scope = Scope(tmp_path / "out", seeds=1, trials=2, quick=quick)
+    (outcome,) = paper.reproduce(("table2",), scope, datasets=("oncold",))
+
+    cells = outcome["comparisons"][0]["cells"]
+    assert cells.pop("AQCL") == "not run: no trial could be trained"
+    assert set(cells.values()) == {"finished"}
+
+
+def test_numbers_and_files_that_cannot_be_are_told_before_any_work(tmp_path: Path) -> None:
+    missing = tmp_path / "Beauty.txt"
+    for wrong, message in (
+        (("--seeds", "0"), "expected 1 or more"),
+        (("--trials", "-3", "--gather"), "expected 1 or more, got"),
+        (("--beauty", missing), f"--beauty {missing}: no such file"),
+        (("--dataset", "ta-feng-clicked"), "table1 is not made of it; table2 is"),
+    ):
+        told = aqcl("reproduce", "table1", *wrong, "--out", tmp_path / "paper")
+        assert told.code == 2
+        assert message in told.err
+        assert not (tmp_path / "paper").exists()
+
+
+@pytest.mark.parametrize("content", ["{", '{"name": "table1"}', '{"a": 1}', "[1]"])
+def test_a_damaged_outcome_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "table1.json"
+    file.write_text(content)
+    for command in (
+        ("report", tmp_path, "--out", tmp_path / "page.html"),
+        ("reproduce", "table1", "--earlier", tmp_path, "--gather", "--out", tmp_path / "paper"),
+    ):
+        told = aqcl(*command)
+        assert told.code == 2
+        assert f"{file}: expected what `aqcl reproduce table1` writes" in told.err

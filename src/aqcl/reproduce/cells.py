@@ -66,7 +66,7 @@ class Problems:
     places: Mapping[Place, str] = field(default_factory=dict)
     """Data sets that could not be had."""
     runs: Mapping[Path, str] = field(default_factory=dict)
-    """Trainings that came to nothing, by their directories."""
+    """Trainings and studies that came to nothing, by their directories."""
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Problems) ->
     if cell.carried_over and cell.place in problems.places:
         return f"{NOT_RUN}: {problems.places[cell.place]}"
     if cell.study.winner() is None:
-        return f"{NOT_RUN}: not tuned yet"
+        return f"{NOT_RUN}: {problems.runs.get(cell.study.folder, 'not tuned yet')}"
     failed = [out for out in _run_directories(cell, seeds) if out in problems.runs]
     reasons = "".join(f"; {out.name}: {problems.runs[out]}" for out in failed)
     return f"{NOT_RUN}: {len(found)} of {seeds} seeds{reasons}"

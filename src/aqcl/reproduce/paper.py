@@ -23,6 +23,7 @@ from aqcl.reproduce.gather import gather
 from aqcl.reproduce.markdown import markdown
 from aqcl.reproduce.page import write_paper_page
 from aqcl.reproduce.pictures import figures_of
+from aqcl.reproduce.results_page import read_outcome
 from aqcl.reproduce.specs import Specs, load_specs
 from aqcl.reproduce.work import Listener, do_work
 from aqcl.storage import atomic_write
@@ -70,16 +71,14 @@ def reproduce(
         The outcomes, which also lie in `outcome` below `scope.out`: JSON, Markdown, figures.
 
     Raises:
-        ConfigError: a name that does not exist, settings that differ from what was begun, or
-            earlier outcomes that do not fit.
-        TrainingError: no trial of a study could be trained, or a worker was killed.
+        ConfigError: a name, data set or file that does not exist, settings that differ from what
+            was begun, or earlier outcomes that do not fit.
+        StorageError: an outcome that lies there is damaged.
+        TrainingError: a worker was killed.
     """
     specs = load_specs()
     names = names_of(specs, asked)
-    for key in datasets:
-        choose(specs.datasets, key, "dataset")
-    if workers < 1 or scope.seeds < 1:
-        raise ConfigError(f"workers and seeds: expected 1 or more, got {workers}, {scope.seeds}")
+    _check(specs, scope, names, datasets, workers)
     earlier = read_earlier(specs, scope)
     problems = Problems()
     finished, drawn = finished_in(specs, scope, earlier), drawn_in(specs, scope, earlier)
@@ -102,6 +101,30 @@ def reproduce(
     return outcomes
 
 
+def _check(
+    specs: Specs, scope: Scope, names: Sequence[str], datasets: Sequence[str], workers: int
+) -> None:
+    """Tell what cannot be meant, before hours of work."""
+    for key in datasets:
+        choose(specs.datasets, key, "dataset")
+        if not any(key in specs.experiments[name].datasets for name in names):
+            raise ConfigError(
+                f"--dataset {key}: {', '.join(names)} is not made of it; "
+                f"{', '.join(n for n, e in specs.experiments.items() if key in e.datasets)} is"
+            )
+    trials = 1 if scope.trials is None else scope.trials
+    if min(workers, scope.seeds, trials) < 1:
+        raise ConfigError(
+            "workers, seeds and trials: expected 1 or more, got "
+            f"{workers}, {scope.seeds}, {scope.trials}"
+        )
+    for key, files in (scope.files or {}).items():
+        for file in files:
+            if not file.is_file():
+                option = specs.datasets[key].file_option
+                raise ConfigError(f"{option} {file}: no such file; give the path of one")
+
+
 def _of_others(
     specs: Specs, scope: Scope, outcome: Outcome, datasets: Sequence[str]
 ) -> Outcome | None:
@@ -109,7 +132,7 @@ def _of_others(
     file = _file(outcome, scope.out / OUTCOME)
     if not file.exists():
         return None
-    before = as_specified(specs, json.loads(file.read_text(encoding="utf-8")))
+    before = as_specified(specs, read_outcome(file))
     same = before["command"] == outcome["command"]
     return of_other_datasets(before, datasets) if same else None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from aqcl.errors import StorageError
 from aqcl.reproduce.markdown import claims_parts, markdown
 from aqcl.reproduce.pictures import figures_of
 from aqcl.reproduce.specs import load_specs
@@ -23,11 +24,38 @@ it lies below, and *not shown* where it includes zero.
 
 {NOT_AFTER_HOLM}"""
 
+PARTS: Final = {"name", "title", "kind", "quick", "seeds", "datasets", "studies", "comparisons"}
+"""What every outcome has."""
+
 
 def read_outcomes(folder: Path) -> list[dict[str, Any]]:
-    """The outcomes in a directory, in the order of the paper."""
+    """The outcomes in a directory, in the order of the paper.
+
+    Raises:
+        StorageError: a file that has the name of one is none.
+    """
     files = [folder / f"{name}.json" for name in load_specs().experiments]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    return [read_outcome(file) for file in files if file.exists()]
+
+
+def read_outcome(file: Path) -> dict[str, Any]:
+    """The outcome of a table or figure, as `gather` made it.
+
+    Raises:
+        StorageError: the file holds something else.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        whole = found["name"] == file.stem and found.keys() >= PARTS
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise StorageError(
+            f"{file}: expected what `aqcl reproduce {file.stem}` writes, got something else: the "
+            "file is damaged or another's; remove it and repeat the command, which trains nothing "
+            "twice"
+        )
+    return dict(found)
 
 
 def results_page(outcomes: Iterable[Mapping[str, Any]], figures: str, reading: str = "") -> str:

@@ -89,7 +89,7 @@ def do_work(
         ConfigError: a data set that is prepared needs the file that it was made from, or is of
             other rows than an earlier outcome or a study here.
         StorageError: a prepared one was made with other settings or from another file.
-        TrainingError: no trial of a study could be trained, or a worker was killed.
+        TrainingError: a worker was killed.
     """
     problems: dict[Place, str] = {}
     for place in needs.places:
@@ -154,7 +154,7 @@ class _Work:
         self.started = time.monotonic()
         self.done = 0
         self.failures: dict[Path, str] = {}
-        """Why a run came to nothing, by its directory."""
+        """Why a run or a study came to nothing, by its directory."""
 
     def tune_side_by_side(self) -> None:
         """Run or continue all studies, each in one process.
@@ -166,8 +166,11 @@ class _Work:
 
         def end(task: tuple[Study, Mapping[str, Any]], future: "Future[None]") -> None:
             nonlocal left
-            future.result()
             study, values = task
+            try:
+                future.result()
+            except TrainingError as error:
+                self._give_up(study, error)
             trials = _trainings(values["search"])
             left, self.done = left - trials, self.done + trials
             del self.studies[study]
@@ -207,9 +210,18 @@ class _Work:
             self._tell(what, left - heard[0], progress.done - heard[0])
 
         values = self.studies[study]
-        run_search(values, study.folder, workers=self.workers, resume=True, listen=hear)
+        try:
+            run_search(values, study.folder, workers=self.workers, resume=True, listen=hear)
+        except TrainingError as error:
+            self._give_up(study, error)
         self.done += heard[-1] - heard[0] if heard else 0
         del self.studies[study]
+
+    def _give_up(self, study: Study, error: TrainingError) -> None:
+        """Note why a study came to nothing; its cells are not trained, and others do not wait."""
+        self.failures[study.folder] = str(error)
+        self.cells = {cell: seeds for cell, seeds in self.cells.items() if cell.study != study}
+        logger.warning("%s: %s", study.folder, error)
 
     def _train(self, cells: Mapping[Cell, int]) -> None:
         """Train cells whose settings are known."""
