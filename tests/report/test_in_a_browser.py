@@ -47,6 +47,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body += table(["Model", *measures], [["din", *map(number, range(9))]], "Long headings")
     told: list[list[Cell | str]] = [["din", number(10_000.5), number(0.25), "many words " * 30]]
     body += table(["Model", "#A", "#B", "Text"], told, "Much text")
+    body += table(["Of", "Users", "#Rate"], [["din", "all", number(0.7)]], "Cut", aside=("Users",))
     body += "<details><summary>Folded</summary><p id='folded'>Words</p></details>"
     path = tmp_path_factory.mktemp("page") / "report.html"
     warnings = [f"Beware of {'a_long_name' * 10}"]
@@ -113,12 +114,24 @@ def test_a_phone_shows_below_the_head_of_a_row_what_would_be_out_of_sight(
     assert heads.nth(1).evaluate(content) == "none"
 
 
+@pytest.mark.parametrize(
+    ("width", "seen"), [(390, ["Of", "Rate"]), (1280, ["Of", "Users", "Rate"])]
+)
+def test_a_phone_leaves_columns_out_that_the_head_of_a_row_tells(
+    page: Page, width: int, seen: list[str]
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    cut = page.get_by_role("table", name="Cut")
+    assert cut.get_by_role("columnheader").all_inner_texts() == seen
+    assert cut.locator("tbody > tr > :visible").count() == len(seen)
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_wide_table_keeps_its_caption_and_its_first_column_in_sight(
     page: Page, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    region = page.get_by_role("region", name="A wide table")
+    region = page.get_by_role("group", name="A wide table")
     region.evaluate("node => node.scrollLeft = 200")
     assert region.evaluate("node => node.scrollLeft") == 200
     seen = region.bounding_box()
@@ -136,7 +149,7 @@ def test_a_wide_table_keeps_its_caption_and_its_first_column_in_sight(
 
 def test_long_headings_do_not_cut_a_table(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
-    region = page.get_by_role("region", name="Long headings")
+    region = page.get_by_role("group", name="Long headings")
     own, inner = region.evaluate("node => [node.clientWidth, node.scrollWidth]")
     assert inner <= own
 
@@ -209,7 +222,7 @@ def test_tables_fit_on_paper_and_numbers_stay_whole(browser: Browser, file: Path
         "node => { const all = document.createRange(); all.selectNodeContents(node);"
         " return all.getClientRects().length; }"
     )
-    figures = opened.get_by_role("region", name="Much text").locator("td.number")
+    figures = opened.get_by_role("group", name="Much text").locator("td.number")
     assert [figure.evaluate(lines) for figure in figures.all()] == [1, 1]
     opened.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from aqcl.reproduce.markdown import finished_comparisons, markdown, tuning
 from aqcl.reproduce.page import _claims_reach, paper_page
+from aqcl.reproduce.provenance import made_by, rows_told
 from aqcl.reproduce.results_page import read_outcomes, results_page
 from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.reproduce.verdicts import OTHER_BASES, in_short, is_of_the_paper
@@ -252,3 +253,34 @@ def test_contents_and_claims_link_to_the_comparisons(table3: dict[str, Any], pag
         key = f"table3-{comparison['dataset']}-{comparison['id']}"
         assert links.count(key) == 1 + len(comparison["claims"])
         assert f'<h3 id="{key}">' in page
+
+
+def test_rows_protocol_and_code_stand_with_each_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table2 = stored("table2")
+    text, page = markdown(table2), Outline(without_figures(monkeypatch, table2)).text
+    for comparison in finished_comparisons(table2):
+        told = rows_told(comparison, table2)
+        assert told in text
+        assert told in page
+    by_key = {(c["dataset"], c["id"]): rows_told(c, table2) for c in finished_comparisons(table2)}
+    tuned = by_key["beauty", "tuned"]
+    assert tuned.startswith("Ids alone; protocol: split last-interaction, ties order,")
+    assert "beta 0.0, train_items all, ratio 1, train frozen," in tuned
+    assert "all: 44,726 (22,363); non-active, up to 6 clicks: 28,126 (14,063); " in tuned
+    assert "highly-active, above 13: " in tuned
+    fresh = by_key["beauty", "attributes-resampled"]
+    assert fresh.startswith("Ids and attributes; protocol: ")
+    assert "train resampled," in fresh
+    assert "train_items clicked," in by_key["ta-feng", "clicked"]
+    assert "beta" not in by_key["oncold", "tuned"]
+    assert made_by(table2) in page
+    assert table2["datasets"]["beauty"]["fingerprint"][:12] in made_by(table2)
+
+
+def test_several_states_of_the_code_are_told(table3: dict[str, Any]) -> None:
+    comparison = deepcopy(finished_comparisons(table3)[0])
+    comparison["runs"] = [{"code": "one"}, {"code": "two"}, {"code": None}]
+    told = rows_told(comparison, table3)
+    assert "trained: one, two, one not recorded; where these differ" in told

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -54,7 +54,7 @@ class Cell:
     style: str = ""
     """CSS classes."""
     under: str = ""
-    """What stands below the head of a row where the page is too narrow for its last columns."""
+    """What stands below the head of a row where the page is too narrow for all columns."""
 
 
 def render_page(
@@ -98,28 +98,37 @@ def paragraph(value: str) -> str:
     return f"<p>{text(value)}</p>"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Cell | str]], caption: str) -> str:
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Cell | str]],
+    caption: str,
+    aside: Container[str] = (),
+) -> str:
     """A table whose columns sort by a click or the keyboard.
 
     Args:
         headings: plain text; one that begins with `#` is that of a column of numbers.
         rows: cells or plain text; the first of a row says what it is of.
         caption: plain text.
+        aside: headings of columns that a narrow page leaves out.
     """
-    numeric = [heading.startswith("#") for heading in headings]
+    styles = [
+        " ".join(filter(None, ["number" * heading.startswith("#"), "aside" * (heading in aside)]))
+        for heading in headings
+    ]
     head = "".join(
-        f'<th scope="col"{_class("number" if right else "")}>'
+        f'<th scope="col"{_class(style)}>'
         f'<button type="button">{_breakable(heading.removeprefix("#"))}</button></th>'
-        for heading, right in zip(headings, numeric, strict=True)
+        for heading, style in zip(headings, styles, strict=True)
     )
     lines = []
     for row in rows:
         cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
         tags = ['th scope="row"', *["td"] * (len(cells) - 1)]
-        lines.append("<tr>" + "".join(map(_cell, cells, numeric, tags)) + "</tr>")
+        lines.append("<tr>" + "".join(map(_cell, cells, styles, tags)) + "</tr>")
     body = "\n".join(lines)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(caption)}">'
         f'<table class="sortable"><caption><span>{text(caption)}</span></caption>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
     )
@@ -130,9 +139,10 @@ def _breakable(name: str) -> str:
     return re.sub(r"(?<=[._+/])(?=[^\W\d])", "<wbr>", text(name))
 
 
-def _cell(cell: Cell, right: bool, tag: str) -> str:
+def _cell(cell: Cell, style: str, tag: str) -> str:
+    """A cell in a column of that style."""
     value = "" if cell.value is None else f' data-value="{text(cell.value)}"'
-    style = _class(" ".join(filter(None, ["number" if right else "", cell.style])))
+    style = _class(" ".join(filter(None, [style, cell.style])))
     under = f' data-under="{text(cell.under)}"' if cell.under else ""
     told = _breakable(cell.text) if tag.startswith("th") else text(cell.text)
     return f"<{tag}{style}{value}{under}>{cell.markup or told}</{tag[:2]}>"
@@ -234,7 +244,7 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> str:
     width = drawn.get_figwidth() * PIXELS
     if width > WIDE:
         svg = (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}" '
+            f'<div class="scroll" tabindex="0" role="group" aria-label="{text(alt)}" '
             f'style="--least: {LEAST * width:.0f}px">{svg}</div>'
         )
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"

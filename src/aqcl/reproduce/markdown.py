@@ -7,6 +7,7 @@ from aqcl.comparison import restated
 from aqcl.evaluate import ALL
 from aqcl.latents import NEIGHBOURS
 from aqcl.reproduce.pictures import comparison_key, figure_caption, figure_title
+from aqcl.reproduce.provenance import made_by, rows_told
 from aqcl.reproduce.states import FINISHED, NOT_RUN, finished_cells
 from aqcl.reproduce.verdicts import (
     OTHER_BASES,
@@ -72,6 +73,7 @@ def markdown(outcome: Mapping[str, Any], figures: Iterable[str] = (), folder: st
         for d in outcome["datasets"].values()
         if "missing" in d
     ]
+    parts.append(made_by(outcome))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -216,6 +218,7 @@ def comparison_parts(comparison: Mapping[str, Any], outcome: Mapping[str, Any]) 
     return [
         f"### {facts['title']}{kind}: {comparison['title']}",
         _table(comparison, outcome["seeds"]),
+        rows_told(comparison, outcome),
         "\n".join(claim_lines(comparison)),
     ]
 

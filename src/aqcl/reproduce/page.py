@@ -35,9 +35,11 @@ from aqcl.reproduce.markdown import (
     yardstick_aucs,
 )
 from aqcl.reproduce.pictures import comparison_key, figure_caption, figure_title, figures_of
+from aqcl.reproduce.provenance import made_by, rows_told
 from aqcl.reproduce.results_page import read_outcomes
 from aqcl.reproduce.states import NOT_RUN, finished_cells, missing_cells
 from aqcl.reproduce.verdicts import (
+    KINDS,
     OTHER_BASES,
     Judged,
     finding,
@@ -117,19 +119,22 @@ def _claims_table(found: Sequence[Judged], *, papers: bool) -> str:
         paper = Cell("", "") if printed is None else Cell(f"{printed:+.2f}%", printed)
         rows.append(
             [
-                Cell(claim["text"], under=shown),
+                Cell(claim["text"], under=f"{judged.data}: {shown}"),
                 Cell(judged.data),
-                _setting(judged),
                 _bar(claim, reach, style),
                 _relative(claim),
                 *([paper] if papers else []),
                 Cell(shown, style=style),
+                _setting(judged),
             ]
         )
-    headings = ["Claim", "Data", "Setting", "Difference of AUC", "#Ours"]
-    headings += ["#The paper's", "Holds"] if papers else ["Holds"]
+    headings = ["Claim", "Data", "Difference of AUC", "#Ours"]
+    headings += [*(["#The paper's"] if papers else []), "Holds", "Setting"]
     both = "ours and the paper's: RelaImpr, ours" if papers else "ours: RelaImpr"
-    return table(headings, rows, f"{_bars(reach)}; {both} with its 95% interval")
+    kind = KINDS[papers]
+    kind = kind[0].upper() + kind[1:]
+    caption = f"{kind}. {_bars(reach)}; {both} with its 95% interval"
+    return table(headings, rows, caption, aside=("Data",))
 
 
 def _setting(judged: Judged) -> Cell:
@@ -195,7 +200,7 @@ def _body(outcome: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
     parts += ["<h3>Tuning</h3>"] if outcome["studies"] else []
     for head, lines in tuning(outcome).items():
         parts += [paragraph(head), _list(lines)]
-    return "".join(parts)
+    return "".join([*parts, paragraph(made_by(outcome))])
 
 
 def _figure(drawn: Mapping[str, Figure], name: str, outcome: Mapping[str, Any]) -> str:
@@ -231,8 +236,9 @@ def _part(
             _figure(drawn, name, outcome) if name in drawn else "",
             paragraph("; ".join(missing)) if missing else "",
             f"<details><summary>{text(title)}: {text(in_short(comparison))}</summary>",
-            _comparison(comparison, outcome["seeds"]),
-            _yardsticks(comparison),
+            _comparison(comparison, outcome["seeds"], title),
+            paragraph(rows_told(comparison, outcome)),
+            _yardsticks(comparison, title),
             "</details>",
         ]
     )
@@ -273,7 +279,7 @@ def _users(group: str) -> str:
     return "all users" if group == ALL else group
 
 
-def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
+def _comparison(comparison: Mapping[str, Any], seeds: int, title: str) -> str:
     found = comparison["comparison"]["rows"]
     groups = list(dict.fromkeys(row["group"] for row in found))
     finished = finished_cells(comparison)
@@ -289,7 +295,7 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
             held = [_bar(row, reach, style), _relative(row)]
             rows.append(
                 [
-                    Cell(label, under=shown),
+                    Cell(label, under=f"{_users(group)}: {shown}"),
                     Cell(_users(group)),
                     number(row["auc"]),
                     number(row["auc_sd"]),
@@ -302,14 +308,16 @@ def _comparison(comparison: Mapping[str, Any], seeds: int) -> str:
     headings += ["#Paper's AUC"] if printed else []
     headings += ["Difference", "#RelaImpr", "Verdict"]
     caption = (
-        f"Mean of {seeds} seeds, against {comparison['base']}, RelaImpr with its 95% interval. "
+        f"{title}. Mean of {seeds} seeds, against {comparison['base']}, RelaImpr with its 95% "
+        "interval. "
         f"{_bars(reach)}.{restated(comparison['comparison'])}"
     )
-    return table(headings, rows, caption)
+    return table(headings, rows, caption, aside=("Users", "#± sd"))
 
 
-def _yardsticks(comparison: Mapping[str, Any]) -> str:
+def _yardsticks(comparison: Mapping[str, Any], title: str) -> str:
     """What counting alone reaches on the same rows, a row for each way of it."""
     rows = [[Cell(name), *map(number, aucs)] for name, aucs in yardstick_aucs(comparison).items()]
     headings = ["Not trained", *(f"#{_users(group)}" for group in GROUPS)]
-    return table(headings, rows, "AUC of what needs no training, on the same rows") if rows else ""
+    caption = f"{title}. AUC of what needs no training, on the same rows"
+    return table(headings, rows, caption) if rows else ""

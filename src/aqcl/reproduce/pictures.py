@@ -85,7 +85,9 @@ def figure_caption(name: str, outcome: Mapping[str, Any]) -> str:
         return _alpha_caption(outcome, trials=outcome["name"] == WITH_TRIALS)
     return (
         f"AUC, mean of {outcome['seeds']} seeds, with 95% intervals over users and seeds. The grey "
-        "square and the line are the base. Each panel has a scale of its own."
+        "square and the line are the base. Each panel has a scale of its own. Whether two methods "
+        "differ is not told by whether their intervals overlap: see the table, whose differences "
+        "are paired."
     )
 
 
