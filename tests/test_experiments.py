@@ -300,6 +300,20 @@ def test_the_reading_quotes_numbers_that_stand_in_tables() -> None:
     assert [number for number in relative + with_intervals if number not in known] == []
 
 
+def test_the_readme_quotes_numbers_that_stand_in_tables() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = " ".join(re.sub(r"<!-- results:.*?<!-- /results:", "", readme, flags=re.S).split())
+    reading = (ROOT / "results" / "paper" / "reading.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace(reading.strip(), "")
+    aucs = re.findall(r"\b0\.\d{4}\b", said)
+    improvements = re.findall(r"[-+]\d+\.\d\d%(?: \[[^\]]+\])?", said)
+    assert len(aucs) >= 5
+    assert len(improvements) >= 6
+    assert [number for number in aucs + improvements if number not in page] == []
+    # In any other form, numbers would not be looked for.
+    assert re.findall(r"\d+\.\d%", said) == []
+
+
 def test_the_pages_tell_what_five_seeds_can_show() -> None:
     paper, ids = (
         json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
