@@ -13,7 +13,7 @@ from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values
 from aqcl.prepare.attributes import EncodedField, encode_column, entity_table
 from aqcl.prepare.pipeline import PrepareSettings
-from aqcl.prepare.remarks import repeat_notes
+from aqcl.prepare.remarks import repeat_notes, untold_notes
 from aqcl.prepare.samples import NegativeSettings
 from aqcl.schema import FIRST_ID, PADDING, Field, Schema
 from aqcl.splits import SPLITS, TRAIN, assign, moment
@@ -52,6 +52,9 @@ def slow_prepare(log: ClickLog, config: PrepareSettings, out: Path) -> Path:
     notes = [left_out] if n_left_out else []
     if labelled and config.negatives != NegativeSettings():
         notes.append("the settings of negatives do nothing: the log has labels, and none is drawn")
+    # Those of users and items come first.
+    by_side = sorted(encoded, key=lambda one: one.field.side == "context")
+    notes += untold_notes(one.field for one in by_side if not one.told)
     content = {
         "name": log.name,
         "simulated": log.simulated,

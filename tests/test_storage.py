@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from aqcl import storage
+from aqcl.directories import write_directory
 from aqcl.errors import StorageError
 from aqcl.storage import (
     Manifest,
     atomic_write,
     fingerprint,
     read_manifest,
-    write_directory,
     write_manifest,
 )
 
@@ -128,12 +128,44 @@ def test_a_directory_without_manifest_is_not_put_in_place(tmp_path: Path) -> Non
 
 def test_an_older_one_of_the_same_kind_is_replaced_whole(tmp_path: Path) -> None:
     _write(tmp_path / "out", "old")
-    (tmp_path / "out" / "stray").touch()
+    (tmp_path / "out" / ".data.txt.1234.partial").touch()  # of a killed write
 
     _write(tmp_path / "out", "new")
 
     assert (tmp_path / "out" / "inner" / "data.txt").read_text() == "new"
-    assert not (tmp_path / "out" / "stray").exists()
+    assert not (tmp_path / "out" / ".data.txt.1234.partial").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("place", ["clicks.csv", "inner/notes.txt", "runs/din/config.toml"])
+def test_what_a_user_has_put_there_keeps_a_directory_from_being_replaced(
+    tmp_path: Path, place: str
+) -> None:
+    out = tmp_path / "out"
+    _write(out, "old")
+    precious = out / place
+    precious.parent.mkdir(parents=True, exist_ok=True)
+    precious.write_text("the only copy")
+
+    with pytest.raises(StorageError, match=f"{place}: does not belong to the aqcl-dataset"):
+        _write(out, "new")
+
+    assert precious.read_text() == "the only copy"
+    assert (out / "inner" / "data.txt").read_text() == "old"
+
+
+def test_nor_is_it_replaced_where_something_was_put_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _write(out, "old")
+
+    def write() -> None:
+        with write_directory(out, "aqcl-dataset") as folder:
+            write_manifest(folder, PLAIN)
+            (out / "late").touch()
+
+    with pytest.raises(StorageError, match="late: does not belong"):
+        write()
+    assert (out / "late").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -200,7 +232,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     out = tmp_path / "a [b]*"  # the name is no pattern
     script = (
         "import os, pathlib, signal, sys\n"
-        "from aqcl.storage import write_directory\n"
+        "from aqcl.directories import write_directory\n"
         "with write_directory(pathlib.Path(sys.argv[1]), 'aqcl-dataset') as folder:\n"
         "    (folder / 'data').write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

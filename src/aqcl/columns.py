@@ -173,11 +173,15 @@ def field_column(raw: str, types: pl.DataFrame, kind: Kind, separator: str) -> C
             f"column '{raw}' has type {types.schema[raw]}, but a {kind} field must be {expected}"
         )
     column = _column(raw, raw, typed, expected, required=False)
+    if types.schema[raw] == pl.String:  # an empty text is no value, as in a CSV file
+        column = replace(column, bad=column.bad & (pl.col(raw) != ""))
     if kind == "categorical" and types.schema[raw].is_float():
         return replace(column, bad=column.bad & pl.col(raw).is_not_nan())
     if kind != "numeric":
         return column
     missing = pl.col(raw).is_null() | typed.is_nan().fill_null(False)
+    if types.schema[raw] == pl.String:
+        missing |= pl.col(raw) == ""
     finite = (typed.abs() <= _LARGEST_NUMBER).fill_null(False)
     return Column(raw, raw, typed.fill_nan(None).alias(raw), ~missing & ~finite, expected)
 

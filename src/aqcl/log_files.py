@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,8 +18,8 @@ _LINES = 250_000
 """Of a text file that are in memory at once."""
 _HEADER_LINES = 100
 """That a header takes at most."""
-_SHOWN = 80
-"""Characters of a line that a message holds."""
+_SHOWN, _MOST_SHOWN = 80, 500
+"""Characters of a line, and of what polars says, that a message holds."""
 _NO_ROWS = pl.DataFrame(schema={"number": pl.UInt32, "begins": pl.Boolean, "n": pl.Int64})
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".csv.zst")
 _DELIMITERS = {"\t": r"\t", ";": ";", "|": "|", ",": ","}
@@ -53,6 +54,14 @@ class LogFile:
         coded = [name for name in wanted if self.types.schema[name] in (pl.Categorical, pl.Enum)]
         frame = self.frame.select(list(wanted)).with_columns(pl.col(coded).cast(pl.String))
         return LogFile(self.path, frame, _types(frame), self.is_text)
+
+    def typed(self, kinds: Mapping[str, Any]) -> "LogFile":
+        """The same with a type for columns without any value: one of those, or text."""
+        empty = [name for name, dtype in self.types.schema.items() if dtype == pl.Null]
+        frame = self.frame.with_columns(
+            pl.col(name).cast(kinds.get(name, pl.String())) for name in empty
+        )
+        return LogFile(self.path, frame, _types(frame), self.is_text) if empty else self
 
     def _delimiter_advice(self) -> str:
         """What to set where the header is one column that another delimiter would cut."""
@@ -115,7 +124,8 @@ def cause(error: BaseException) -> str:
     """What polars found, without its advice on settings that are not those of aqcl."""
     found, _, advice = str(error).partition("\n\n")
     _, _, origin = advice.partition("Original error: ")
-    return ": ".join(filter(None, [found, origin.strip("`")]))
+    told = ": ".join(filter(None, [found, origin.strip("`")]))
+    return told if len(told) <= _MOST_SHOWN else f"{told[:_MOST_SHOWN]} ..."
 
 
 def open_file(path: Path, delimiter: str, quote: str) -> LogFile:
@@ -221,6 +231,11 @@ def _check_lines(path: Path, delimiter: str, quote: str, names: list[str | None]
             )
             expected = f"expected {least if found < least else most} values, as the header"
             raise DataError(f"{path}: line {number}: {expected}, got {found}; {advice}")
+    if inside:
+        raise DataError(
+            f"{path}: line {begun['number'][0]}: a quote opens a value here that is never closed; "
+            "close it, or set source.quote = '' if the file puts no value in quotes"
+        )
 
 
 def _without_quoted(
@@ -266,21 +281,25 @@ def _without_quoted(
     return lines, bool(marked["after"].last())
 
 
-def check_same_types(files: list[LogFile]) -> None:
-    """Check that the columns have the same kind of values in every file.
+def with_same_types(files: list[LogFile]) -> list[LogFile]:
+    """The files with the same kind of values in each column; one without any value takes part.
 
     Raises:
-        DataError: the first column that has not.
+        DataError: the first column that has values of two kinds.
     """
-    first = files[0]
-    for file in files[1:]:
+    first: dict[str, tuple[LogFile, Any]] = {}
+    for file in files:
         for name, dtype in file.types.schema.items():
-            if _family(file.types, name) != _family(first.types, name):
-                other = first.types.schema[name]
+            if dtype == pl.Null:
+                continue
+            other, known = first.setdefault(name, (file, dtype))
+            if _family(file.types, name) != _family(other.types, name):
                 raise DataError(
-                    f"{file.path}: column '{name}' has type {dtype}, but {other} in {first.path}; "
+                    f"{file.path}: column '{name}' has type {dtype}, but {known} in {other.path}; "
                     "all files must agree"
                 )
+    kinds = {name: dtype for name, (_, dtype) in first.items()}
+    return [file.typed(kinds) for file in files]
 
 
 def _types(frame: pl.LazyFrame) -> pl.DataFrame:

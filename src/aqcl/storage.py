@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,8 +31,8 @@ _MADE_BY: dict[Format, str] = {
     "aqcl-bundle": "",
     "aqcl-study": ", made by `aqcl search`",
 }
-_PARTIAL = ".partial"
-_OLD = f".old{_PARTIAL}"
+PARTIAL = ".partial"
+"""How the name of what is being written ends."""
 _WHOLE_FILE_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 2**20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -67,7 +65,7 @@ def write_manifest(
         manifest: without `files` and versions.
         files_at: patterns of the files that belong to it; others may change later.
     """
-    ours = (MANIFEST, _PARTIAL)  # a killed `atomic_write` may have left a partial file
+    ours = (MANIFEST, PARTIAL)  # a killed `atomic_write` may have left a partial file
     found = {path for pattern in files_at for path in folder.glob(pattern)}
     paths = sorted(p for p in found if p.is_file() and not p.name.endswith(ours))
     files = {
@@ -211,7 +209,7 @@ def atomic_create(path: Path, data: str) -> None:
     Raises:
         FileExistsError: it is there.
     """
-    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     atomic_write(whole, data)
     try:
         os.link(whole, path)
@@ -221,7 +219,7 @@ def atomic_create(path: Path, data: str) -> None:
         atomic_write(path, data)
     finally:
         whole.unlink()
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -249,7 +247,7 @@ def atomic_stream(path: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Where to write a file that takes its place once the block ends without an error."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
         with partial.open("rb+") as written:
@@ -258,141 +256,32 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def is_free(path: Path) -> bool:
     """Whether nothing is at a path, or a directory with nothing but what a killed write left."""
     if not path.exists():
         return True
-    return path.is_dir() and all(file.name.endswith(_PARTIAL) for file in path.iterdir())
-
-
-@contextlib.contextmanager
-def write_directory(
-    out: Path, kind: Format, is_ready: Callable[[], bool] = lambda: False
-) -> Iterator[Path]:
-    """A new directory beside `out` that takes its place when the block ends without an error.
-
-    The directory must get a manifest before the end. After an error, nothing is left; what a
-    killed process left is removed by the next write to the same place.
-
-    Args:
-        out: where the directory shall be; an existing one is replaced if it is of this format.
-        kind: the format that is written.
-        is_ready: asked at the end, when another process may have been faster; if it is so, what
-            lies at `out` stays there.
-
-    Raises:
-        StorageError: `out` holds something else, or its place cannot be written.
-    """
-    out = out.resolve()
-    if _is_within(out) or os.path.ismount(out):
-        raise StorageError(
-            f"{out}: is the current directory, above it or a mount point, which cannot be "
-            "replaced; give a directory within it"
-        )
-    _check_replaceable(out, kind)
-    folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}{_PARTIAL}")
-    lock = _claim(folder, out)
-    try:
-        with naming_a_full_disk(out):
-            yield folder
-            read_manifest(folder, kind)
-            for path in (*folder.rglob("*"), folder):
-                _sync(path)
-            if not is_ready():
-                _put_in_place(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _is_within(folder: Path) -> bool:
-    """Whether the current directory is a directory or in it."""
-    try:
-        return Path.cwd().is_relative_to(folder)
-    except FileNotFoundError:  # it was removed
-        return False
-
-
-def _check_replaceable(out: Path, kind: Format) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not is_of_format(out, kind):
-        raise StorageError(
-            f"{out}: exists and is not of format {kind}, so it is not replaced; "
-            "choose another path or remove it"
-        )
+    return path.is_dir() and all(file.name.endswith(PARTIAL) for file in path.iterdir())
 
 
 def is_of_format(path: Path, kind: Format) -> bool:
     """Whether a directory, whole or damaged, says that it is of a format."""
+    return bool(manifest_values(path).get("format") == kind)
+
+
+def manifest_values(path: Path) -> dict[str, Any]:
+    """What the manifest of a directory says, unchecked; nothing if it has none."""
     try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("format")
-    except (OSError, ValueError, AttributeError):
-        return False
-    return bool(found == kind)
+        values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
-def _claim(folder: Path, out: Path) -> int:
-    """Make `folder` and lock it, so that a later writer knows whether its owner still lives."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for stale in out.parent.glob(f".{_literal(out.name)}.*{_PARTIAL}"):
-            _settle_if_abandoned(stale, out)
-        folder.mkdir()
-        return _lock(folder)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _settle_if_abandoned(folder: Path, out: Path) -> None:
-    """Remove what a killed process left; what it had moved out of the way goes back."""
-    with contextlib.suppress(OSError):  # locked: another process is writing it
-        descriptor = _lock(folder)
-        try:
-            if folder.name.endswith(_OLD) and not out.exists():
-                folder.rename(out)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
-
-
-def _put_in_place(folder: Path, out: Path) -> None:
-    old = folder.with_name(f"{folder.name}{_OLD}")
-    with contextlib.ExitStack() as stack:
-        if out.exists():
-            # No other writer shall take it for abandoned; one that has just put it there holds it.
-            with contextlib.suppress(OSError):
-                stack.callback(os.close, _lock(out))
-            out.rename(old)
-        try:
-            folder.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-        _sync(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -200,3 +200,51 @@ def test_who_has_made_a_field_is_not_told_how(
     with caplog.at_level("INFO", "aqcl"):
         open_log(path, item_columns={"price": "numeric"})
     assert f"{path}: columns not read: rating; every row counts as a click" in caplog.messages
+
+
+def test_an_empty_text_is_no_value_in_parquet_either(tmp_path: Path) -> None:
+    values = ["", "a", None, "2"]
+    columns = {
+        "user": [1, 2, 3, 4],
+        "item": ["a", "b", "c", "d"],
+        "timestamp": [1, 2, 3, 4],
+        "brand": values,
+        "coded": pl.Series(values, dtype=pl.Categorical),
+        "price": ["", "1.5", None, "2"],
+        "place": values,
+    }
+    pl.DataFrame(columns).write_parquet(tmp_path / "log.parquet")
+    pl.DataFrame(columns).write_csv(tmp_path / "log.csv")
+    for name in ("log.parquet", "log.csv"):
+        log = open_log(
+            tmp_path / name,
+            item_columns={"brand": "categorical", "coded": "categorical", "price": "numeric"},
+            context_columns={"place": "categorical"},
+        )
+        assert latest_values(log, "item", "brand", "coded", "price") == [
+            ("a", None, None, None),
+            ("b", "a", "a", 1.5),
+            ("c", None, None, None),
+            ("d", "2", "2", 2.0),
+        ]
+        assert log.rows.collect()["place"].to_list() == [None, "a", None, "2"]
+
+
+def test_a_column_without_any_value_in_one_file_takes_part(tmp_path: Path) -> None:
+    """As pandas writes a column of which a day's file knows nothing."""
+    known = {"brand": ["x", "y"], "price": [1.5, 2.0], "tags": [["p"], ["q", "r"]]}
+    nothing = {name: pl.Series([None, None], dtype=pl.Null) for name in known}
+    later = {"user": [3, 4], "item": ["c", "d"], "timestamp": [30, 40]}
+    first = parquet_file(tmp_path, "a.parquet", **known)
+    second = parquet_file(tmp_path, "b.parquet", **later, **nothing)
+    kinds = {"brand": "categorical", "price": "numeric", "tags": "categories"}
+    for paths in ([first, second], [second, first]):
+        log = open_log(paths, item_columns=kinds)
+        assert latest_values(log, "item", "brand", "price", "tags") == [
+            ("a", "x", 1.5, ["p"]),
+            ("b", "y", 2.0, ["q", "r"]),
+            ("c", None, None, None),
+            ("d", None, None, None),
+        ]
+    alone = open_log(second, item_columns={"brand": "categorical", "price": "numeric"})
+    assert latest_values(alone, "item", "brand", "price") == [("c", None, None), ("d", None, None)]

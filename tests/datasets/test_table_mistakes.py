@@ -11,6 +11,7 @@ import pytest
 
 from aqcl import log_files
 from aqcl.errors import ConfigError, DataError
+from aqcl.log_files import cause
 from tests.datasets.small_tables import csv_file, open_log, parquet_file
 
 BAD_VALUES = {
@@ -134,12 +135,24 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         open_log(latin)
 
 
-def test_advice_is_about_settings_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"log.csv: cannot be read") as error:
-        open_log(csv_file(tmp_path, 'user,item,timestamp\n1,2,3\n1,2,"3\n'))
-    assert "truncate_ragged_lines" not in str(error.value)
-    assert "ignore_errors" not in str(error.value)
-    assert "is not properly escaped" in str(error.value)
+def test_what_polars_says_is_told_without_its_advice_and_cut() -> None:
+    error = pl.exceptions.ComputeError(
+        f"CSV malformed {'x' * 9_000}\n\nTry `ignore_errors`.\n\nOriginal error: ```because```"
+    )
+    told = cause(error)
+    assert told.startswith("CSV malformed x")
+    assert "ignore_errors" not in told
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize("rest", ["", "1,2,4\n" * 9])
+def test_a_quote_that_is_never_closed_is_named_by_its_line(tmp_path: Path, rest: str) -> None:
+    path = csv_file(tmp_path, f'user,item,timestamp\n1,2,3\n1,2,"3\n{rest}')
+    with pytest.raises(DataError, match=r"log.csv: line 3: a quote opens a value here that is"):
+        open_log(path)
+
+
+def test_lines_have_as_many_values_as_the_header(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 3: expected 3 values, as the header, got 4"):
         open_log(csv_file(tmp_path, 'user,item,timestamp\n1,2,3\n1,2,3,"4\n"\n'))
 

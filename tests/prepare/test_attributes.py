@@ -136,9 +136,12 @@ def test_numbers_are_scaled_by_training_rows() -> None:
 
 @pytest.mark.parametrize(("values", "mean"), [([3, 3], 3.0), ([None, None], 0.0), ([7, None], 7.0)])
 def test_constant_numbers_have_deviation_one(values: list[int | None], mean: float) -> None:
-    encoded = _encode("numeric", pl.Series(values, dtype=pl.Float64), [1, 1])
+    encoded = _encode("numeric", pl.Series([*values, 400.0], dtype=pl.Float64), [1, 1, 0])
 
     assert (encoded.field.mean, encoded.field.std) == (mean, 1.0)
+    # What training has not seen meets a weight that it has not moved.
+    assert encoded.table.tolist() == [mean] * 3
+    assert not encoded.told
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 19.99])
@@ -159,7 +162,7 @@ def test_numbers_that_training_never_sees_have_no_mean() -> None:
     encoded = _encode("numeric", pl.Series([5.0, None]), [0, 3])
 
     assert (encoded.field.mean, encoded.field.std) == (0.0, 1.0)
-    assert encoded.table.tolist() == [5.0, 0.0]
+    assert encoded.table.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

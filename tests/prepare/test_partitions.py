@@ -1,5 +1,6 @@
 """However a log is cut into partitions and batches, its dataset is the slow one, byte for byte."""
 
+import dataclasses
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqcl.click_log import ClickLog
+from aqcl.errors import DataError
 from aqcl.prepare import census, partitions
 from aqcl.prepare.census import take_census
 from aqcl.prepare.pipeline import merge_protocol, prepare
@@ -160,3 +162,24 @@ def test_partitions_are_cut_at_users_and_near_the_size_asked_for(
     assert sizes == [rows[slice(p.users.start, p.users.stop)].sum() for p in parts]
     assert len(parts) > 4
     assert max(sizes) < 20 + rows.max()
+
+
+@pytest.mark.parametrize("more", [("u0", "new item"), ("new user", "i0"), ("u0", "i0"), None])
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_log_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, str] | None, integers: bool
+) -> None:
+    """The second time there are more rows than the first, or one less."""
+    monkeypatch.setattr(census, "BATCH_ROWS", 10)
+    values = {"u0": 3, "new user": 99, "i0": 5, "new item": 77}
+    rows: list[tuple[Any, ...]] = [(f"u{n % 3}", f"i{n % 4}", n) for n in range(50)]
+    added: list[tuple[Any, ...]] = [] if more is None else [(*more, 60)]
+    if integers:
+        rows = [(int(user[1]) + 3, int(item[1]) + 5, time) for user, item, time in rows]
+        added = [(values[user], values[item], time) for user, item, time in added]
+    found = take_census(make_log(rows), [], SplitSettings())
+    again = make_log([*rows, *added] if added else rows[:-1]).rows
+    changed = dataclasses.replace(found, rows=again.select("user", "item", "timestamp"))
+
+    with pytest.raises(DataError, match="other rows, users or items the second time"):
+        partitions.write_partitions(changed, [], tmp_path)

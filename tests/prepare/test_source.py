@@ -78,7 +78,7 @@ def test_attributes_are_those_of_training_rows(
         assert found.to_list() == [f"tier {tier}"] * len(found)
 
 
-def test_values_of_held_out_rows_reach_no_training_row(tmp_path: Path) -> None:
+def test_numbers_that_held_out_rows_alone_know_reach_no_model(tmp_path: Path) -> None:
     rows = [
         (f"u{user}", f"i{user % 5}" if day < 5 else "new", day, 7.0 if day == 5 else None)
         for user in range(22)
@@ -88,12 +88,33 @@ def test_values_of_held_out_rows_reach_no_training_row(tmp_path: Path) -> None:
         tmp_path / "log.parquet"
     )
     source = {"name": "table", "path": str(tmp_path / "log.parquet"), "time_unit": "day"}
-    for side, values in {"user": [0.0] * 22, "item": [0.0] * 5 + [7.0]}.items():
+    for side, values in {"user": [0.0] * 22, "item": [0.0] * 6}.items():
         columns = {f"{side}_columns": {"f": "numeric"}}
         dataset = prepare_source({"source": {**source, **columns}}, tmp_path / side)
         table = np.load(tmp_path / side / "attributes" / f"{side}_f.npy")
         assert table[FIRST_ID:].tolist() == values
         assert [(field.mean, field.std) for field in dataset.schema.fields] == [(0.0, 1.0)]
+        told = "column f has one value, or none, in the training rows"
+        assert sum(note.startswith(told) for note in dataset.notes) == 1
+
+
+def test_a_context_of_numbers_that_training_never_sees_is_one_number_in_all_rows(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        (f"u{user}", f"i{day}", day, float(400 + user) if day >= 12 else None, day % 2)
+        for user in range(9)
+        for day in range(15)
+    ]
+    names = ["user", "item", "timestamp", "price", "label"]
+    pl.DataFrame(rows, names, orient="row").write_parquet(tmp_path / "log.parquet")
+    source = {"name": "table", "path": str(tmp_path / "log.parquet"), "time_unit": "day"}
+    columns = {"label": "label", "context_columns": {"price": "numeric"}}
+    dataset = prepare_source({"source": {**source, **columns}}, tmp_path / "data")
+
+    for split in (dataset.train, dataset.valid, dataset.test):
+        assert set(split.context["price"].tolist()) == {0.0}
+    assert any(note.startswith("column price has one value, or none") for note in dataset.notes)
 
 
 @pytest.mark.parametrize("ties", ["order", "exclude"])

@@ -15,7 +15,7 @@ from aqcl.click_log import BELOW_SECOND, ClickLog, TimeUnit
 from aqcl.columns import SECONDS_PER_DAY, YEAR_5000, Column
 from aqcl.config import settings
 from aqcl.errors import ConfigError, DataError, command
-from aqcl.log_files import LogFile, check_same_types, find_files, open_file, reading
+from aqcl.log_files import LogFile, find_files, open_file, reading, with_same_types
 from aqcl.schema import Field, Kind, Side
 from aqcl.splits import utc_date
 
@@ -97,8 +97,7 @@ def open_table(settings: TableSettings) -> ClickLog:
     fields = _fields(settings)
     wanted = _named_by(settings, fields)
     paths = table_files(settings)
-    files = [_open_file(path, settings, wanted) for path in paths]
-    check_same_types(files)
+    files = with_same_types([_open_file(path, settings, wanted) for path in paths])
     spelled_as_integers = _times_are_integers(files, settings.timestamp)
     mapped = [_columns(file, settings, fields, spelled_as_integers) for file in files]
     facts = [_check_rows(file, cols) for file, cols in zip(files, mapped, strict=True)]

@@ -32,6 +32,8 @@ class EncodedField:
     table: Table
     """int32 (N, M) ids padded with 0, or float32 (N,)."""
     vocabulary: Vocabulary | None
+    told: bool = True
+    """Whether training rows tell several values; from one, if it is a number, nothing is learnt."""
 
 
 def encode_field(
@@ -181,7 +183,7 @@ def check_range(numbers: npt.NDArray[np.float64], column: str) -> None:
 
 
 def checked_spread(mean: float, std: float, column: str) -> float:
-    """A standard deviation to divide by: 1 where all training values are equal.
+    """A standard deviation to divide by: 0 where all training values are equal.
 
     Of equal ones rounding may leave a tiny one, by which a later value would be far off.
 
@@ -190,7 +192,7 @@ def checked_spread(mean: float, std: float, column: str) -> float:
     """
     size = abs(mean)
     if std <= size * _ROUNDING:
-        return 1.0
+        return 0.0
     if std < size * _RESOLUTION:
         raise DataError(
             f"column {column}: values are {mean:.10g} on average and differ by {std:.3g}, which a "
@@ -240,6 +242,16 @@ def _numeric(field: Field, values: pl.Series, counts: Int64s, min_count: int) ->
     if known.any():
         mean = float(np.average(numbers[known], weights=counts[known]))
         std = float(np.sqrt(np.average((numbers[known] - mean) ** 2, weights=counts[known])))
-    table = np.where(np.isnan(numbers), mean, numbers).astype(np.float32)
     std = checked_spread(mean, std, field.name)
-    return EncodedField(dataclasses.replace(field, mean=mean, std=std), table, None)
+    scaled = dataclasses.replace(field, mean=mean, std=std or 1.0)
+    return EncodedField(scaled, filled(numbers, mean, std), None, told=std > 0)
+
+
+def filled(numbers: npt.NDArray[np.float64], mean: float, std: float) -> npt.NDArray[np.float32]:
+    """Numbers with the training mean for those that are unknown.
+
+    Where training values do not differ, `std` 0, it stands for all: a weight that no training row
+    has moved would otherwise meet later values as it was drawn.
+    """
+    unknown = np.isnan(numbers) if std else np.ones(len(numbers), dtype=np.bool_)
+    return np.where(unknown, mean, numbers).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aqcl.prepare.attributes import check_range, checked_spread
+from aqcl.prepare.attributes import check_range, checked_spread, filled
 from aqcl.prepare.census import Census
 from aqcl.prepare.sorted_log import Numbering
 from aqcl.schema import FIRST_ID, UNKNOWN, Field
@@ -32,6 +32,8 @@ class ContextField:
     vocabulary: Vocabulary | None
     encode: Callable[[Array], Array]
     """Codes or numbers of a `SortedLog` as int32 ids or float32 numbers."""
+    told: bool = True
+    """As of an `EncodedField`."""
 
 
 def encode_context(
@@ -78,9 +80,10 @@ def _numeric(field: Field, numbering: Numbering, path: Path) -> ContextField:
     path.unlink()
     std = checked_spread(mean, std, field.name)
     return ContextField(
-        dataclasses.replace(field, mean=mean, std=std),
+        dataclasses.replace(field, mean=mean, std=std or 1.0),
         None,
-        lambda numbers: np.where(np.isnan(numbers), mean, numbers).astype(np.float32),
+        lambda numbers: filled(numbers, mean, std),
+        told=std > 0,
     )
 
 

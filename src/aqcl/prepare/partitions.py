@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from aqcl.click_log import BELOW_SECOND
+from aqcl.errors import DataError
 from aqcl.prepare.census import Census, Distinct, batches
 from aqcl.schema import FIRST_ID
 from aqcl.vocab import Vocabulary
@@ -27,6 +28,10 @@ Int64s = npt.NDArray[np.int64]
 PARTITION_ROWS = 1_000_000
 """About as many samples are made in memory at once, on each thread."""
 
+_CHANGED = (
+    "the log was read twice and had other rows, users or items the second time: something writes "
+    "to it; prepare it again when it is whole"
+)
 _KEY_BITS = 32
 _SPARSE = 4
 """Integer values are looked up in a table if it has at most so many places for each of them."""
@@ -79,6 +84,9 @@ def write_partitions(
         numeric: the context fields that are numbers; all others of the census are codes.
         folder: an empty directory for them.
         samples_per_row: how many samples become of a row.
+
+    Raises:
+        DataError: they are not the rows that the census saw.
     """
     users = census.columns["user"]
     bounds = _bounds(users.rows, max(PARTITION_ROWS // samples_per_row, 1))
@@ -94,12 +102,18 @@ def write_partitions(
     numbers = np.arange(len(partitions), dtype=np.min_scalar_type(len(partitions)))
     owner_of_user = np.repeat(numbers, np.diff(bounds))
     encoders = {name: _encoder(distinct) for name, distinct in census.columns.items()}
+    n_rows = 0
     for batch in batches(census.rows):
         columns = {
             name: encoders[name](batch[name]) if name in encoders else _numbers(batch[name])
             for name in types
         }
+        n_rows += len(batch)
+        if n_rows > census.n_rows or min(columns["user"].min(), columns["item"].min()) < 0:
+            raise DataError(_CHANGED)
         _distribute(columns, owner_of_user[columns["user"]], partitions)
+    if n_rows < census.n_rows:
+        raise DataError(_CHANGED)
     for _ in in_order(Partition.sort, partitions):
         pass
     return partitions
@@ -127,7 +141,10 @@ def _encoder(distinct: Distinct) -> Callable[[pl.Series], Int32s]:
     def look_up(column: pl.Series) -> Int32s:
         if column.null_count():
             return vocabulary.encode(column) - np.int32(FIRST_ID)
-        codes: Int32s = places[column.cast(pl.Int64).to_numpy() - low]
+        numbers = column.cast(pl.Int64).to_numpy()
+        if numbers.min() < low or numbers.max() > high:
+            return vocabulary.encode(column) - np.int32(FIRST_ID)
+        codes: Int32s = places[numbers - low]
         return codes
 
     return look_up

@@ -20,6 +20,7 @@ import pydantic
 from aqcl.array_file import ArrayFile
 from aqcl.click_log import ClickLog, take_users
 from aqcl.config import as_values, build, did_you_mean, settings
+from aqcl.directories import write_directory
 from aqcl.errors import ConfigError, DataError, StorageError
 from aqcl.prepare.attributes import (
     EncodedField,
@@ -31,7 +32,13 @@ from aqcl.prepare.attributes import (
 from aqcl.prepare.census import Census, take_census
 from aqcl.prepare.context import ContextField, encode_context
 from aqcl.prepare.partitions import write_partitions
-from aqcl.prepare.remarks import check_context, crowd_notes, repeat_notes, varying_notes
+from aqcl.prepare.remarks import (
+    check_context,
+    crowd_notes,
+    repeat_notes,
+    untold_notes,
+    varying_notes,
+)
 from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
     NegativeSettings,
@@ -44,14 +51,7 @@ from aqcl.prepare.samples import (
 from aqcl.prepare.sorted_log import Entities, Numbering, number_rows
 from aqcl.schema import FIRST_ID, Field, Schema
 from aqcl.splits import SPLITS, SplitSettings, moment
-from aqcl.storage import (
-    Manifest,
-    fingerprint,
-    is_of_format,
-    read_manifest,
-    write_directory,
-    write_manifest,
-)
+from aqcl.storage import Manifest, fingerprint, is_of_format, read_manifest, write_manifest
 from aqcl.workers import in_order
 
 Files = dict[str, ArrayFile]
@@ -298,9 +298,12 @@ def _read_log(
         found = _values(log, field, census, numbering, of)
         notes += varying_notes(field, found)
         encoded.append(encode_field(field, found.table, of, log.name, min_count))
+    of_context = [encode_context(one, census, numbering, min_count, folder) for one in context]
+    notes += untold_notes(one.field for one in encoded if not one.told)
+    notes += untold_notes(one.field for one in of_context if not one.told)
     recipe = Recipe(
         numbering=numbering,
-        context=[encode_context(one, census, numbering, min_count, folder) for one in context],
+        context=of_context,
         negatives=config.negatives,
         chances=None if census.labelled else chances_of(numbering.items, config.negatives),
     )

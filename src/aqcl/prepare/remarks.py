@@ -1,6 +1,6 @@
 """What would mislead a reader of results, seen in the samples that were made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -90,6 +90,15 @@ def varying_notes(field: Field, found: TrainingValues) -> list[str]:
     return [
         f"column {field.name}: {found.varying:,} of {described:,} {field.side}s have "
         "several values in training, of which the latest stands for all; is it a context column?"
+    ]
+
+
+def untold_notes(fields: Iterable[Field]) -> list[str]:
+    """What to know of columns of numbers that are one and the same in all training rows."""
+    return [
+        f"column {field.name} has one value, or none, in the training rows, from which nothing can "
+        f"be learnt: models read {field.mean:.6g} in all rows"
+        for field in fields
     ]
 
 
