@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from aqcl import source_code
 from aqcl.source_code import code_fingerprint, fingerprint_of
 
 
@@ -27,3 +30,15 @@ def test_any_change_of_the_code_gives_another_fingerprint(tmp_path: Path) -> Non
 
 def test_this_package_has_one() -> None:
     assert code_fingerprint() == fingerprint_of(Path(__file__).parents[1] / "src" / "aqcl")
+
+
+def test_a_run_knows_all_states_of_the_code_that_trained_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known: list[str] = []
+    for code, told in (("one", 0), ("one", 0), ("two", 1)):
+        monkeypatch.setattr(source_code, "code_fingerprint", lambda code=code: code)
+        source_code.note_code(known, Path("run"))
+        assert len(caplog.messages) == told
+    assert known == ["one", "two"]
+    assert "run was trained by another state of the code before (one, now two)" in caplog.text

@@ -1,5 +1,6 @@
 """The command line: thin commands that import what they need when they run."""
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,8 @@ app = App(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends with exit code 2 and one message."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a sign that it cannot write is no error
+        sys.stdout.reconfigure(errors="replace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(

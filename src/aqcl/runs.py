@@ -20,6 +20,7 @@ from aqcl.experiment import Experiment, resolve
 from aqcl.file_locks import lock_file
 from aqcl.predictions import Predictions, read_predictions
 from aqcl.storage import (
+    PARTIAL,
     Manifest,
     atomic_create,
     atomic_file,
@@ -176,10 +177,19 @@ def sole_trainer(path: Path) -> Iterator[None]:
             f"{path}: another process trains this run; wait for its end or choose another --out"
         )
     try:
+        if lock is not None:
+            remove_partial(path)
         yield
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed trainings of a run have left half written; nobody may train it now."""
+    for name in (WEIGHTS, CHECKPOINT):
+        for left in path.glob(f".{name}.*{PARTIAL}"):
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -195,6 +205,19 @@ def at_dataset(path: Path, experiment: Experiment) -> Iterator[None]:
     atomic_write(path / CONFIG, to_toml(as_values(experiment)))
     with sole_trainer(path):  # the lock before is that of the file which was replaced
         yield
+
+
+def resumed(path: Path, experiment: Experiment) -> Experiment:
+    """The experiment of a run that was begun, as it goes on: its dataset where that lies now.
+
+    Its parts are in the order of then, which numbers their weights.
+
+    Raises:
+        ConfigError: a setting differs; names each.
+    """
+    check_same_experiment(path, experiment)
+    now = {"dataset": experiment.dataset, "runtime": as_values(experiment)["runtime"]}
+    return resolve({**read_toml(path / CONFIG), **now})
 
 
 def check_same_experiment(path: Path, experiment: Experiment) -> None:

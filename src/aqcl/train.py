@@ -31,11 +31,11 @@ from aqcl.runs import (
     Run,
     append_to_log,
     at_dataset,
-    check_same_experiment,
     check_storable,
     is_finished,
     load_tensors,
     open_run,
+    resumed,
     run_fingerprint,
     save_tensors,
     sole_trainer,
@@ -49,7 +49,7 @@ from aqcl.scoring import (
     pick_device,
     score,
 )
-from aqcl.source_code import code_fingerprint
+from aqcl.source_code import note_code
 from aqcl.storage import Manifest, naming_a_full_disk
 
 BATCHES_AHEAD = 4
@@ -84,6 +84,8 @@ class Progress:
     """Mean over an epoch."""
     last: dict[str, Any] = field(default_factory=dict)
     """The latest line of the log."""
+    code: list[str] = field(default_factory=list)
+    """States of the package's code that trained it, the latest last."""
 
 
 Listener = Callable[[Progress], None]
@@ -121,7 +123,7 @@ def train(
     place = str(Path(experiment.dataset).absolute())
     experiment = resolve({**as_values(experiment), "dataset": place})
     if resume and (out / CONFIG).exists():
-        check_same_experiment(out, experiment)
+        experiment = resumed(out, experiment)
         if is_finished(out):
             return finished_run(experiment, out)
     dataset = dataset or open_dataset(Path(experiment.dataset))
@@ -205,6 +207,7 @@ class Trainer:
             stop_at: stop sooner, with an evaluation, when so many steps have been done.
         """
         progress = self.progress
+        note_code(progress.code, self.out)
         self.objective.train()
         with prefetched_if_slow(self.batches(), BATCHES_AHEAD) as batches:
             while progress.epoch < self.options.epochs and not self.over(stop_at):
@@ -382,7 +385,7 @@ def finish(experiment: Experiment, dataset: Dataset, out: Path, trainer: Trainer
             "seconds": round(progress.seconds, 3),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "code": code_fingerprint(),
+            "code": "+".join(progress.code),
             "simulated": dataset.simulated,
             **learned,
         },

@@ -91,3 +91,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path, what: list[str
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_a_terminal_that_lacks_a_sign_is_no_error(dataset: Path) -> None:
+    code = (
+        "from aqcl.console import show; from aqcl import cli; "
+        "cli.app.default(lambda: show('0.5 \u00b1 0.1')); cli.main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.stderr == b""
+    assert b"0.5 ? 0.1" in done.stdout

@@ -280,7 +280,7 @@ def test_rows_protocol_and_code_stand_with_each_table(
 
 
 def test_several_states_of_the_code_are_told(table3: dict[str, Any]) -> None:
-    comparison = deepcopy(finished_comparisons(table3)[0])
-    comparison["runs"] = [{"code": "one"}, {"code": "two"}, {"code": None}]
+    runs = [{"code": "one"}, {"code": "two"}, {"code": None}]
+    comparison = {**finished_comparisons(table3)[0], "runs": runs}
     told = rows_told(comparison, table3)
     assert "trained: one, two, one not recorded; where these differ" in told

@@ -228,3 +228,18 @@ def test_what_differs_by_rounding_is_tied(apart: float, tied: bool) -> None:
 def test_a_tie_is_put_down_to_the_warm_up_only_where_that_is_near(warm_up: int, why: str) -> None:
     plan = plan_search(values_of(Path("nowhere"), "halving", warmup_steps=warm_up))
     assert re.match(why, alpha_study._why_tied(plan, [{"step": 16}]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_user_has_put_beside_the_runs_stays(data: Path, tmp_path: Path, method: str) -> None:
+    out, values = tmp_path / "study", values_of(data, method)
+    work.start_study(out, plan_search(values), resume=False)
+    notes = out / "trials" / "notes" / "mine.txt"
+    notes.parent.mkdir(parents=True)
+    notes.touch()
+    (out / "trials" / ".DS_Store").touch()
+
+    run_search(values, out, resume=True)
+
+    assert notes.exists()
+    assert (out / "trials" / ".DS_Store").exists()

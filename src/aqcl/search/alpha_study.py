@@ -24,7 +24,7 @@ from aqcl.search.alpha_search import (
 )
 from aqcl.search.bar import Listener, SearchProgress
 from aqcl.search.conclusion import FIGURES, seal
-from aqcl.search.halving import WARM, halve_alpha, plan_halving
+from aqcl.search.halving import WARM, candidate_name, halve_alpha, plan_halving
 from aqcl.search.plan import ONLY, SearchPlan
 from aqcl.search.space import Range, regularizer_key, shown, touched_ends
 from aqcl.search.summary import alpha_values, dataset_facts, write_findings
@@ -87,7 +87,7 @@ def run_alpha_search(
     Raises:
         TrainingError: the loss is no longer finite.
     """
-    for folder in (out / TRIALS).glob("*"):
+    for folder in _runs(out):
         if not (folder / CONFIG).exists():
             shutil.rmtree(folder)  # killed while it was made
     search = _learned if plan.options.method == "one-run" else _halved
@@ -159,7 +159,7 @@ def _candidate(
     number: int, experiment: Experiment, outcome: AlphaOutcome, folder: Path
 ) -> dict[str, Any]:
     """A candidate of the halving as a trial."""
-    run = f"candidate-{number}"
+    run = candidate_name(number)
     rungs = [line for line in outcome.history if line["run"] == run]
     last, n_rungs = rungs[-1], outcome.history[-1]["rung"]
     value = last["valid_logloss"]
@@ -215,9 +215,15 @@ def _conclude(plan: SearchPlan, dataset: Dataset, out: Path, found: Found) -> di
     draw_alpha_search(out / FIGURES, plan, summary, winner, dataset)
     seal(out, plan, dataset, {"methods": [ONLY]})
     # Last of all: a halving that is killed before it is sealed continues from these.
-    for folder in (out / TRIALS).iterdir():
+    for folder in _runs(out):
         clean_up(folder)
     return summary
+
+
+def _runs(out: Path) -> list[Path]:
+    """The run directories of a study; whatever else lies beside them is the user's."""
+    names = (RUN, WARM, candidate_name("*"))
+    return [folder for name in names for folder in (out / TRIALS).glob(name) if folder.is_dir()]
 
 
 def _summary(

@@ -31,6 +31,11 @@ WARM: Final = "warm"
 """Directory of the common start."""
 
 
+def candidate_name(number: int | str) -> str:
+    """The name of a candidate's run directory."""
+    return f"candidate-{number}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """How many steps everything takes."""
@@ -151,7 +156,7 @@ def halve_alpha(
     _open(warm, None)
     _advance(warm, dataset, plan.warm, hear)
     branches = [
-        Branch(with_options(start, name, w1=w1, w2=w2), out / f"candidate-{number}", w1, w2)
+        Branch(with_options(start, name, w1=w1, w2=w2), out / candidate_name(number), w1, w2)
         for number, (w1, w2) in enumerate(candidates(own, options.n_candidates, start.seed))
     ]
     for branch in branches:

@@ -16,7 +16,7 @@ from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError, TrainingError
 from aqcl.evaluate import ALL
 from aqcl.experiment import Experiment, Monitor
-from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished
+from aqcl.runs import CHECKPOINT, CONFIG, LOG, WEIGHTS, Run, is_finished, remove_partial
 from aqcl.scoring import pick_device
 from aqcl.search.plan import CONSTRAINED, SearchPlan, with_settings, without_auxiliary_losses
 from aqcl.search.study import Journal, Task
@@ -205,6 +205,7 @@ def _cost(folder: Path, latest: list[Progress]) -> dict[str, Any]:
 
 def clean_up(folder: Path) -> None:
     """Remove what only a running trial needs: it would fill the disk with every trial."""
+    remove_partial(folder)
     if not is_finished(folder):
         (folder / WEIGHTS).unlink(missing_ok=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
