@@ -10,7 +10,9 @@ import pytest
 from aqcl.assessment import compare_runs
 from aqcl.dataset import Dataset, open_dataset
 from aqcl.errors import DataError
+from aqcl.prepare.attributes import EncodedField
 from aqcl.prepare.pipeline import merge_protocol, prepare
+from aqcl.prepare.remarks import wide_notes
 from aqcl.prepare.source import prepare_source
 from aqcl.schema import Field, Kind
 from aqcl.train import train
@@ -151,3 +153,19 @@ def test_missing_values_do_not_hide_context_that_goes_with_the_item(
                 _with_context(tmp_path / "own", values)
         else:
             _with_context(tmp_path / "any", values)
+
+
+def test_lists_that_are_far_longer_than_the_others_are_told() -> None:
+    field = Field("tags", "categories", "item")
+
+    def noted(table: np.ndarray) -> list[str]:
+        return wide_notes([EncodedField(field, table, None)])
+
+    usual = np.zeros((50, 30), dtype=np.int32)
+    usual[:, :2] = 7
+    assert noted(usual[:, :19]) == []
+    assert noted(np.full((50, 30), 7, dtype=np.int32)) == []
+    long = np.zeros((50, 100), dtype=np.int32)
+    long[:, :2], long[3] = 7, 9
+    (note,) = noted(long)
+    assert note.startswith("column tags: the longest list has 100 values, the mean one 4.0;")

@@ -38,6 +38,7 @@ from aqcl.prepare.remarks import (
     repeat_notes,
     untold_notes,
     varying_notes,
+    wide_notes,
 )
 from aqcl.prepare.sample_columns import Recipe
 from aqcl.prepare.samples import (
@@ -299,7 +300,7 @@ def _read_log(
         notes += varying_notes(field, found)
         encoded.append(encode_field(field, found.table, of, log.name, min_count))
     of_context = [encode_context(one, census, numbering, min_count, folder) for one in context]
-    notes += untold_notes(one.field for one in encoded if not one.told)
+    notes += [*wide_notes(encoded), *untold_notes(one.field for one in encoded if not one.told)]
     notes += untold_notes(one.field for one in of_context if not one.told)
     recipe = Recipe(
         numbering=numbering,

@@ -10,7 +10,7 @@ import polars as pl
 
 from aqcl.errors import DataError
 from aqcl.negatives import pack
-from aqcl.prepare.attributes import TrainingValues
+from aqcl.prepare.attributes import EncodedField, TrainingValues
 from aqcl.prepare.sorted_log import Entities
 from aqcl.schema import FIRST_ID, UNKNOWN, Field, Kind
 from aqcl.splits import SPLITS, TEST, TRAIN
@@ -32,6 +32,8 @@ _OWN_TO_ITEM = 0.25
 """Share of a column's variety within items below which it is that of the item."""
 _VARIETY = 0.05
 """Share of clicks that lack the most frequent value; below it a column tells little."""
+_WIDE = 20
+"""Times the mean list above which the longest one makes all others cost too much."""
 _MOST_CLICKS, _CLICKS_OF_ITEM, _FEWEST_CLICKS = 1_000_000, 5, 200
 
 
@@ -100,6 +102,20 @@ def untold_notes(fields: Iterable[Field]) -> list[str]:
         f"be learnt: models read {field.mean:.6g} in all rows"
         for field in fields
     ]
+
+
+def wide_notes(encoded: Iterable[EncodedField]) -> list[str]:
+    """What to know of columns of lists of which a few are far longer than the others."""
+    notes = []
+    for one in encoded:
+        if one.field.kind == "categories":
+            most, mean = one.table.shape[1], np.count_nonzero(one.table) / max(len(one.table), 1)
+            if most >= _WIDE * max(mean, 1):
+                notes.append(
+                    f"column {one.field.name}: the longest list has {most:,} values, the mean one "
+                    f"{mean:.1f}; memory and steps are those of the longest for each, so keep fewer"
+                )
+    return notes
 
 
 def check_context(folder: Path, fields: Sequence[Field]) -> None:
