@@ -13,7 +13,8 @@ from aqcl.item_groups import ITEM_GROUPS
 
 NOT_AFTER_HOLM: Final = (
     "Not after Holm: the interval excludes zero, but of so many comparisons one in twenty does so "
-    "by chance alone; corrected for that, p is above 0.05."
+    "by chance alone; corrected for that, p is above 0.05. With two or three seeds that is so of "
+    "nearly all of them."
 )
 """What a finding means that ends so."""
 ENOUGH_SEEDS: Final = 3
