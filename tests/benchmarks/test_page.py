@@ -36,9 +36,11 @@ OPTIMIZERS: dict[str, Any] = {
     "mean_history": 10,
 }
 ITEM = {"flops": 2e6, "bytes": 3e6, "operations": 4, "predicted_ms": 1.0, "measured_ms": 1.5}
+ITEM |= {"products_ms": 0.2}
 RATES = {"copy_gb_per_second": 60.0, "memory_gb_per_second": 12.0}
+RATES |= {"gemm_gflops": 150.0, "gemm_gflops_by_torch": 100.0}
 MODEL = {
-    "items": {"attention unit": ITEM},
+    "items": {"attention unit": ITEM, "contrast": ITEM},
     "rates": RATES,
     "step_ms": 9.5,
     "predicted_ms": 8.0,
@@ -99,7 +101,8 @@ def test_tables_hold_the_figures_of_the_records() -> None:
     assert "| `lazy_adam` | 12.3 (400 MiB) | 12.5 | 1.01 |" in optimizers
     assert "batches of 64 rows, mean history 10, 5,000 items, 1 thread." in optimizers
     roofline = page.BLOCKS["roofline"](RECORDS)
-    assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.50 |" in roofline
+    assert "| attention unit | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.30 | 1.50 | +0.20 |" in roofline
+    assert "| contrast | 2 | 3.0 | 4 | 1.00 | 1.20 | 1.20 | 1.50 | +0.30 |" in roofline
     assert (
         "DIN+AQCL over DIN, 2 threads: a step takes 2.00 times as long, predicted 3.00, "
         "uncached 1.00." in roofline
