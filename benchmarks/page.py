@@ -319,6 +319,16 @@ def quality(name: str) -> Callable[[Records], str]:
     return block
 
 
+def reproduction(outcome: dict[str, Any]) -> str:
+    """The time of a quick look at the paper's tables and figures."""
+    return (
+        f"`{outcome['command']}` took {outcome['wall_seconds'] / 60:.0f} minutes, "
+        f"{outcome['cpu_seconds'] / 60:.0f} of processor, and {outcome['peak_anon_mib']:,.0f} MiB "
+        f"of its own, all processes together; {outcome['finished']} of {outcome['cells']} cells "
+        "have finished, the others are those of Amazon Beauty, whose file was not named."
+    )
+
+
 BLOCKS: Mapping[str, Callable[[Records], str]] = {
     "steps": of("steps", steps),
     "peers": of("peers", peers),
@@ -327,6 +337,7 @@ BLOCKS: Mapping[str, Callable[[Records], str]] = {
     "growth": of("growth", growth),
     "oncold": of("oncold", oncold),
     "evaluation": of("evaluation", evaluation),
+    "reproduction": of("reproduction", reproduction),
     "extrapolation": extrapolation,
     "limits": limits,
     **{name: quality(name) for name in QUALITY},

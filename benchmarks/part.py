@@ -13,7 +13,9 @@ WORK = ROOT / "runs" / "benchmarks"
 QUICK = Path("runs", "benchmarks", "quick")
 """Records of a quick look, below the project's folder."""
 
-PARTS = ("steps", "peers", "roofline", "optimizers", "growth", "oncold", "evaluation")
+PARTS = (
+    "steps", "peers", "roofline", "optimizers", "growth", "oncold", "evaluation", "reproduction",
+)  # fmt: skip
 """In the order in which they run; one without a module is not there yet."""
 
 Better = Literal["higher", "lower"]

@@ -47,6 +47,14 @@ MODEL = {
     "profiler_ms": 0.5,
 }
 TWICE = {**MODEL, "step_ms": 19.0, "predicted_ms": 24.0}
+REPRODUCTION = {
+    "command": "aqcl reproduce all --quick",
+    "wall_seconds": 1200.0,
+    "cpu_seconds": 2100.0,
+    "peak_anon_mib": 1500.4,
+    "cells": 30,
+    "finished": 20,
+}
 ROOFLINE: dict[str, Any] = {"threads": {"2": {"DIN": MODEL, "DIN+AQCL": TWICE}}}
 
 
@@ -64,6 +72,7 @@ RECORDS = {
     "growth": record(GROWTH),
     "optimizers": record(OPTIMIZERS),
     "roofline": record(ROOFLINE),
+    "reproduction": record(REPRODUCTION),
 }
 
 
@@ -108,6 +117,9 @@ def test_tables_hold_the_figures_of_the_records() -> None:
         "uncached 1.00." in roofline
     )
     assert "load before 0.1" in roofline
+    look = page.BLOCKS["reproduction"](RECORDS)
+    assert "took 20 minutes, 35 of processor, and 1,500 MiB of its own" in look
+    assert "20 of 30 cells have finished" in look
 
 
 def test_the_paper_sized_log_names_its_sittings() -> None:
