@@ -33,7 +33,7 @@ def test_the_seed_is_told_and_colours_have_the_numbers_of_their_interests(tmp_pa
     shown = min(used, 6)
     assert f"Latents of {len(rows)} validation rows in the plane (t-SNE), seed 3. Rows" in text
     assert f"nearest to the {shown} largest of their {used} interests have colours" in text
-    assert "The largest interests, and who has them, seed 3" in text
+    assert "The largest interests of DIN & AQCL, seed 3, and who has them" in text
     legend = figures["latents-0"].axes[0].get_legend()
     assert legend is not None
     largest = np.argsort(-sizes, kind="stable")[:shown]
@@ -74,7 +74,7 @@ def test_a_report_does_without_what_there_is_none_of(
     emptied = "history_length" if name == "No click before" else "label"
     monkeypatch.setitem(columns, emptied, np.zeros_like(columns[emptied]))
     text = Outline(interests_body(dataset, named, books, {})).text
-    assert "The largest interests, and who has them" in text
+    assert "The largest interests of AQCL, seed 0, and who has them" in text
     assert ("none to leave out" in text) == (name == "No click before")
     assert ("An example of each activity group" in text) == (name == "No click before")
 
@@ -91,7 +91,7 @@ def test_a_picture_is_left_out_where_each_row_has_an_interest_of_its_own(
     monkeypatch.setattr(interest_section, "load_interests", lambda run, dataset: own)
     text = Outline(interests_body(dataset, named, books, figures)).text
     assert figures == {}
-    assert "The largest interests, and who has them" in text
+    assert "The largest interests of AQCL, seed 0, and who has them" in text
 
 
 @pytest.mark.parametrize(("perplexity", "told"), [(1.0, True), (12.7, True), (12.9, False)])
@@ -116,3 +116,20 @@ def test_a_method_without_a_codebook_has_none_to_tell_of(tmp_path: Path) -> None
     place = tiny_dataset(tmp_path)
     run = train(tiny_experiment(place, regularizer={}), tmp_path / "run")
     assert codebooks_of(open_dataset(place), {"DIN": [run]}) == {}
+
+
+def test_a_method_without_a_codebook_has_users_and_what_drove_their_scores(
+    tmp_path: Path,
+) -> None:
+    place = tiny_dataset(tmp_path)
+    run = train(tiny_experiment(place, "regularizer.aqcl.weight=0"), tmp_path / "run")
+    dataset, named = open_dataset(place), {"DIN": [run]}
+    assert codebooks_of(dataset, named) == {}
+    figures: dict[str, Figure] = {}
+    text = Outline(interests_body(dataset, named, {}, figures)).text.replace(NO_BREAK, " ")
+    assert figures == {}
+    assert "The largest interests" not in text
+    assert "Nearest interests" not in text
+    for group, one in describe_examples(run, dataset=dataset).items():
+        drivers = "; ".join(f"{d.item} {effect(d)}" for d in one.drivers)
+        assert f"{group}{one.user}{one.clicks}{one.item}{one.score:.4f}{drivers}" in text

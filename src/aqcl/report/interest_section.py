@@ -1,4 +1,4 @@
-"""What the codewords of runs stand for, as a part of their report."""
+"""What the codewords of runs stand for, and what drives scores, as a part of their report."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -61,7 +61,7 @@ def interests_body(
     books: Mapping[str, Codebook],
     figures: dict[str, Figure],
 ) -> str:
-    """Latents, the largest interests and example users of each method that has a codebook.
+    """Example users of each method; latents and the largest interests of one with a codebook.
 
     Test rows are not read.
 
@@ -73,35 +73,39 @@ def interests_body(
     """
     parts = []
     for k, (name, found) in enumerate(runs.items()):
-        if name not in books:
-            continue
-        interests = load_interests(found[0], dataset)
-        rows = choose_rows(np.arange(len(dataset.valid)), MOST_POINTS)
-        max_history = found[0].experiment.train.max_history
-        latent = encode_rows(load_model(found[0], dataset), dataset.valid, rows, max_history)
-        nearest = interests.nearest(latent)
-        seed = found[0].experiment.seed
-        parts.append(f"<h3>{text(name)}</h3>")
-        used = len(np.unique(nearest))
-        if 1 < used < len(rows):  # else nothing is near or far from another of its interest
-            measured = separation(latent, nearest)
-            figures[f"latents-{k}"] = drawn = latents_figure(
-                {"": tsne(latent)}, nearest, legend=True
-            )
-            caption = (
-                f"Latents of {len(rows):,} validation rows in the plane (t-SNE), seed {seed}. Rows "
-                f"nearest to the {min(used, len(COLORS))} largest of their {used} interests have "
-                "colours, the others are grey. Of a row's nearest others "
-                f"{measured.purity:.0%} have the same interest, {measured.chance:.0%} would by "
-                f"chance; silhouette {measured.silhouette:+.3f}."
-            )
-            parts.append(figure(drawn, f"latents-{k}", caption, caption))
-        parts.append(_largest(books[name], seed))
-        parts.append(_examples(describe_examples(found[0], dataset=dataset), seed))
+        run = found[0]
+        of = f"{name}, seed {run.experiment.seed}"
+        told = _examples(describe_examples(run, dataset=dataset), of)
+        if name in books:
+            largest = _largest(books[name], of)
+            told = f"{_latents(dataset, run, f'latents-{k}', figures)}{largest}{told}"
+        parts += [f"<h3>{text(name)}</h3>", told] if told else []
     return "".join(parts)
 
 
-def _largest(book: Codebook, seed: int) -> str:
+def _latents(dataset: Dataset, run: Run, key: str, figures: dict[str, Figure]) -> str:
+    """Where validation rows lie by their interest, if that is near or far from others."""
+    rows = choose_rows(np.arange(len(dataset.valid)), MOST_POINTS)
+    max_history = run.experiment.train.max_history
+    latent = encode_rows(load_model(run, dataset), dataset.valid, rows, max_history)
+    nearest = load_interests(run, dataset).nearest(latent)
+    used = len(np.unique(nearest))
+    if not 1 < used < len(rows):
+        return ""
+    measured = separation(latent, nearest)
+    figures[key] = drawn = latents_figure({"": tsne(latent)}, nearest, legend=True)
+    caption = (
+        f"Latents of {len(rows):,} validation rows in the plane (t-SNE), seed "
+        f"{run.experiment.seed}. Rows nearest to the {min(used, len(COLORS))} largest of their "
+        f"{used} interests have colours, the others are grey. Of a row's nearest others "
+        f"{measured.purity:.0%} have the same interest, {measured.chance:.0%} would by chance; "
+        f"silhouette {measured.silhouette:+.3f}."
+    )
+    return figure(drawn, key, caption, caption)
+
+
+def _largest(book: Codebook, of: str) -> str:
+    """The largest interests of a method and seed."""
     fields = list(book.interests[0].attributes) if book.interests else []
     rows = []
     for one in book.interests[:MOST_INTERESTS]:
@@ -117,12 +121,18 @@ def _largest(book: Codebook, seed: int) -> str:
     )
     mixes = [f"#{group} %" for group in GROUPS]
     headings = ["#Interest", "#Rows", "#Share", *mixes, "Items", *fields]
-    caption = f"The largest interests, and who has them, seed {seed}"
+    caption = f"The largest interests of {of}, and who has them"
     return paragraph(facts) + table(headings, rows, caption)
 
 
-def _examples(found: Mapping[str, UserInterests], seed: int) -> str:
-    """A user of each activity group: nearest interests, and the clicks that drove a score."""
+def _examples(found: Mapping[str, UserInterests], of: str) -> str:
+    """A user of each activity group: nearest interests, and the clicks that drove a score.
+
+    Args:
+        found: by group.
+        of: method and seed that scores them.
+    """
+    has_interests = any(one.nearest is not None for one in found.values())
     rows = [
         [
             Cell(group),
@@ -130,15 +140,16 @@ def _examples(found: Mapping[str, UserInterests], seed: int) -> str:
             Cell(str(one.clicks), one.clicks),
             Cell(one.item),
             number(one.score),
-            Cell(near(one.nearest or ()).replace(" (", f"{NO_BREAK}(")),
+            *([Cell(near(one.nearest or ()).replace(" (", f"{NO_BREAK}("))] * has_interests),
             Cell("; ".join(map(_told, one.drivers)) or "none to leave out"),
         ]
         for group, one in found.items()
     ]
-    headings = ["Group", "User", "#Clicks", "Clicked item", "#Score", "Nearest interests (cosine)"]
+    headings = ["Group", "User", "#Clicks", "Clicked item", "#Score"]
+    headings += ["Nearest interests (cosine)"] * has_interests
     caption = (
-        f"An example of each activity group, seed {seed}: the user with the median number of "
-        "clicks before the latest validation click. Clicks behind the score are left out one at a "
+        f"An example of each activity group, {of}: the user with the median number of clicks "
+        "before the latest validation click. Clicks behind the score are left out one at a "
         "time; one that lowers it speaks against the item, and all that are shown may do so."
     )
     return table([*headings, "Clicks behind the score"], rows, caption) if rows else ""

@@ -111,7 +111,11 @@ def report_runs(
         Section("Training", "training", _training(runs, figures)),
         Section("Calibration", "calibration", _calibration(result, figures)),
         Section("Alpha and codebook", "alpha", alpha_body(result.dataset, runs, figures)),
-        Section("Interests", "interests", interests_body(result.dataset, runs, books, figures)),
+        Section(
+            "Interests and what drives scores",
+            "interests",
+            interests_body(result.dataset, runs, books, figures),
+        ),
         Section("Settings", "settings", settings_body(runs)),
     ]
     title = title_of(runs, result.dataset.name)
