@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aqcl.reproduce.markdown import finished_comparisons, markdown, tuning
+from aqcl.reproduce.markdown import counts_table, finished_comparisons, markdown, tuning
 from aqcl.reproduce.page import _claims_reach, paper_page
 from aqcl.reproduce.provenance import made_by, rows_told
 from aqcl.reproduce.results_page import read_outcomes, results_page
@@ -284,3 +284,20 @@ def test_several_states_of_the_code_are_told(table3: dict[str, Any]) -> None:
     comparison = {**finished_comparisons(table3)[0], "runs": runs}
     told = rows_told(comparison, table3)
     assert "trained: one, two, one not recorded; where these differ" in told
+
+
+def test_all_users_stand_beside_the_part_that_methods_are_tuned_on() -> None:
+    counts = {"users": 10, "items": 5, "rows": 20}
+    facts = {
+        "title": "Ta Feng",
+        "paper_counts": {"users": 40, "items": 6, "samples": 90},
+        "counts": counts,
+    }
+    assert counts_table({"a": facts}).splitlines()[2:] == [
+        "| Ta Feng | 10 (40) | 5 (6) | 20 (90) |"
+    ]
+    both = {**facts, "whole_counts": {"users": 40, "items": 6, "rows": 90}}
+    assert counts_table({"a": both}).splitlines()[2:] == [
+        "| Ta Feng, part | 10 (40) | 5 (6) | 20 (90) |",
+        "| Ta Feng | 40 (40) | 6 (6) | 90 (90) |",
+    ]

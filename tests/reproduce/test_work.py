@@ -135,3 +135,18 @@ def test_a_damaged_outcome_is_named(tmp_path: Path, content: str) -> None:
         told = aqcl(*command)
         assert told.code == 2
         assert f"{file}: expected what `aqcl reproduce table1` writes" in told.err
+
+
+@pytest.mark.usefixtures("in_process")
+def test_table_1_has_all_users_where_methods_are_tuned_on_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = small_specs()
+    part = replace(specs.datasets["oncold"], prepare={"user_share": 0.5})
+    monkeypatch.setattr(paper, "load_specs", lambda: replace(specs, datasets={"oncold": part}))
+
+    (outcome,) = paper.reproduce(("table1",), Scope(tmp_path / "out"), datasets=("oncold",))
+
+    facts = outcome["datasets"]["oncold"]
+    assert facts["whole_counts"]["users"] == 300
+    assert 100 < facts["counts"]["users"] < 200

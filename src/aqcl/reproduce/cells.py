@@ -9,7 +9,7 @@ from typing import Any, Literal
 from aqcl.config import read_toml
 from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, resolve
-from aqcl.reproduce.specs import CORNERS, TUNED, ComparisonSpec, Specs
+from aqcl.reproduce.specs import CORNERS, TUNED, WHOLE, ComparisonSpec, Specs
 from aqcl.search.files import FINDINGS
 from aqcl.storage import MANIFEST, read_manifest
 
@@ -333,6 +333,8 @@ def needs_of(
         for key in (k for k in spec.datasets if not datasets or k in datasets):
             tuned = place_of(scope, key, TUNED)
             places[tuned] = None
+            if spec.kind == "counts" and specs.datasets[key].is_part and not scope.quick:
+                places[place_of(scope, key, WHOLE)] = None
             if (name, key) in drawn:
                 continue
             for method in spec.tunes:

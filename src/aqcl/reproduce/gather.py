@@ -22,7 +22,7 @@ from aqcl.reproduce.cells import (
 )
 from aqcl.reproduce.figure_data import activity_of, alphas_of, latents_of
 from aqcl.reproduce.jobs import job_of
-from aqcl.reproduce.specs import TUNED, ComparisonSpec, Specs
+from aqcl.reproduce.specs import TUNED, WHOLE, ComparisonSpec, Specs
 from aqcl.reproduce.states import FINISHED, NOT_RUN
 from aqcl.runs import Run, is_finished
 from aqcl.yardsticks import yardstick_predictions
@@ -73,6 +73,12 @@ def gather(
     if spec.kind in makers:
         found = {key: makers[spec.kind](specs, scope, key) for key in chosen}
         outcome[spec.kind] = {key: value for key, value in found.items() if value is not None}
+    if spec.kind == "counts":
+        for key in chosen:
+            place = place_of(scope, key, WHOLE)
+            if specs.datasets[key].is_part and place.is_prepared:
+                counts = open_dataset(place.prepared).manifest.content["counts"]
+                outcome["datasets"][key]["whole_counts"] = counts
     return outcome
 
 

@@ -269,8 +269,8 @@ def _latents(outcome: Mapping[str, Any]) -> str:
 
 def _counts(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
-        [Cell(facts["title"]), *(Cell(known, ours) for known, ours in counts_beside(facts))]
-        for facts in datasets.values()
+        [Cell(title), *(Cell(known, ours) for known, ours in counts)]
+        for title, counts in counts_beside(datasets)
     ]
     return table(["Data", "#Users", "#Items", "#Samples"], rows, "Ours, the paper's in brackets")
 

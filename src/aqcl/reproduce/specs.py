@@ -20,6 +20,8 @@ CORNERS: Final[dict[str, dict[str, Any]]] = {
 settings are tuned on some: settings of `prepare` by name."""
 TUNED: Final = "ids-frozen"
 """The corner whose studies give the settings of all corners."""
+WHOLE: Final = "all-users"
+"""The corner of all users, where methods are tuned on some."""
 
 Kind = Literal["counts", "activity", "comparisons", "alpha", "latents"]
 
@@ -56,6 +58,11 @@ class DatasetSpec:
     """What a reader must know."""
     file_option: str | None = None
     """The option that names its file, if it cannot be had without."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether methods are tuned on some of its users."""
+        return float(self.prepare.get("user_share", 1.0)) < 1
 
 
 @settings
