@@ -211,6 +211,7 @@ def _run(label: str, run: Run) -> dict[str, Any]:
         "best_step": content["best_step"],
         "seconds": content["seconds"],
         "code": content.get("code"),
+        "torch": content.get("torch"),
         "auc": {group["group"]: group["auc"] for group in groups},
         "gauc": {group["group"]: group["gauc"] for group in groups},
         "logloss": {group["group"]: group["logloss"] for group in groups},
