@@ -183,3 +183,15 @@ def test_a_log_that_changes_while_it_is_read_is_refused(
 
     with pytest.raises(DataError, match="other rows, users or items the second time"):
         partitions.write_partitions(changed, [], tmp_path)
+
+
+def test_a_batch_without_rows_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = take_census(_log(4, labelled=False), [], SplitSettings())
+    whole = found.rows.collect()
+    monkeypatch.setattr(partitions, "batches", lambda _: iter([whole[:0], whole, whole[:0]]))
+
+    parts = partitions.write_partitions(found, [], tmp_path)
+
+    assert sum(len(part.read()["user"]) for part in parts) == len(whole)

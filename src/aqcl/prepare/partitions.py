@@ -104,6 +104,8 @@ def write_partitions(
     encoders = {name: _encoder(distinct) for name, distinct in census.columns.items()}
     n_rows = 0
     for batch in batches(census.rows):
+        if batch.is_empty():  # all of it lies beyond `split.until`
+            continue
         columns = {
             name: encoders[name](batch[name]) if name in encoders else _numbers(batch[name])
             for name in types
