@@ -13,7 +13,7 @@ import pytest
 from aqcl.errors import ConfigError
 from aqcl.reproduce import paper, work
 from aqcl.reproduce.cells import Scope, place_of, study_of
-from aqcl.reproduce.earlier import finished_in, merged, read_earlier
+from aqcl.reproduce.earlier import finished_in, merged, ordered, read_earlier
 from aqcl.reproduce.jobs import jobs_of
 from aqcl.reproduce.specs import TUNED, Specs
 from aqcl.search import run_search
@@ -381,3 +381,13 @@ def test_comparisons_of_different_rows_do_not_stand_in_one_table() -> None:
     before["datasets"]["x"]["fingerprint"] = "other rows"
     with pytest.raises(ConfigError, match=r"x in t\.json has other rows"):
         merged(here, before, ORDER)
+
+
+def test_data_sets_stand_in_one_order_whatever_was_made_first() -> None:
+    found = ordered(
+        {"name": "x", "datasets": {"c": 1, "old": 2, "a": 3}, "alpha": {"c": 4, "a": 5}},
+        ("a", "b", "c"),
+    )
+    assert list(found["datasets"].items()) == [("a", 3), ("c", 1), ("old", 2)]
+    assert list(found["alpha"]) == ["a", "c"]
+    assert found["name"] == "x"

@@ -238,6 +238,17 @@ def merged(new: Outcome, earlier: Outcome | None, order: list[tuple[str, str]]) 
     return outcome
 
 
+def ordered(outcome: Outcome, datasets: Sequence[str]) -> dict[str, Any]:
+    """An outcome whose data sets stand in that order: each has one colour in all figures."""
+    found = {**outcome}
+    for part in ("datasets", *KINDS):
+        if part in outcome:
+            keys = [key for key in datasets if key in outcome[part]]
+            keys += [key for key in outcome[part] if key not in datasets]
+            found[part] = {key: outcome[part][key] for key in keys}
+    return found
+
+
 def of_other_datasets(outcome: Outcome, datasets: Sequence[str]) -> Outcome:
     """What an outcome holds of all data sets but these."""
     for dataset in datasets:

@@ -17,6 +17,7 @@ from aqcl.reproduce.earlier import (
     finished_in,
     merged,
     of_other_datasets,
+    ordered,
     read_earlier,
 )
 from aqcl.reproduce.gather import gather
@@ -94,7 +95,7 @@ def reproduce(
         outcome = merged(found, earlier.get(name), order)
         if datasets:
             outcome = merged(outcome, _of_others(specs, scope, outcome, datasets), order)
-        outcomes.append(outcome)
+        outcomes.append(ordered(outcome, specs.experiments[name].datasets))
     for outcome in outcomes:
         write(outcome, scope.out / OUTCOME)
     write_paper_page(scope.out / OUTCOME, scope.out / OUTCOME / "report.html")
