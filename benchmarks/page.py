@@ -325,7 +325,7 @@ def reproduction(outcome: dict[str, Any]) -> str:
         f"`{outcome['command']}` took {outcome['wall_seconds'] / 60:.0f} minutes, "
         f"{outcome['cpu_seconds'] / 60:.0f} of processor, and {outcome['peak_anon_mib']:,.0f} MiB "
         f"of its own, all processes together; {outcome['finished']} of {outcome['cells']} cells "
-        "have finished, the others are those of Amazon Beauty, whose file was not named."
+        "have finished. Those of Amazon Beauty need a file, which was not named."
     )
 
 

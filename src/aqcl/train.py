@@ -85,7 +85,7 @@ class Progress:
     last: dict[str, Any] = field(default_factory=dict)
     """The latest line of the log."""
     code: list[str] = field(default_factory=list)
-    """States of the package's code that trained it, the latest last."""
+    """States of the package's code that trained it, in the order in which they first did."""
 
 
 Listener = Callable[[Progress], None]
