@@ -131,12 +131,13 @@ def tuning_lines(results: dict[str, Any]) -> list[str]:
     own_grids = {m["name"]: m["grid"] for m in spec.get("methods", ()) if "grid" in m}
     for method, runs_of_method in results["tuning"].items():
         penalty = results["winners"][method]["train"]["embedding_l2"]
-        runs = len(runs_of_method)
         grid = own_grids.get(method) or spec["penalty"]["grid"]
+        runs_said = f"{len(runs_of_method)} runs on validation"
+        if confirmed := results.get("confirmed", {}).get(method):
+            seeds = confirmed[0]["seeds"] - 1
+            runs_said += f", and {seeds} more of each of the best {len(confirmed)},"
         inside = "inside" if min(grid) < penalty < max(grid) else "AT THE EDGE of"
-        lines.append(
-            f"{method}: {runs} runs on validation chose penalty {penalty:g}, {inside} the grid."
-        )
+        lines.append(f"{method}: {runs_said} chose penalty {penalty:g}, {inside} the grid.")
     return [" ".join(lines)]
 
 

@@ -51,11 +51,14 @@ def main() -> None:
     tuning = {method["name"]: list(grid(spec, method, dataset)) for method in spec["methods"]}
     # A method with one setting has nothing to tune.
     train_all([job for jobs in tuning.values() if len(jobs) > 1 for job in jobs], arguments.workers)
-    winners = {name: best(jobs) for name, jobs in tuning.items()}
+    contenders = {name: shortlist(spec, jobs) for name, jobs in tuning.items()}
+    confirming = [job for cells in contenders.values() for cell in cells for job in cell[1:]]
+    train_all(confirming, arguments.workers)
+    winners = {name: winner(cells) for name, cells in contenders.items()}
     finals = dict(final_cells(spec, winners))
     train_all([job for cell in finals.values() for job in cell], arguments.workers)
     command = shlex.join(["python", "experiments/run.py", str(arguments.specification)])
-    write_outcome(spec, arguments.specification.stem, command, tuning, finals)
+    write_outcome(spec, arguments.specification.stem, command, tuning, contenders, finals)
 
 
 def prepare_dataset(spec: Mapping[str, Any]) -> Path:
@@ -120,14 +123,32 @@ def train_one(job: Job) -> float:
     return float(train(experiment, job.out, resume=True).manifest.content["best"])
 
 
-def best(jobs: list[Job]) -> Job:
-    """The run with the best validation score, or the only one, trained or not."""
+def shortlist(spec: Mapping[str, Any], jobs: list[Job]) -> list[list[Job]]:
+    """The best settings of a grid, each with the runs of other seeds that `confirm` asks for."""
+    if len(jobs) == 1:
+        return [jobs]
+
+    confirm = spec.get("confirm", {"best": 1, "seeds": []})
+    found = sorted(jobs, key=lambda job: mean_valid([job]), reverse=True)[: confirm["best"]]
+    return [[job, *(with_seed(job, seed) for seed in confirm["seeds"])] for job in found]
+
+
+def with_seed(job: Job, seed: int) -> Job:
+    """The same settings with another seed."""
+    out = job.out.with_name(f"{job.out.name}-seed{seed}")
+    return Job(out, (*job.assignments, f"seed={seed}"), job.settings)
+
+
+def winner(cells: list[list[Job]]) -> Job:
+    """The settings with the best mean validation score, or the only ones, trained or not."""
+    return (cells[0] if len(cells) == 1 else max(cells, key=mean_valid))[0]
+
+
+def mean_valid(jobs: list[Job]) -> float:
+    """The mean validation score of trained runs."""
     from aqcl.runs import open_run
 
-    if len(jobs) == 1:
-        return jobs[0]
-
-    return max(jobs, key=lambda job: float(open_run(job.out).manifest.content["best"]))
+    return sum(float(open_run(job.out).manifest.content["best"]) for job in jobs) / len(jobs)
 
 
 def write_outcome(
@@ -135,6 +156,7 @@ def write_outcome(
     name: str,
     command: str,
     tuning: Mapping[str, list[Job]],
+    contenders: Mapping[str, list[list[Job]]],
     finals: Mapping[tuple[str, str], list[Job]],
 ) -> None:
     """Score the test rows of the final runs, compare the methods, write the results as data."""
@@ -171,6 +193,18 @@ def write_outcome(
             ]
             for method, jobs in tuning.items()
             if len(jobs) > 1
+        },
+        "confirmed": {
+            method: [
+                {
+                    "settings": list(cell[0].assignments),
+                    "seeds": len(cell),
+                    "valid": mean_valid(cell),
+                }
+                for cell in cells
+            ]
+            for method, cells in contenders.items()
+            if any(len(cell) > 1 for cell in cells)
         },
         "winners": {
             method: {**as_values(cell[0].experiment), "dataset": f"{spec['out']}/dataset"}

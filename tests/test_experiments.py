@@ -49,7 +49,9 @@ def test_every_specification_is_a_fair_comparison_of_valid_experiments(path: Pat
     build(PrepareSettings, spec["prepare"])
     grids = {m["name"]: m.get("grid", spec["penalty"].get("grid")) for m in spec["methods"]}
     assert len({len(grids[m["name"]]) * len(m["options"]) for m in spec["methods"]}) == 1
-    assert spec["tuning_seed"] not in spec["final_seeds"]
+    seeds = [spec["tuning_seed"], *spec.get("confirm", {"seeds": []})["seeds"]]
+    assert not set(seeds) & set(spec["final_seeds"])
+    assert len(set(seeds)) == len(seeds)
     assert spec["base"] in {method["name"] for method in spec["methods"]}
     for method in spec["methods"]:
         for options in method["options"]:
@@ -57,6 +59,30 @@ def test_every_specification_is_a_fair_comparison_of_valid_experiments(path: Pat
             assignments = [f"{key}={value}" for key, value in options.items()]
             assignments.append(f"{spec['penalty']['key']}={grids[method['name']][0]}")
             resolve(override(values, assignments))
+
+
+def test_the_best_of_a_grid_are_chosen_among_by_the_mean_of_several_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single lucky run wins without `confirm`, not with it."""
+    script = load_script("run")
+    jobs = [script.Job(tmp_path / name, (f"x={name}",), {}) for name in "abcd"]
+    scores = {"a": 0.6, "b": 0.8, "c": 0.7, "d": 0.5, "b-seed1": 0.6, "c-seed1": 0.74}
+
+    def mean_valid(cell: list[Any]) -> float:
+        return float(np.mean([scores[job.out.name] for job in cell]))
+
+    monkeypatch.setattr(script, "mean_valid", mean_valid)
+    assert script.winner(script.shortlist({}, jobs)) is jobs[1]
+    cells = script.shortlist({"confirm": {"best": 2, "seeds": [1]}}, jobs)
+    assert [[job.assignments for job in cell] for cell in cells] == [
+        [("x=b",), ("x=b", "seed=1")],
+        [("x=c",), ("x=c", "seed=1")],
+    ]
+    assert script.winner(cells) is jobs[2]
+    assert (
+        script.winner(script.shortlist({"confirm": {"best": 2, "seeds": [1]}}, jobs[:1])) is jobs[0]
+    )
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
