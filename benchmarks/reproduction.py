@@ -1,7 +1,8 @@
-"""How long a quick look at all of the paper's tables and figures takes, from nothing.
+"""How long a quick look at all of the paper's tables and figures takes, from the raw data.
 
-Everything is done by `aqcl reproduce all --quick`: data sets fetched or simulated, prepared, tuned
-and trained, tables and figures written. Amazon Beauty needs a file, and is left out.
+Everything else is done by `aqcl reproduce all --quick`: data sets prepared, methods tuned and
+trained, tables and figures written. Data that has no copy yet is fetched or simulated before.
+Amazon Beauty needs a file, and is left out.
 """
 
 import shutil
@@ -20,7 +21,7 @@ COMMAND = ("reproduce", "all", "--quick")
 def measure(full: bool, work: Path) -> dict[str, Any]:
     """Time and memory of the whole command; nothing unless `full`."""
     if not full:
-        return {"skipped": "takes twenty minutes: --full"}
+        return {"skipped": "takes minutes: --full"}
     out = work / "reproduction"
     shutil.rmtree(out, ignore_errors=True)  # what is there would not be done again
     cli = ("-c", "from aqcl.cli import main; main()")
