@@ -86,7 +86,8 @@ def test_brackets_are_told_of_above_tables_that_have_some(table3: dict[str, Any]
     for comparison in bare["comparisons"]:
         comparison["paper"] = {}
     told = "the paper's AUC in brackets"
-    assert markdown(table3).count(told) == len(finished_comparisons(table3))
+    printed = [comparison for comparison in finished_comparisons(table3) if comparison["paper"]]
+    assert markdown(table3).count(told) == len(printed) > 0
     assert told not in markdown(bare)
     marks = "bold where it excludes zero and survives Holm's correction for 4 differences, † where"
     assert markdown(bare).count(marks) == len(finished_comparisons(bare))
@@ -229,7 +230,8 @@ def test_a_column_for_the_papers_auc_stands_where_the_paper_prints_some(
     for comparison in bare["comparisons"]:
         comparison["paper"] = {}
     heading = "Paper's AUC"
-    assert Outline(page).text.count(heading) == len(finished_comparisons(table3))
+    printed = [comparison for comparison in finished_comparisons(table3) if comparison["paper"]]
+    assert Outline(page).text.count(heading) == len(printed) > 0
     assert heading not in Outline(without_figures(monkeypatch, bare)).text
 
 
@@ -244,7 +246,9 @@ def test_long_tables_are_folded_below_a_line_that_tells_what_is_found(
         found = in_short(comparison)
         assert Outline(summary).text == f"{title}: {comparison['title']}: {found}"
         assert inside.count("<table") == 2
-    assert re.sub("<details>.*?</details>", "", page, flags=re.DOTALL).count("<table") == 1
+    claims = {is_of_the_paper(comparison) for comparison in shown}  # a table for each kind
+    unfolded = re.sub("<details>.*?</details>", "", page, flags=re.DOTALL)
+    assert unfolded.count("<table") == len(claims) == 2
 
 
 def test_contents_and_claims_link_to_the_comparisons(table3: dict[str, Any], page: str) -> None:

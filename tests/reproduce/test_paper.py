@@ -315,16 +315,19 @@ def test_ids_are_the_same_data_with_attributes_and_without_and_attributes_need_t
         values(TUNED, log, attributes, attributes)
 
 
-def test_a_comparison_whose_fields_cannot_be_had_is_not_run_and_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tuned", "attributes"])
+def test_a_comparison_whose_data_cannot_be_had_is_not_run_and_says_why(
+    tmp_path: Path, name: str
+) -> None:
     scope = Scope(tmp_path)
     (comparison, _, cells), *_ = (
         found
         for found in comparisons_of(load_specs(), scope, "table2", ("beauty",))
-        if found[0].id == "attributes"
+        if found[0].id == name
     )
-    problems = Problems({cells[0].place: "no attributes"})
+    problems = Problems({cells[0].place: "no file"})
     made = gather._comparison(load_specs(), scope, comparison, "beauty", cells, problems)
-    assert made["cells"] == dict.fromkeys(("DIN", "ICL", "AQCL"), "not run: no attributes")
+    assert made["cells"] == {cell.label: "not run: no file" for cell in cells}
 
 
 def test_one_data_set_after_the_other_gives_what_both_at_once_do(

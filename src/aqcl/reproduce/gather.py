@@ -193,7 +193,7 @@ def _run_directories(cell: Cell, seeds: int) -> list[Path]:
 def _state(cell: Cell, found: Sequence[Path], seeds: int, problems: Problems) -> str:
     if len(found) == seeds:
         return FINISHED
-    if cell.carried_over and cell.place in problems.places:
+    if cell.place in problems.places:
         return f"{NOT_RUN}: {problems.places[cell.place]}"
     if cell.study.winner() is None:
         return f"{NOT_RUN}: {problems.runs.get(cell.study.folder, 'not tuned yet')}"
