@@ -46,7 +46,7 @@ def extrapolation(records: Records) -> str:
         f"{found.shares['evaluate']:.0%} for the test, as there; memory goes on growing as it did "
         "between the two largest logs, in which rows and users grow together, so that a range is "
         "given where either may be why; several machines do not wait for each other. Training's "
-        "memory is without the scores of validation rows, which that of a search has."
+        "memory is without evaluations, which that of a search has."
     )
     return f"{markdown(['what', 'needs', 'from'], needs(found))}\n\n{assumed}"
 
@@ -197,7 +197,7 @@ def ends_of_memory(found: Measured) -> list[End]:
             evaluate,
             "`evaluate`",
             "memory, the larger figure",
-            "a machine with more memory: an exact AUC needs all scores in one order",
+            "a machine with more memory, for the tables of users and what is counted of each",
         ),
     ]
 

@@ -45,7 +45,7 @@ def test_a_ranking_gives_the_weighted_auc_with_ties(
     user, label, score = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     predictions = _predictions(user, label, score / 5)
     mask = score != 3
-    ours = rank(predictions, user, mask).auc(np.array(weights, dtype=np.float64))
+    ours = rank(predictions, user, [mask])[0].auc(np.array(weights, dtype=np.float64))
     for got, weight in zip(ours, np.array(weights), strict=True):
         expected = metrics.auc(label[mask], score[mask], weight[user[mask]])
         assert got == pytest.approx(expected, abs=1e-12, nan_ok=True)
@@ -166,7 +166,7 @@ def test_no_size_of_chunk_changes_an_auc(cells: int, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float64])
 def test_the_type_of_the_weights_changes_nothing(dtype: type) -> None:
     run = _random(n_users=30, seed=2)
-    ranking = rank(run, run.user, np.ones(200, dtype=np.bool_))
+    (ranking,) = rank(run, run.user, [np.ones(200, dtype=np.bool_)])
     weights = np.random.default_rng(0).integers(0, 200, (4, 30))
     wide = ranking.auc(weights.astype(np.float64))
     np.testing.assert_array_equal(ranking.auc(weights.astype(dtype)), wide)

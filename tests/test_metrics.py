@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from aqcl import metrics
+from aqcl import metrics, spill
 from aqcl.errors import DataError
-from aqcl.numbering import number_users, rows_by_score
+from aqcl.numbering import number_users
 
 Array = npt.NDArray[Any]
 
@@ -238,7 +238,7 @@ def test_gauc_equals_scikit_learn_user_by_user(digits: int, seed: int, n_users: 
 def test_gauc_of_a_group_is_that_of_its_rows(rows: tuple[Array, Array, Array]) -> None:
     user, label, score = rows
     number, n_users = number_users(user)
-    pairs = metrics.user_pairs(number, label == 1, score, rows_by_score(score))
+    pairs = metrics.user_pairs(number, label == 1, score)
     assert len(pairs.wins) == n_users
     members = np.arange(n_users) % 2 == 0
     mask = members[number]
@@ -250,10 +250,10 @@ def test_gauc_of_a_group_is_that_of_its_rows(rows: tuple[Array, Array, Array]) -
 def test_pairs_are_the_same_in_any_chunks(size: int, rows: tuple[Array, Array, Array]) -> None:
     user, label, score = rows
     number, _ = number_users(user)
-    arguments = (number, label == 1, score, rows_by_score(score))
+    arguments = (number, label == 1, score)
     whole = metrics.user_pairs(*arguments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_PAIRED_ROWS", size)
+        patch.setattr(spill, "CHUNK_ROWS", size)
         pairs = metrics.user_pairs(*arguments)
     for name, found in vars(pairs).items():
         np.testing.assert_array_equal(found, getattr(whole, name))
@@ -264,8 +264,8 @@ def test_logloss_is_the_same_in_any_chunks(size: int, monkeypatch: pytest.Monkey
     rng = np.random.default_rng(0)
     label, probability = rng.integers(0, 2, 100), rng.random(100)
     whole = metrics.logloss(label, probability)
-    monkeypatch.setattr(metrics, "_CHUNK_ROWS", size)
-    assert metrics.logloss(label, probability) == whole
+    monkeypatch.setattr(spill, "CHUNK_ROWS", size)
+    assert metrics.logloss(label, probability) == pytest.approx(whole, rel=1e-14)
 
 
 @given(scored_rows())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aqcl.errors import ConfigError
 from aqcl.numbering import number_users
+from aqcl.spill import chunks, made
 
 GROUPS: Final = ("non-active", "slightly-active", "highly-active")
 """The groups, least active first: about 60%, 30% and 10% of the users."""
@@ -174,7 +175,9 @@ def user_groups(
     number, n_users = number_users(user)
     order = None if timestamp is None else np.argsort(timestamp, kind="stable")
     first = np.full(n_users, len(user), dtype=np.int64)
-    np.minimum.at(first, number if order is None else number[order], np.arange(len(user)))
+    for chunk in chunks(len(user)):
+        users = number[chunk] if order is None else number[order[chunk]]
+        np.minimum.at(first, users, np.arange(chunk.start, chunk.stop))
     rows = first if order is None else order[first]
-    of_user = np.searchsorted(np.asarray(thresholds), activity[rows], side="left")
-    return np.asarray(of_user.astype(np.int8)[number])
+    of_user = np.searchsorted(np.asarray(thresholds), activity[rows], side="left").astype(np.int8)
+    return made(np.int8, len(user), lambda chunk: of_user[number[chunk]])

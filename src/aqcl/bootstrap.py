@@ -14,8 +14,9 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Num
 from scipy.special import stdtr, stdtrit
 
-from aqcl.numbering import Numbers, index_type, levels, number_users, rows_by_score
+from aqcl.numbering import Numbers, index_type, number_users, rows_by_score
 from aqcl.predictions import Predictions
+from aqcl.spill import Column, Spill
 from aqcl.streams import derive_seed, numpy_stream
 
 Interval = tuple[float | None, float | None]
@@ -45,8 +46,8 @@ class Ranking:
         """
         # Integers add up without rounding, so no order of summation changes a result.
         kind: npt.DTypeLike = np.uint64 if weights.dtype.kind == "u" else np.float64
-        positives = np.take(weights, self.positive_user, axis=1)
-        wins, total = np.zeros(len(weights), kind), np.zeros((len(weights), 1), kind)
+        wins, positives = np.zeros((2, len(weights)), kind)
+        total = np.zeros((len(weights), 1), kind)
         size = max(1, _CHUNK_CELLS // max(1, len(weights)))
         for start in range(0, len(self.negative_user), size):
             chunk = self.negative_user[start : start + size]
@@ -56,42 +57,65 @@ class Ranking:
             for counted in (self.n_below, self.n_not_above):
                 # the positives whose last negative is in this chunk
                 ends = np.array([start, start + len(chunk)], dtype=counted.dtype)
-                first, last = np.searchsorted(counted, ends, side="right")
-                beaten = np.take(negatives, counted[first:last] - (start + 1), axis=1)
-                beaten *= positives[:, first:last]
-                wins += beaten.sum(axis=1)
+                first, last = np.searchsorted(counted, ends, side="right").tolist()
+                for begin in range(first, last, size):
+                    ours = slice(begin, min(begin + size, last))
+                    beaten = np.take(negatives, counted[ours] - (start + 1), axis=1)
+                    beaten *= np.take(weights, self.positive_user[ours], axis=1)
+                    wins += beaten.sum(axis=1)
+        for start in range(0, len(self.positive_user), size):
+            chunk = self.positive_user[start : start + size]
+            positives += np.take(weights, chunk, axis=1).sum(axis=1, dtype=kind)
         with np.errstate(invalid="ignore"):
-            return np.asarray(wins / 2 / (positives.sum(axis=1) * total[:, 0]))
+            return np.asarray(wins / 2 / (positives * total[:, 0]))
+
+
+class _Ranker:
+    """Makes a `Ranking` of rows that come in the order of their scores."""
+
+    def __init__(self, n_rows: int) -> None:
+        kind = index_type(n_rows)
+        self.positive_user, self.negative_user = Spill(kind), Spill(kind)
+        self.n_below, self.n_not_above = Spill(kind), Spill(kind)
+        self.n_negatives = 0
+
+    def add(self, user: Numbers, positive: Column, score: Column) -> None:
+        """Rows above those that are there; ties come together."""
+        self.positive_user.append(user[positive])
+        self.negative_user.append(user[~positive])
+        # sorted positives make the look-ups into the negatives go forward in memory
+        ours, theirs = score[positive], score[~positive]
+        self.n_below.append(np.searchsorted(theirs, ours, side="left") + self.n_negatives)
+        self.n_not_above.append(np.searchsorted(theirs, ours, side="right") + self.n_negatives)
+        self.n_negatives += len(theirs)
+
+    def ranking(self) -> Ranking:
+        return Ranking(
+            self.positive_user.array(),
+            self.negative_user.array(),
+            self.n_below.array(),
+            self.n_not_above.array(),
+        )
 
 
 def rank(
     predictions: Predictions,
     user: Int[np.ndarray, " N"],
-    mask: Bool[np.ndarray, " N"],
-    order: Int[np.ndarray, " N"] | None = None,
-) -> Ranking:
-    """Put the rows of `mask` in the order of their scores.
+    masks: Sequence[Bool[np.ndarray, " N"]],
+) -> list[Ranking]:
+    """Put the rows of each mask in the order of their scores.
 
     Args:
         predictions: the rows.
         user: the user of each row, numbered from 0.
-        mask: the rows that count.
-        order: all rows by ascending score, if they are sorted already.
+        masks: the rows that count.
     """
-    order = rows_by_score(predictions.score) if order is None else order
-    rows = order if mask.all() else order[mask[order]]
-    is_positive = predictions.label[rows] == 1
-    level = levels(predictions.score[rows])  # half as long as scores, and in the same order
-    # sorted positives make the look-ups into the negatives go forward in memory
-    ours, theirs = level[is_positive], level[~is_positive]
-    del level
-    kind = index_type(len(theirs))
-    return Ranking(
-        positive_user=user[rows[is_positive]],
-        negative_user=user[rows[~is_positive]],
-        n_below=np.searchsorted(theirs, ours, side="left").astype(kind),
-        n_not_above=np.searchsorted(theirs, ours, side="right").astype(kind),
-    )
+    rankers = [_Ranker(len(predictions)) for _ in masks]
+    for rows in rows_by_score(predictions.score):
+        for mask, ranker in zip(masks, rankers, strict=True):
+            chosen = rows[mask[rows]]
+            ranker.add(user[chosen], predictions.label[chosen] == 1, predictions.score[chosen])
+    return [ranker.ranking() for ranker in rankers]
 
 
 def affordable(replicates: int, n_rows: int) -> int:
@@ -118,9 +142,7 @@ def resample_users(
     resampled = np.empty((len(runs), len(masks), replicates))
     size = max(1, _CHUNK_CELLS // max(1, len(user)))
     for r, run in enumerate(runs):  # one ranked run in memory at a time
-        order = rows_by_score(run.score)
-        rankings = [rank(run, user, mask, order) for mask in masks]
-        del order
+        rankings = rank(run, user, masks)
         once = np.ones((1, n_users), dtype=np.uint8)
         aucs[r] = [ranking.auc(once)[0] for ranking in rankings]
         stream = numpy_stream(seed, "bootstrap")  # all runs see the same resamples

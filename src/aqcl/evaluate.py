@@ -6,7 +6,7 @@ Intervals are 95% percentile intervals of a bootstrap over users, who keep all t
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Final, TypedDict
 
 import numpy as np
@@ -18,6 +18,7 @@ from aqcl.bootstrap import affordable, interval, resample_seeds, resample_users
 from aqcl.errors import DataError
 from aqcl.numbering import Numbers, number_users, rows_by_score
 from aqcl.predictions import Predictions
+from aqcl.spill import Column, Spill, chunks, failures, made
 
 Mask = npt.NDArray[np.bool_]
 
@@ -193,8 +194,16 @@ def group_masks(predictions: Predictions, thresholds: tuple[int, int] | None) ->
     """The rows of all users and of each activity group."""
     assert thresholds is not None, "activity groups have thresholds"
     groups = user_groups(predictions.user, predictions.activity, thresholds)
-    masks = {ALL: np.ones(len(predictions), dtype=np.bool_)}
-    return masks | {name: groups == g for g, name in enumerate(GROUPS)}
+
+    def of(g: int) -> Mask:
+        return made(np.bool_, len(groups), lambda chunk: groups[chunk] == g)
+
+    return {ALL: every_row(len(groups))} | {name: of(g) for g, name in enumerate(GROUPS)}
+
+
+def every_row(n_rows: int) -> Mask:
+    """The mask of all rows, in no memory."""
+    return np.broadcast_to(np.True_, n_rows)
 
 
 def count_rows(predictions: Predictions, masks: Sequence[Mask]) -> list[Counts]:
@@ -204,7 +213,10 @@ def count_rows(predictions: Predictions, masks: Sequence[Mask]) -> list[Counts]:
         {
             "rows": int(np.count_nonzero(mask)),
             "users": int(np.count_nonzero(_members(user, n_users, mask))),
-            "positives": int(np.count_nonzero(predictions.label[mask])),
+            "positives": sum(
+                int(np.count_nonzero(predictions.label[chunk][mask[chunk]]))
+                for chunk in chunks(len(mask))
+            ),
         }
         for mask in masks
     ]
@@ -213,43 +225,64 @@ def count_rows(predictions: Predictions, masks: Sequence[Mask]) -> list[Counts]:
 def _members(user: Numbers, n_users: int, mask: Mask) -> Mask:
     """The users who have rows in a mask."""
     members = np.zeros(n_users, dtype=np.bool_)
-    members[user[mask]] = True
+    for chunk in chunks(len(mask)):
+        members[user[chunk][mask[chunk]]] = True
     return members
 
 
 def _measure(predictions: Predictions, masks: Sequence[Mask]) -> list[_Measures]:
     """What needs no resampling; GAUC only where a mask holds all rows of its users."""
     user, n_users = number_users(predictions.user)
-    order = rows_by_score(predictions.score)
-    positive = predictions.label == 1
-    pairs = metrics.user_pairs(user, positive, predictions.score, order)
+    positive = made(np.bool_, len(user), lambda chunk: predictions.label[chunk] == 1)
+    pairs = metrics.user_pairs(user, positive, predictions.score)
+    ascending = _by_score(predictions, masks) if predictions.is_probability else []
     measured: list[_Measures] = []
-    for mask in masks:
+    for mask, by_score in zip_longest(masks, ascending):
         members = _members(user, n_users, mask)
-        whole = bool(np.array_equal(members[user], mask))
+        whole = _has_all_rows(members, user, mask)
         measures: _Measures = {
             "gauc": defined(pairs.gauc(members=members)) if whole else None,
             "logloss": None,
             "calibration_error": None,
             "predicted_observed_ratio": None,
         }
-        if predictions.is_probability:
-            everyone = bool(mask.all())  # all rows are not copied
-            rows = order if everyone else order[mask[order]]
-            calibration = positive[rows], predictions.score[rows]
-            measures["calibration_error"] = defined(
-                metrics.calibration_error_of_sorted(*calibration)
-            )
-            del rows, calibration
-            label, score = predictions.label, predictions.score
-            if not everyone:
-                label, score = label[mask], score[mask]
-            measures["logloss"] = defined(metrics.logloss(label, score))
-            measures["predicted_observed_ratio"] = defined(
-                metrics.predicted_observed_ratio(label, score)
-            )
+        if by_score is not None:
+            error = metrics.calibration_error_of_sorted(*by_score)
+            measures["calibration_error"] = defined(error)
+            labelled = _labelled(predictions, mask)
+            measures["logloss"] = defined(metrics.logloss(*labelled))
+            ratio = metrics.predicted_observed_ratio(*labelled)
+            measures["predicted_observed_ratio"] = defined(ratio)
         measured.append(measures)
     return measured
+
+
+def _has_all_rows(members: Mask, user: Numbers, mask: Mask) -> bool:
+    """Whether a mask holds all rows of its users, and thus no others."""
+    count, _ = failures(len(mask), lambda chunk: members[user[chunk]] == mask[chunk])
+    return count == 0
+
+
+def _labelled(predictions: Predictions, mask: Mask) -> tuple[Column, Column]:
+    """Labels and scores of the rows of a mask, in the order of the rows."""
+    if mask.all():
+        return predictions.label, predictions.score
+    label, score = Spill(np.int8), Spill(np.float64)
+    for chunk in chunks(len(mask)):
+        label.append(predictions.label[chunk][mask[chunk]])
+        score.append(predictions.score[chunk][mask[chunk]])
+    return label.array(), score.array()
+
+
+def _by_score(predictions: Predictions, masks: Sequence[Mask]) -> list[tuple[Column, Column]]:
+    """Whether the label is 1, and the score, of the rows of each mask in the scores' order."""
+    columns = [(Spill(np.bool_), Spill(np.float64)) for _ in masks]
+    for rows in rows_by_score(predictions.score):
+        for mask, (positive, score) in zip(masks, columns, strict=True):
+            chosen = rows[mask[rows]]
+            positive.append(predictions.label[chosen] == 1)
+            score.append(predictions.score[chosen])
+    return [(positive.array(), score.array()) for positive, score in columns]
 
 
 def defined(value: float | np.floating[Any]) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aqcl.dataset import Dataset
-from aqcl.evaluate import ALL, Mask
+from aqcl.evaluate import ALL, Mask, every_row
 from aqcl.predictions import Predictions
 from aqcl.schema import PADDING, UNKNOWN, Field
 from aqcl.splits import SplitName
@@ -34,7 +34,7 @@ def field_masks(
             each; one is `FIELD, N others` if none of its values is among the most common, and
             `FIELD, unknown` if models know none of them.
     """
-    masks = {ALL: np.ones(len(predictions), dtype=np.bool_)}
+    masks = {ALL: every_row(len(predictions))}
     values = _values(predictions, dataset, split, field)
     if field.kind == "numeric":
         return masks | _ranges(field.name, values)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int
 
-from aqcl.evaluate import ALL
+from aqcl.evaluate import ALL, every_row
 from aqcl.predictions import Predictions
 from aqcl.thresholds import group_thresholds
 
@@ -37,5 +37,5 @@ def item_masks(
     item = predictions.item
     own = np.where(item < len(clicks), clicks[np.minimum(item, len(clicks) - 1)], 0)
     group = np.searchsorted([0, *thresholds], own)
-    masks = {ALL: np.ones(len(predictions), dtype=np.bool_)}
+    masks = {ALL: every_row(len(predictions))}
     return masks | {name: group == g for g, name in enumerate(ITEM_GROUPS)}

@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from aqcl.config import did_you_mean
 from aqcl.errors import ConfigError, DataError
-from aqcl.numbering import Numbers, levels, number_users, rows_by_score
+from aqcl.numbering import (
+    Numbers,
+    count_users,
+    levels,
+    number_users,
+    rows_by_score,
+    rows_by_user,
+)
+from aqcl.spill import chunks, failures, made
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -23,8 +31,6 @@ Bools = npt.NDArray[np.bool_]
 UserWeight = Literal["impressions", "positives", "users"]
 
 _SMALLEST_PROBABILITY = 1e-7
-_CHUNK_ROWS = 65_536
-_PAIRED_ROWS = 2_000_000  # a user's rows are never divided
 UNDEFINED = float("nan")
 
 
@@ -50,7 +56,7 @@ def auc(
     if len(score) == 0:
         return UNDEFINED
     if weight is None:
-        return _auc_of_scores(np.sort(score[positive]), np.sort(score[~positive]))
+        return _auc_of_once(positive, score)
     order = np.argsort(score)
     weights = np.asarray(weight, dtype=np.float64)
     _check_length("weight", weights, score)
@@ -68,13 +74,18 @@ def auc(
     return float(positives @ (below + negatives / 2) / pairs)
 
 
-def _auc_of_scores(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """AUC of the ascending scores of positives and of negatives, in little memory besides."""
-    pairs = len(ours) * len(theirs)
-    if pairs == 0:
-        return UNDEFINED
-    below, not_above = (np.searchsorted(theirs, ours, s).sum() for s in ("left", "right"))
-    return int(below + not_above) / 2 / pairs
+def _auc_of_once(positive: Bools, score: npt.NDArray[Any]) -> float:
+    """AUC where each row counts once, in little memory beside the rows."""
+    wins = n_positives = n_negatives = 0
+    for rows in rows_by_score(score):
+        is_positive, ascending = positive[rows], score[rows]
+        ours, theirs = ascending[is_positive], ascending[~is_positive]
+        below, not_above = (int(np.searchsorted(theirs, ours, s).sum()) for s in ("left", "right"))
+        wins += below + not_above + 2 * n_negatives * len(ours)
+        n_positives += len(ours)
+        n_negatives += len(theirs)
+    pairs = n_positives * n_negatives
+    return wins / 2 / pairs if pairs else UNDEFINED
 
 
 def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N"]) -> float:
@@ -89,13 +100,12 @@ def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N
     positive = _checked(label, probability, most=1.0)
     if len(positive) == 0:
         return UNDEFINED
-    losses = np.empty(len(positive))
-    for start in range(0, len(positive), _CHUNK_ROWS):  # few rows at a time: little memory
-        chunk = slice(start, start + _CHUNK_ROWS)
+    losses = []
+    for chunk in chunks(len(positive)):
         p = probability[chunk].astype(np.float64)
         p = np.clip(p, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-        losses[chunk] = np.where(positive[chunk], np.log(p), np.log1p(-p))
-    return float(-np.mean(losses))
+        losses.append(np.where(positive[chunk], np.log(p), np.log1p(-p)).sum())
+    return -math.fsum(losses) / len(positive)
 
 
 def constant_logloss(positives: int, rows: int) -> float:
@@ -143,7 +153,7 @@ def gauc(
     if len(score) == 0:
         return UNDEFINED
     number, _ = number_users(user)
-    return user_pairs(number, positive, score, rows_by_score(score)).gauc(weight)
+    return user_pairs(number, positive, score).gauc(weight)
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,6 @@ def user_pairs(
     user: Int[np.ndarray, " N"],
     positive: Bool[np.ndarray, " N"],
     score: Shaped[np.ndarray, " N"],
-    order: Int[np.ndarray, " N"],
 ) -> UserPairs:
     """Count the pairs of each user.
 
@@ -188,26 +197,21 @@ def user_pairs(
         user: user of each row, numbered from 0 without gaps.
         positive: whether the row's label is 1.
         score: only its order matters.
-        order: the rows by ascending score.
     """
     n_users = int(user.max(initial=-1)) + 1
-    level, ranked = levels(score[order]), user[order]
-    rows_to = np.cumsum(np.bincount(user, minlength=n_users))
-    cuts = np.searchsorted(rows_to, range(_PAIRED_ROWS, len(user), _PAIRED_ROWS), side="right")
-    found = []
-    # Some users after the others: what it takes besides the columns does not grow with the rows.
-    for first, end in pairwise((0, *cuts.tolist(), n_users)):
-        rows = np.flatnonzero((ranked >= first) & (ranked < end))
-        found.append(
-            _pairs_of(ranked[rows] - first, positive[order[rows]], level[rows], end - first)
-        )
+    found = [
+        _pairs_of(user[rows] - first, positive[rows], score[rows], end - first)
+        for first, end, rows in rows_by_user(user, count_users(user, n_users))
+    ]
     return UserPairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _pairs_of(
-    user: Numbers, positive: Bools, level: Numbers, n_users: int
+    user: Numbers, positive: Bools, score: npt.NDArray[Any], n_users: int
 ) -> tuple[Ints, Ints, Floats]:
     """Positives, negatives and wins of users whose rows are all here."""
+    order = np.argsort(score)
+    user, positive, level = user[order], positive[order], levels(score[order])
     n_levels = int(level.max(initial=0)) + 1
     # One key in the place of two columns; below N * N, so that 64 bits hold it for any N below
     # three billion. Sorting it sorts each user's rows by score.
@@ -277,7 +281,12 @@ def calibration_error_of_sorted(
     surplus = 0.0
     for begin, end in pairwise(cuts):
         pair = probability[begin:end], positive[begin:end]
-        surplus += abs(np.subtract(*pair, dtype=np.float64).sum())
+        surplus += abs(
+            math.fsum(
+                np.subtract(pair[0][chunk], pair[1][chunk], dtype=np.float64).sum()
+                for chunk in chunks(end - begin)
+            )
+        )
     return float(surplus / n_rows)
 
 
@@ -324,22 +333,20 @@ def _checked(
     """Which labels are 1; scores that are probabilities are at `most` 1 and no less than 0."""
     if label.shape != score.shape:
         raise DataError(f"expected a label for each score, got {label.shape} and {score.shape}")
-    finite = np.isfinite(score)
-    if not finite.all():
-        row = int(np.argmin(finite))
+    n_rows = len(score)
+    count, row = failures(n_rows, lambda chunk: np.isfinite(score[chunk]))
+    if count:
         raise DataError(f"score, row {row}: expected a finite number, got {score[row]}")
-    if most < math.inf and len(score) and not 0 <= score.min() <= score.max() <= most:
-        row = int(np.argmax((score < 0) | (score > most)))
+    count, row = failures(n_rows, lambda chunk: (score[chunk] >= 0) & (score[chunk] <= most))
+    if most < math.inf and count:
         raise DataError(
             f"probability, row {row}: expected a number in [0, 1], got {score[row]}; those of "
             "logits are 1 / (1 + exp(-logit))"
         )
-    positive: npt.NDArray[np.bool_] = label == 1
-    allowed = positive | (label == 0)
-    if not allowed.all():
-        row = int(np.argmin(allowed))
+    count, row = failures(n_rows, lambda chunk: (label[chunk] == 1) | (label[chunk] == 0))
+    if count:
         raise DataError(f"label, row {row}: expected 0 or 1, got {label[row]}")
-    return positive
+    return made(np.bool_, n_rows, lambda chunk: label[chunk] == 1)
 
 
 def _check_length(name: str, column: npt.NDArray[Any], score: npt.NDArray[Any]) -> None:

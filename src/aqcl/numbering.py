@@ -1,12 +1,20 @@
 """Users, rows and values numbered from 0, in 32 bits where the numbers fit."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int, Shaped
 
+from aqcl.spill import chunks, made, partition, parts_needed
+
+Numbers = npt.NDArray[np.signedinteger[Any]]
+"""Numbers of users or rows."""
+
 _SPARSEST = 2  # largest id per row up to which a table of all ids is smaller than a sort
+_SAMPLED_PER_PART = 128  # scores by which rows are divided: parts differ by some tenth
 
 
 def number_users(user: Shaped[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"], int]:
@@ -23,17 +31,67 @@ def number_users(user: Shaped[np.ndarray, " N"]) -> tuple[Int[np.ndarray, " N"],
         largest = int(user.max())
         if largest < _SPARSEST * len(user):
             known = np.zeros(largest + 1, dtype=np.bool_)
-            known[user] = True
+            for chunk in chunks(len(user)):
+                known[user[chunk]] = True
             number = np.cumsum(known, dtype=kind)
             number -= 1
-            return number[user], int(np.count_nonzero(known))
+            numbers = made(kind, len(user), lambda chunk: number[user[chunk]])
+            return numbers, int(np.count_nonzero(known))
     users, numbers = np.unique(user, return_inverse=True)
     return numbers.astype(kind), len(users)
 
 
-def rows_by_score(score: Shaped[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """The row numbers in ascending order of the scores, ties in any order."""
-    return np.argsort(score).astype(index_type(len(score)))
+def count_users(user: Int[np.ndarray, " N"], n_users: int) -> Int[np.ndarray, " {n_users}"]:
+    """The rows of each user, numbered from 0."""
+    counts = np.zeros(n_users, dtype=np.int64)
+    for chunk in chunks(len(user)):
+        counts += np.bincount(user[chunk], minlength=n_users)
+    return counts
+
+
+def rows_by_score(score: Shaped[np.ndarray, " N"]) -> Iterator[Int[np.ndarray, " rows"]]:
+    """The row numbers in ascending order of the scores, some rows after the others.
+
+    Ties are in any order, but never in two parts: one has as many rows as a score has, if need be.
+    """
+    kind, n_parts = index_type(len(score)), parts_needed(len(score))
+    sample = np.sort(score[:: max(1, len(score) // (n_parts * _SAMPLED_PER_PART or 1))])
+    edges = np.unique(sample[[len(sample) * part // n_parts for part in range(1, n_parts)]])
+    if not len(edges):
+        yield np.argsort(score).astype(kind)
+        return
+
+    def part_of(chunk: slice) -> Numbers:
+        return np.searchsorted(edges, score[chunk], side="right")
+
+    for rows in partition(len(score), len(edges) + 1, part_of, kind):
+        yield rows[np.argsort(score[rows])]
+
+
+def rows_by_user(
+    user: Int[np.ndarray, " N"], counts: Int[np.ndarray, " U"]
+) -> Iterator[tuple[int, int, Int[np.ndarray, " rows"]]]:
+    """The rows of some users after those of others, no user's in two parts.
+
+    Args:
+        user: user of each row, numbered from 0.
+        counts: the rows of each user.
+
+    Returns:
+        The first user of each part, the first one of the next, and the numbers of the rows.
+    """
+    n_parts = parts_needed(len(user))
+    ends = np.cumsum(counts)
+    shares = [len(user) * part // n_parts for part in range(1, n_parts)]
+    cuts = np.unique(np.searchsorted(ends, shares, side="right"))
+    bounds = [0, *cuts.tolist(), len(counts)]
+
+    def part_of(chunk: slice) -> Numbers:
+        return np.searchsorted(cuts, user[chunk], side="right")
+
+    parts = partition(len(user), len(cuts) + 1, part_of, index_type(len(user)))
+    for (first, end), rows in zip(pairwise(bounds), parts, strict=True):
+        yield first, end, rows
 
 
 def levels(ascending: Shaped[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
@@ -46,7 +104,3 @@ def levels(ascending: Shaped[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
 def index_type(size: int) -> type[np.signedinteger[Any]]:
     """The shorter type that holds 0 to `size`."""
     return np.int32 if size <= np.iinfo(np.int32).max else np.int64
-
-
-Numbers = npt.NDArray[np.signedinteger[Any]]
-"""Numbers of users or rows."""

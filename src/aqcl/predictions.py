@@ -1,7 +1,7 @@
 """Scores of the rows of a split: everything that evaluation needs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from aqcl.errors import DataError, StorageError
+from aqcl.spill import failures, made
 from aqcl.storage import atomic_stream
 
 Column = npt.NDArray[Any]
@@ -56,15 +57,14 @@ class Predictions:
 
     def __post_init__(self) -> None:
         self._check_lengths()
-        _check(np.isin(self.label, (0, 1)), "label", "0 or 1", self.label)
-        _check(np.asarray(self.activity) >= 0, "activity", "0 or more", self.activity)
+        _check("label", self.label, "0 or 1", lambda label: np.isin(label, (0, 1)))
+        _check("activity", self.activity, "0 or more", lambda activity: activity >= 0)
         # a NaN fails both comparisons
-        inside = (np.asarray(self.score) >= 0) & (np.asarray(self.score) <= 1)
-        _check(inside, "score", "a finite number in [0, 1]", self.score)
+        _check("score", self.score, "a finite number in [0, 1]", lambda s: (s >= 0) & (s <= 1))
         for name, dtype in _DTYPES.items():
             column = np.asarray(getattr(self, name))
             if dtype == np.int64 and column.dtype.kind != "i":
-                _check(_are_whole(column), name, "whole numbers of 64 bits", column)
+                _check(name, column, "whole numbers of 64 bits", _are_whole)
             # Those of a dataset are shorter, and mapped: they take no memory as they are.
             kept = dtype == np.int64 and column.dtype.kind == "i"
             column = np.ascontiguousarray(column, dtype=None if kept else dtype)
@@ -132,8 +132,8 @@ def read_predictions(path: Path) -> Predictions:
                 f"{path}: expected columns {', '.join(_DTYPES)}, got {', '.join(found)}: "
                 f"{', '.join(missing)} missing; give a file of predictions"
             )
-        # one after the other, so that no two are held in a second copy
-        columns = {name: _read_column(path, name) for name in _DTYPES}
+        n_rows: int = pl.scan_parquet(path).select(pl.len()).collect().item()
+        columns = {name: _read_column(path, name, n_rows) for name in _DTYPES}
     except (pl.exceptions.PolarsError, OSError) as error:
         raise StorageError(f"{path}: not a readable Parquet file: {error}; make it again") from None
     try:
@@ -142,14 +142,21 @@ def read_predictions(path: Path) -> Predictions:
         raise StorageError(f"{path}: {error}") from None
 
 
-def _read_column(path: Path, name: str) -> Column:
-    column = pl.read_parquet(path, columns=[name])[name]
-    if not column.dtype.is_numeric() or column.null_count():
+def _read_column(path: Path, name: str, n_rows: int) -> Column:
+    rows = pl.scan_parquet(path).select(name)
+    kind = rows.collect_schema()[name]
+    nulls: int = rows.select(pl.col(name).null_count()).collect().item()
+    if not kind.is_numeric() or nulls:
         raise StorageError(
-            f"{path}: column {name}: expected numbers without nulls, got {column.dtype} "
-            f"with {column.null_count()} nulls; make the file again"
+            f"{path}: column {name}: expected numbers without nulls, got {kind} with {nulls} "
+            "nulls; make the file again"
         )
-    return column.to_numpy()
+
+    def read(chunk: slice) -> Column:
+        piece = rows.slice(chunk.start, chunk.stop - chunk.start).collect()
+        return piece[name].to_numpy()
+
+    return made(pl.Series(dtype=kind).to_numpy().dtype, n_rows, read)
 
 
 def _are_whole(column: Column) -> Column:
@@ -161,10 +168,11 @@ def _are_whole(column: Column) -> Column:
     return np.zeros(column.shape, dtype=bool)
 
 
-def _check(holds: Column, column: str, expected: str, values: Column) -> None:
-    if not holds.all():
-        row = int(np.argmin(holds))
+def _check(name: str, values: Column, expected: str, allow: Callable[[Column], Column]) -> None:
+    column = np.asarray(values)
+    count, row = failures(len(column), lambda chunk: allow(column[chunk]))
+    if count:
         raise DataError(
-            f"predictions: column {column}, row {row}: expected {expected}, got {values[row]}; "
-            f"{np.count_nonzero(~holds)} of {len(holds)} rows are wrong"
+            f"predictions: column {name}, row {row}: expected {expected}, got {column[row]}; "
+            f"{count} of {len(column)} rows are wrong"
         )

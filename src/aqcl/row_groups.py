@@ -2,12 +2,10 @@
 
 from typing import Final
 
-import numpy as np
-
 from aqcl.config import did_you_mean
 from aqcl.dataset import Dataset
 from aqcl.errors import ConfigError
-from aqcl.evaluate import ALL, Mask, group_masks
+from aqcl.evaluate import ALL, Mask, every_row, group_masks
 from aqcl.field_groups import field_masks
 from aqcl.item_groups import item_masks, item_thresholds
 from aqcl.predictions import Predictions
@@ -48,7 +46,7 @@ def groups_by(
     """
     if by == USER_ACTIVITY and split == "train":
         # All users have their first row there, before which they had no click.
-        return dataset.thresholds, {ALL: np.ones(len(predictions), dtype=np.bool_)}
+        return dataset.thresholds, {ALL: every_row(len(predictions))}
     if by == USER_ACTIVITY:
         return dataset.thresholds, group_masks(predictions, dataset.thresholds)
     if by == ITEM_ACTIVITY:

@@ -14,11 +14,12 @@ from aqcl.errors import ConfigError
 from aqcl.experiment import Experiment, find_backbone, find_regularizer
 from aqcl.predictions import Predictions
 from aqcl.readers import is_read, with_readers
+from aqcl.spill import Spill
 from aqcl.streams import derive_seed
 
 logger = logging.getLogger(__name__)
 
-SCORING_BATCH_SIZE = 8192
+SCORING_BATCH_SIZE = 1024
 """Rows scored at once; has no influence on the scores."""
 
 
@@ -139,18 +140,16 @@ def score(model: nn.Module, split: Split, max_history: int, device: torch.device
     assert isinstance(model, Predictor)
     was_training = model.training
     model.eval()
-    scores, start = np.empty(len(split)), 0
+    scores = Spill(np.float64)
     for batch in split.batches(SCORING_BATCH_SIZE, max_history):
         embedded = model.embed(batch.to(device))
         logit = model.predict(model.encode(embedded), embedded)
-        stop = start + len(logit)
-        scores[start:stop] = torch.sigmoid(logit.double()).cpu().numpy()
-        start = stop
+        scores.append(torch.sigmoid(logit.double()).cpu().numpy())
     model.train(was_training)
     return Predictions(
         user=split.columns["user"],
         item=split.columns["item"],
         label=split.columns["label"],
         activity=split.columns["history_length"],
-        score=scores,
+        score=scores.array(),
     )
