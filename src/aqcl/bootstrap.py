@@ -28,15 +28,28 @@ _CHUNK_CELLS = 65_536  # rows times replicates: what stays in a processor's cach
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Positives and negatives of some rows in the order of their scores."""
+class Beaten:
+    """Positives in the order of their scores, and how many negatives they beat."""
 
-    positive_user: Numbers
+    user: Numbers
+    n_negatives: Numbers
+    counts: int
+    """How many times: 2 for a win, 1 for each half of a tie."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Positives and negatives of some rows in the order of their scores.
+
+    Most positives tie with no negative and are looked up once. The others are so twice: among the
+    negatives below them, and among those that are not above them.
+    """
+
     negative_user: Numbers
-    n_below: Numbers
-    """Negatives that score below each positive."""
-    n_not_above: Numbers
-    """Negatives that score below each positive or the same: ties."""
+    untied: Beaten
+    tied: Beaten
+    tied_or_beaten: Beaten
+    """The positives of `tied` once more."""
 
     def auc(self, weights: Num[np.ndarray, "R U"]) -> Float[np.ndarray, " R"]:
         """The AUC under each row of user weights, exact with ties; NaN where undefined.
@@ -46,28 +59,29 @@ class Ranking:
         """
         # Integers add up without rounding, so no order of summation changes a result.
         kind: npt.DTypeLike = np.uint64 if weights.dtype.kind == "u" else np.float64
-        wins, positives = np.zeros((2, len(weights)), kind)
-        total = np.zeros((len(weights), 1), kind)
+        wins, total = np.zeros(len(weights), kind), np.zeros((len(weights), 1), kind)
         size = max(1, _CHUNK_CELLS // max(1, len(weights)))
         for start in range(0, len(self.negative_user), size):
             chunk = self.negative_user[start : start + size]
             negatives = np.cumsum(np.take(weights, chunk, axis=1), axis=1, dtype=kind)
             negatives += total
             total = negatives[:, -1:]
-            for counted in (self.n_below, self.n_not_above):
+            for positives in (self.untied, self.tied, self.tied_or_beaten):
                 # the positives whose last negative is in this chunk
-                ends = np.array([start, start + len(chunk)], dtype=counted.dtype)
-                first, last = np.searchsorted(counted, ends, side="right").tolist()
+                ends = np.array([start, start + len(chunk)], positives.n_negatives.dtype)
+                first, last = np.searchsorted(positives.n_negatives, ends, side="right").tolist()
                 for begin in range(first, last, size):
                     ours = slice(begin, min(begin + size, last))
-                    beaten = np.take(negatives, counted[ours] - (start + 1), axis=1)
-                    beaten *= np.take(weights, self.positive_user[ours], axis=1)
-                    wins += beaten.sum(axis=1)
-        for start in range(0, len(self.positive_user), size):
-            chunk = self.positive_user[start : start + size]
-            positives += np.take(weights, chunk, axis=1).sum(axis=1, dtype=kind)
+                    beaten = np.take(negatives, positives.n_negatives[ours] - (start + 1), axis=1)
+                    beaten *= np.take(weights, positives.user[ours], axis=1)
+                    wins += positives.counts * beaten.sum(axis=1)
+        drawn = np.zeros(len(weights), kind)
+        for positives in (self.untied, self.tied):
+            for start in range(0, len(positives.user), size):
+                chunk = positives.user[start : start + size]
+                drawn += np.take(weights, chunk, axis=1).sum(axis=1, dtype=kind)
         with np.errstate(invalid="ignore"):
-            return np.asarray(wins / 2 / (positives * total[:, 0]))
+            return np.asarray(wins / 2 / (drawn * total[:, 0]))
 
 
 class _Ranker:
@@ -75,26 +89,32 @@ class _Ranker:
 
     def __init__(self, n_rows: int) -> None:
         kind = index_type(n_rows)
-        self.positive_user, self.negative_user = Spill(kind), Spill(kind)
-        self.n_below, self.n_not_above = Spill(kind), Spill(kind)
+        self.negative_user, self.untied_user, self.tied_user = (Spill(kind) for _ in range(3))
+        self.untied, self.tied, self.tied_or_beaten = (Spill(kind) for _ in range(3))
         self.n_negatives = 0
 
     def add(self, user: Numbers, positive: Column, score: Column) -> None:
         """Rows above those that are there; ties come together."""
-        self.positive_user.append(user[positive])
-        self.negative_user.append(user[~positive])
         # sorted positives make the look-ups into the negatives go forward in memory
         ours, theirs = score[positive], score[~positive]
-        self.n_below.append(np.searchsorted(theirs, ours, side="left") + self.n_negatives)
-        self.n_not_above.append(np.searchsorted(theirs, ours, side="right") + self.n_negatives)
+        below = np.searchsorted(theirs, ours, side="left") + self.n_negatives
+        not_above = np.searchsorted(theirs, ours, side="right") + self.n_negatives
+        tied = below < not_above
+        self.negative_user.append(user[~positive])
+        self.untied_user.append(user[positive][~tied])
+        self.tied_user.append(user[positive][tied])
+        self.untied.append(below[~tied])
+        self.tied.append(below[tied])
+        self.tied_or_beaten.append(not_above[tied])
         self.n_negatives += len(theirs)
 
     def ranking(self) -> Ranking:
+        tied_user = self.tied_user.array()
         return Ranking(
-            self.positive_user.array(),
             self.negative_user.array(),
-            self.n_below.array(),
-            self.n_not_above.array(),
+            untied=Beaten(self.untied_user.array(), self.untied.array(), counts=2),
+            tied=Beaten(tied_user, self.tied.array(), counts=1),
+            tied_or_beaten=Beaten(tied_user, self.tied_or_beaten.array(), counts=1),
         )
 
 
