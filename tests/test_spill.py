@@ -19,7 +19,7 @@ from aqcl.comparison import compare
 from aqcl.errors import DataError, StorageError
 from aqcl.evaluate import Evaluation, evaluate, group_masks
 from aqcl.numbering import count_users, number_users, rows_by_score, rows_by_user
-from aqcl.predictions import Predictions
+from aqcl.predictions import Predictions, read_predictions
 from aqcl.spill import Spill, failures, made, partition
 
 THRESHOLDS = (2, 6)
@@ -186,6 +186,17 @@ def test_resampled_aucs_are_the_same_bit_by_bit(monkeypatch: pytest.MonkeyPatch)
     assert metrics.auc(runs[0].label, runs[0].score) == auc
     assert compare({"a": runs[:1], "b": runs[1:]}, "a", THRESHOLDS, 30).to_json() == table
     np.testing.assert_array_equal(user_groups(runs[0].user, runs[0].activity, THRESHOLDS), groups)
+
+
+@pytest.mark.usefixtures("few_rows_at_a_time")
+def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
+    predictions = made_predictions(100)
+    predictions.write(tmp_path / "rows.parquet")
+    found = read_predictions(tmp_path / "rows.parquet")
+    assert mapped(found.user)
+    assert mapped(found.score)
+    for name, column in vars(predictions).items():
+        np.testing.assert_array_equal(getattr(found, name), column)
 
 
 @pytest.mark.usefixtures("few_rows_at_a_time")

@@ -34,15 +34,15 @@ class Beaten:
     user: Numbers
     n_negatives: Numbers
     counts: int
-    """How many times: 2 for a win, 1 for each half of a tie."""
+    """What a negative that is beaten counts: 2, or 1 where a positive is looked up twice."""
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Positives and negatives of some rows in the order of their scores.
 
-    Most positives tie with no negative and are looked up once. The others are so twice: among the
-    negatives below them, and among those that are not above them.
+    Most positives tie with no negative and are looked up once. The others are looked up twice:
+    among the negatives below them, and among those that are not above them.
     """
 
     negative_user: Numbers

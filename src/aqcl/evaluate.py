@@ -193,12 +193,16 @@ class _Measures(TypedDict):
 def group_masks(predictions: Predictions, thresholds: tuple[int, int] | None) -> dict[str, Mask]:
     """The rows of all users and of each activity group."""
     assert thresholds is not None, "activity groups have thresholds"
-    groups = user_groups(predictions.user, predictions.activity, thresholds)
+    return masks_of(user_groups(predictions.user, predictions.activity, thresholds), GROUPS)
 
-    def of(g: int) -> Mask:
-        return made(np.bool_, len(groups), lambda chunk: groups[chunk] == g)
 
-    return {ALL: every_row(len(groups))} | {name: of(g) for g, name in enumerate(GROUPS)}
+def masks_of(group: Column, names: Sequence[str]) -> dict[str, Mask]:
+    """The mask of all rows, and of those of each group, which have its number."""
+
+    def mask(number: int) -> Mask:
+        return made(np.bool_, len(group), lambda chunk: group[chunk] == number)
+
+    return {ALL: every_row(len(group))} | {name: mask(g) for g, name in enumerate(names)}
 
 
 def every_row(n_rows: int) -> Mask:

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int
 
-from aqcl.evaluate import ALL, every_row
+from aqcl.evaluate import masks_of
 from aqcl.predictions import Predictions
+from aqcl.spill import Column, made
 from aqcl.thresholds import group_thresholds
 
 ITEM_GROUPS: Final = ("cold", "rare", "known", "popular")
@@ -34,8 +35,10 @@ def item_masks(
     A row belongs to the group of its own candidate: in a group, clicks on such items are ranked
     against other such items that were shown or drawn.
     """
-    item = predictions.item
-    own = np.where(item < len(clicks), clicks[np.minimum(item, len(clicks) - 1)], 0)
-    group = np.searchsorted([0, *thresholds], own)
-    masks = {ALL: every_row(len(predictions))}
-    return masks | {name: group == g for g, name in enumerate(ITEM_GROUPS)}
+
+    def group_of(chunk: slice) -> Column:
+        item = predictions.item[chunk]
+        own = np.where(item < len(clicks), clicks[np.minimum(item, len(clicks) - 1)], 0)
+        return np.searchsorted([0, *thresholds], own)
+
+    return masks_of(made(np.int8, len(predictions), group_of), ITEM_GROUPS)
