@@ -20,7 +20,7 @@ from aqcl.numbering import (
     count_users,
     levels,
     number_users,
-    rows_by_score,
+    parts_by_score,
     rows_by_user,
 )
 from aqcl.spill import chunks, failures, made
@@ -77,9 +77,8 @@ def auc(
 def _auc_of_once(positive: Bools, score: npt.NDArray[Any]) -> float:
     """AUC where each row counts once, in little memory beside the rows."""
     wins = n_positives = n_negatives = 0
-    for rows in rows_by_score(score):
-        is_positive, ascending = positive[rows], score[rows]
-        ours, theirs = ascending[is_positive], ascending[~is_positive]
+    for rows in parts_by_score(score):
+        ours, theirs = (np.sort(score[rows[positive[rows] == label]]) for label in (True, False))
         below, not_above = (int(np.searchsorted(theirs, ours, s).sum()) for s in ("left", "right"))
         wins += below + not_above + 2 * n_negatives * len(ours)
         n_positives += len(ours)
@@ -337,12 +336,13 @@ def _checked(
     count, row = failures(n_rows, lambda chunk: np.isfinite(score[chunk]))
     if count:
         raise DataError(f"score, row {row}: expected a finite number, got {score[row]}")
-    count, row = failures(n_rows, lambda chunk: (score[chunk] >= 0) & (score[chunk] <= most))
-    if most < math.inf and count:
-        raise DataError(
-            f"probability, row {row}: expected a number in [0, 1], got {score[row]}; those of "
-            "logits are 1 / (1 + exp(-logit))"
-        )
+    if most < math.inf:
+        count, row = failures(n_rows, lambda chunk: (score[chunk] >= 0) & (score[chunk] <= most))
+        if count:
+            raise DataError(
+                f"probability, row {row}: expected a number in [0, 1], got {score[row]}; those of "
+                "logits are 1 / (1 + exp(-logit))"
+            )
     count, row = failures(n_rows, lambda chunk: (label[chunk] == 1) | (label[chunk] == 0))
     if count:
         raise DataError(f"label, row {row}: expected 0 or 1, got {label[row]}")

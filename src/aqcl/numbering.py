@@ -50,22 +50,27 @@ def count_users(user: Int[np.ndarray, " N"], n_users: int) -> Int[np.ndarray, " 
 
 
 def rows_by_score(score: Shaped[np.ndarray, " N"]) -> Iterator[Int[np.ndarray, " rows"]]:
-    """The row numbers in ascending order of the scores, some rows after the others.
+    """The row numbers in ascending order of the scores, ties in any order, as `parts_by_score`."""
+    for rows in parts_by_score(score):
+        yield rows[np.argsort(score[rows])]
 
-    Ties are in any order, but never in two parts: one has as many rows as a score has, if need be.
+
+def parts_by_score(score: Shaped[np.ndarray, " N"]) -> Iterator[Int[np.ndarray, " rows"]]:
+    """The rows of a range of scores after those of the range below, ascending in each part.
+
+    Ties are never in two parts: one has as many rows as a score has, if need be.
     """
     kind, n_parts = index_type(len(score)), parts_needed(len(score))
     sample = np.sort(score[:: max(1, len(score) // (n_parts * _SAMPLED_PER_PART or 1))])
     edges = np.unique(sample[[len(sample) * part // n_parts for part in range(1, n_parts)]])
     if not len(edges):
-        yield np.argsort(score).astype(kind)
+        yield np.arange(len(score), dtype=kind)
         return
 
     def part_of(chunk: slice) -> Numbers:
         return np.searchsorted(edges, score[chunk], side="right")
 
-    for rows in partition(len(score), len(edges) + 1, part_of, kind):
-        yield rows[np.argsort(score[rows])]
+    yield from partition(len(score), len(edges) + 1, part_of, kind)
 
 
 def rows_by_user(

@@ -20,7 +20,7 @@ from aqcl.streams import derive_seed
 logger = logging.getLogger(__name__)
 
 SCORING_BATCH_SIZE = 1024
-"""Rows scored at once: more take more memory and no less time."""
+"""Rows scored at once: on a CPU more take more memory and no less time."""
 
 
 def facts_of(dataset: Dataset, experiment: Experiment) -> Facts:
