@@ -60,9 +60,7 @@ def parts_by_score(score: Shaped[np.ndarray, " N"]) -> Iterator[Int[np.ndarray, 
 
     Ties are never in two parts: one has as many rows as a score has, if need be.
     """
-    kind, n_parts = index_type(len(score)), parts_needed(len(score))
-    sample = np.sort(score[:: max(1, len(score) // (n_parts * _SAMPLED_PER_PART or 1))])
-    edges = np.unique(sample[[len(sample) * part // n_parts for part in range(1, n_parts)]])
+    kind, edges = index_type(len(score)), _edges(score, parts_needed(len(score)))
     if not len(edges):
         yield np.arange(len(score), dtype=kind)
         return
@@ -71,6 +69,13 @@ def parts_by_score(score: Shaped[np.ndarray, " N"]) -> Iterator[Int[np.ndarray, 
         return np.searchsorted(edges, score[chunk], side="right")
 
     yield from partition(len(score), len(edges) + 1, part_of, kind)
+
+
+def _edges(score: Shaped[np.ndarray, " N"], n_parts: int) -> npt.NDArray[Any]:
+    """The lowest score of each part but the first; fewer where many scores tie."""
+    every = max(1, len(score) // (n_parts * _SAMPLED_PER_PART or 1))
+    sample = np.sort(score[::every])
+    return np.unique(sample[[len(sample) * part // n_parts for part in range(1, n_parts)]])
 
 
 def rows_by_user(
