@@ -23,7 +23,7 @@ from aqcl.numbering import (
     parts_by_score,
     rows_by_user,
 )
-from aqcl.spill import chunks, failures, made
+from aqcl.spill import failures, made
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -99,12 +99,13 @@ def logloss(label: Shaped[np.ndarray, " N"], probability: Shaped[np.ndarray, " N
     positive = _checked(label, probability, most=1.0)
     if len(positive) == 0:
         return UNDEFINED
-    losses = []
-    for chunk in chunks(len(positive)):
+
+    def log_likelihood(chunk: slice) -> Floats:
         p = probability[chunk].astype(np.float64)
         p = np.clip(p, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
-        losses.append(np.where(positive[chunk], np.log(p), np.log1p(-p)).sum())
-    return -math.fsum(losses) / len(positive)
+        return np.where(positive[chunk], np.log(p), np.log1p(-p))
+
+    return float(-np.mean(made(np.float64, len(positive), log_likelihood)))
 
 
 def constant_logloss(positives: int, rows: int) -> float:
@@ -277,16 +278,13 @@ def calibration_error_of_sorted(
     if n_rows == 0:
         return UNDEFINED
     cuts = equal_mass_cuts(probability, bins)
-    surplus = 0.0
-    for begin, end in pairwise(cuts):
-        pair = probability[begin:end], positive[begin:end]
-        surplus += abs(
-            math.fsum(
-                np.subtract(pair[0][chunk], pair[1][chunk], dtype=np.float64).sum()
-                for chunk in chunks(end - begin)
-            )
-        )
-    return float(surplus / n_rows)
+
+    def surplus(chunk: slice) -> Floats:
+        found: Floats = np.subtract(probability[chunk], positive[chunk], dtype=np.float64)
+        return found
+
+    of_rows = made(np.float64, n_rows, surplus)
+    return float(sum(abs(of_rows[begin:end].sum()) for begin, end in pairwise(cuts)) / n_rows)
 
 
 def equal_mass_cuts(probability: Shaped[np.ndarray, " N"], bins: int) -> list[int]:

@@ -4,18 +4,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from aqcl.errors import DataError, StorageError
-from aqcl.spill import failures, made
+from aqcl.spill import Column, failures, made
 from aqcl.storage import atomic_stream
-
-Column = npt.NDArray[Any]
 
 _DTYPES = {
     "user": np.int64,
